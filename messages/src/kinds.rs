@@ -1,0 +1,107 @@
+//! Every kind of frame and message dwell puts on a wire, in one place.
+//!
+//! Numbers are never reused. Two spaces: `OuterKind` is what a relay can see, `MessageKind` lies inside the seal.
+
+/// Declares a registry: a fieldless enum over `u8` with `from_wire` and `ALL`.
+macro_rules! registry {
+    ($(#[$meta:meta])* $name:ident { $($(#[$doc:meta])* $variant:ident = $value:literal,)* }) => {
+        $(#[$meta])*
+        #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
+        #[repr(u8)]
+        pub enum $name { $($(#[$doc])* $variant = $value,)* }
+
+        impl $name {
+            /// Every kind, in numeric order.
+            pub const ALL: &'static [Self] = &[$(Self::$variant,)*];
+
+            /// The kind with this number, if there is one.
+            pub const fn from_wire(value: u8) -> Option<Self> {
+                match value {
+                    $($value => Some(Self::$variant),)*
+                    _ => None,
+                }
+            }
+
+            /// This kind's number.
+            pub const fn to_wire(self) -> u8 {
+                self as u8
+            }
+        }
+    };
+}
+
+registry! {
+    /// Frames in the clear: between an endpoint and a relay, or between two endpoints.
+    OuterKind {
+        /// A handshake message of the stream (end to end), or of a registration (with the relay).
+        Handshake = 0x01,
+        /// Relay to executor: a harness asks for it. Payload: the harness's preamble, then message 1.
+        Open = 0x02,
+        /// One sealed record.
+        Data = 0x03,
+        /// The stream is over: a reason code. Also the uniform answer to whoever is not admitted.
+        Reset = 0x04,
+        /// Bytes of sealed records the receiver of this frame may have sent in all on this stream.
+        Window = 0x05,
+        /// Clear and unauthenticated: a version, suite or registration that is not served. Reported, never acted on.
+        Refused = 0x06,
+        /// Relay to executor: the registration is proven and in force.
+        Registered = 0x07,
+        /// Is this connection alive? Carries 8 opaque bytes.
+        Ping = 0x08,
+        /// The answer to a ping, with its 8 bytes.
+        Pong = 0x09,
+    }
+}
+
+registry! {
+    /// Messages inside the seal. Requests are below 0x40, their responses carry the same number plus 0x40.
+    MessageKind {
+        /// What is this environment?
+        EnvironmentInfo = 0x01,
+        /// Start a process.
+        Start = 0x02,
+        /// Write to a process's standard input, or close it.
+        Write = 0x03,
+        /// Send a signal to a process.
+        Signal = 0x04,
+        /// End a process: TERM, grace, KILL.
+        Terminate = 0x05,
+        /// Events of a process after a sequence number, for whoever missed a push.
+        Read = 0x06,
+        /// Answer to `EnvironmentInfo`.
+        EnvironmentInfoReply = 0x41,
+        /// Answer to `Start`.
+        Started = 0x42,
+        /// Answer to `Write`.
+        Written = 0x43,
+        /// Answer to `Signal`.
+        Signalled = 0x44,
+        /// Answer to `Terminate`.
+        Terminated = 0x45,
+        /// Answer to `Read`.
+        ReadReply = 0x46,
+        /// The answer to any request that failed.
+        Error = 0x7f,
+        /// Bytes a process wrote.
+        Output = 0x80,
+        /// A process's wait status is known.
+        Exited = 0x81,
+        /// Every pipe of a process is at its end: nothing follows.
+        Closed = 0x82,
+        /// The caller of a request no longer waits.
+        Cancel = 0xa0,
+        /// Everything up to a sequence number has been applied.
+        Ack = 0xa1,
+        /// How far a process's stream may be sent.
+        Credit = 0xa2,
+        /// A round trip on the link.
+        Ping = 0xa3,
+        /// The answer to a ping.
+        Pong = 0xa4,
+        /// The authenticated end of a link.
+        Goodbye = 0xa5,
+        /// Span records of one trace, behind its terminal event.
+        TraceRecords = 0xc0,
+    }
+}

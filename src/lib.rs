@@ -1,0 +1,1 @@
+//! dwell: commands on another machine, with an account of every microsecond.
