@@ -5,8 +5,10 @@
 pub mod envelope;
 pub mod ids;
 pub mod kinds;
+pub mod span;
 pub mod trace;
 
 pub use envelope::Envelope;
 pub use ids::{Epoch, ProcessId, PublicKey, RequestId, StreamId};
+pub use span::{Role, Span, SpanKind, Value};
 pub use trace::{SpanId, TraceContext, TraceFlags, TraceId, TraceState};
