@@ -1,1 +1,6 @@
-//! Being built.
+//! dwell's actors: the mailbox layer, telemetry, and the assemblies of the three roles.
+
+pub mod mailbox;
+pub mod runtime;
+mod sys;
+pub mod telemetry;

@@ -1,0 +1,339 @@
+//! Handles: the only way into a mailbox, and the place where its bound is.
+
+use std::collections::VecDeque;
+use std::fmt;
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use dwell_messages::Envelope;
+use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, TryAcquireError, oneshot};
+
+use super::actor::Actor;
+use super::ask::{AskCell, AskError, Reply};
+use super::delivery::{Delivery, Doorbell, DrainMark};
+use super::host::Host;
+use crate::telemetry::{Tick, count_crossing, thread_tag};
+
+/// Control messages that may wait for one actor.
+pub const CONTROL_QUEUE_MAX: usize = 64;
+
+/// A mailbox's state that its handles and its host share.
+pub(super) struct Shared<C> {
+    pub(super) name: &'static str,
+    pub(super) capacity: u32,
+    pub(super) control: Mutex<VecDeque<C>>,
+    pub(super) control_waiting: AtomicBool,
+    pub(super) rung: AtomicBool,
+    pub(super) dequeued: AtomicU64,
+    pub(super) thread: AtomicU32,
+    pub(super) draining: AtomicBool,
+    pub(super) stopped: AtomicBool,
+    pub(super) ended: Notify,
+}
+
+/// The sending end of one actor's mailbox. Cheap to clone, `Send` and `Sync`.
+pub struct Mailbox<A: Actor> {
+    pub(super) addr: actix::Addr<Host<A>>,
+    pub(super) room: Arc<Semaphore>,
+    pub(super) shared: Arc<Shared<A::Control>>,
+}
+
+impl<A: Actor> Clone for Mailbox<A> {
+    fn clone(&self) -> Self {
+        Self {
+            addr: self.addr.clone(),
+            room: Arc::clone(&self.room),
+            shared: Arc::clone(&self.shared),
+        }
+    }
+}
+
+impl<A: Actor> fmt::Debug for Mailbox<A> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Mailbox")
+            .field("actor", &self.shared.name)
+            .field("depth", &self.depth())
+            .finish()
+    }
+}
+
+/// Why a message was not taken. Both give it back.
+#[derive(thiserror::Error)]
+pub enum TellError<M> {
+    /// The mailbox has no room now.
+    #[error("the mailbox is full: wait with `tell`, or shed the message")]
+    Full(Envelope<M>),
+    /// The actor drains or has stopped.
+    #[error("the actor has stopped: the message was not taken")]
+    Stopped(Envelope<M>),
+}
+
+impl<M> fmt::Debug for TellError<M> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Full(_) => "Full",
+            Self::Stopped(_) => "Stopped",
+        })
+    }
+}
+
+/// The actor drains or has stopped; the message comes back.
+#[derive(thiserror::Error)]
+#[error("the actor has stopped: the message was not taken")]
+pub struct Stopped<M>(pub Envelope<M>);
+
+impl<M> fmt::Debug for Stopped<M> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Stopped")
+    }
+}
+
+/// The control queue holds `CONTROL_QUEUE_MAX` messages already; this one comes back.
+#[derive(thiserror::Error)]
+#[error("the actor's control queue is full at {CONTROL_QUEUE_MAX}")]
+pub struct ControlFull<C>(pub C);
+
+impl<C> fmt::Debug for ControlFull<C> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("ControlFull")
+    }
+}
+
+/// Reserved room for one message: sending into it never waits.
+#[must_use = "a slot that is dropped gives its room back unused"]
+pub struct Slot<A: Actor> {
+    mailbox: Mailbox<A>,
+    permit: OwnedSemaphorePermit,
+}
+
+impl<A: Actor> fmt::Debug for Slot<A> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Slot")
+            .field("actor", &self.mailbox.shared.name)
+            .finish()
+    }
+}
+
+impl<A: Actor> Slot<A> {
+    /// Sends into the reserved room.
+    pub fn send(self, envelope: Envelope<A::Message>) {
+        self.mailbox.put(envelope, self.permit, None);
+    }
+}
+
+impl<A: Actor> Mailbox<A> {
+    /// Delivers, waiting for room. Cancellation safe: a cancelled `tell` has not delivered.
+    ///
+    /// # Errors
+    /// `Stopped` gives the message back.
+    pub async fn tell(&self, envelope: Envelope<A::Message>) -> Result<(), Stopped<A::Message>> {
+        match Arc::clone(&self.room).acquire_owned().await {
+            Ok(permit) => {
+                self.put(envelope, permit, None);
+                Ok(())
+            }
+            Err(_) => Err(Stopped(envelope)),
+        }
+    }
+
+    /// Delivers if there is room now.
+    ///
+    /// # Errors
+    /// `Full` and `Stopped` give the message back.
+    #[inline]
+    pub fn try_tell(&self, envelope: Envelope<A::Message>) -> Result<(), TellError<A::Message>> {
+        match Arc::clone(&self.room).try_acquire_owned() {
+            Ok(permit) => {
+                self.put(envelope, permit, None);
+                Ok(())
+            }
+            Err(TryAcquireError::NoPermits) => Err(TellError::Full(envelope)),
+            Err(TryAcquireError::Closed) => Err(TellError::Stopped(envelope)),
+        }
+    }
+
+    /// Reserves room for one message, waiting for it. Cancellation safe.
+    ///
+    /// # Errors
+    /// `Stopped` when the actor drains or has stopped.
+    pub async fn reserve(&self) -> Result<Slot<A>, AskError> {
+        match Arc::clone(&self.room).acquire_owned().await {
+            Ok(permit) => Ok(Slot {
+                mailbox: self.clone(),
+                permit,
+            }),
+            Err(_) => Err(AskError::Stopped),
+        }
+    }
+
+    /// Reserves room if there is some now.
+    pub fn try_reserve(&self) -> Option<Slot<A>> {
+        let permit = Arc::clone(&self.room).try_acquire_owned().ok()?;
+        Some(Slot {
+            mailbox: self.clone(),
+            permit,
+        })
+    }
+
+    /// Asks and waits for the answer. `question` wraps the reply into a message.
+    ///
+    /// Cancellation: dropping the future withdraws the question if the actor has not begun on it.
+    ///
+    /// # Errors
+    /// `Stopped` and `NotStarted` mean that nothing happened; `ActorFailed` that it may have.
+    pub async fn ask<R>(
+        &self,
+        context: dwell_messages::TraceContext,
+        question: impl FnOnce(Reply<R>) -> A::Message,
+    ) -> Result<R, AskError> {
+        let permit = Arc::clone(&self.room)
+            .acquire_owned()
+            .await
+            .map_err(|_| AskError::Stopped)?;
+        let (sender, receiver) = oneshot::channel();
+        let withdrawal = Withdrawal(Arc::new(AskCell::default()));
+        let envelope = Envelope::new(context, question(Reply(sender)));
+        self.put(envelope, permit, Some(Arc::clone(&withdrawal.0)));
+        receiver.await.map_err(|_| AskError::ActorFailed)
+    }
+
+    /// Asks with a deadline, in which waiting for room counts.
+    ///
+    /// # Errors
+    /// As `ask`; past the deadline `NotStarted` if the actor has not begun and now never will, else `OutcomeUnknown`.
+    pub async fn ask_within<R>(
+        &self,
+        deadline: Duration,
+        context: dwell_messages::TraceContext,
+        question: impl FnOnce(Reply<R>) -> A::Message,
+    ) -> Result<R, AskError> {
+        let ends = tokio::time::Instant::now() + deadline;
+        let permit = match tokio::time::timeout_at(ends, Arc::clone(&self.room).acquire_owned()).await {
+            Ok(permit) => permit.map_err(|_| AskError::Stopped)?,
+            Err(_) => return Err(AskError::NotStarted),
+        };
+        let (sender, receiver) = oneshot::channel();
+        let withdrawal = Withdrawal(Arc::new(AskCell::default()));
+        let envelope = Envelope::new(context, question(Reply(sender)));
+        self.put(envelope, permit, Some(Arc::clone(&withdrawal.0)));
+        match tokio::time::timeout_at(ends, receiver).await {
+            Ok(answer) => answer.map_err(|_| AskError::ActorFailed),
+            Err(_) if withdrawal.0.withdraw() => Err(AskError::NotStarted),
+            Err(_) => Err(AskError::OutcomeUnknown),
+        }
+    }
+
+    /// Puts a message into the side queue that is emptied before every delivery.
+    ///
+    /// # Errors
+    /// `ControlFull` gives it back; a stopped actor takes and drops it.
+    pub fn control(&self, message: A::Control) -> Result<(), ControlFull<A::Control>> {
+        {
+            let mut queue = self
+                .shared
+                .control
+                .lock()
+                .unwrap_or_else(|poisoned| poisoned.into_inner());
+            if queue.len() >= CONTROL_QUEUE_MAX {
+                return Err(ControlFull(message));
+            }
+            queue.push_back(message);
+            self.shared.control_waiting.store(true, Ordering::Release);
+        }
+        if !self.shared.rung.swap(true, Ordering::AcqRel) {
+            self.count_thread();
+            #[expect(
+                clippy::disallowed_methods,
+                reason = "one doorbell at a time: the flag is its bound"
+            )]
+            self.addr.do_send(Doorbell);
+        }
+        Ok(())
+    }
+
+    /// Refuses new messages, lets those accepted be handled and their effects leave, then stops the actor.
+    ///
+    /// Returns when it has stopped. Cancellation safe: the drain goes on. Calling it again waits for the same end.
+    pub async fn drain(&self) {
+        let ended = self.shared.ended.notified();
+        tokio::pin!(ended);
+        ended.as_mut().enable();
+        self.begin_drain();
+        if !self.shared.stopped.load(Ordering::Acquire) && self.addr.connected() {
+            ended.await;
+        }
+    }
+
+    /// As `drain`, without waiting for the end.
+    pub fn begin_drain(&self) {
+        self.room.close();
+        if !self.shared.draining.swap(true, Ordering::AcqRel) {
+            #[expect(clippy::disallowed_methods, reason = "sent once in a mailbox's life")]
+            self.addr.do_send(DrainMark);
+        }
+    }
+
+    /// Another handle to the same actor with room of its own: traffic of one direction cannot fill the other's.
+    pub fn port(&self, capacity: usize) -> Self {
+        Self {
+            addr: self.addr.clone(),
+            room: Arc::new(Semaphore::new(capacity)),
+            shared: Arc::clone(&self.shared),
+        }
+    }
+
+    /// Messages in the mailbox now, those whose effects have not left included.
+    pub fn depth(&self) -> usize {
+        (self.shared.capacity as usize).saturating_sub(self.room.available_permits())
+    }
+
+    /// Messages taken out so far.
+    pub fn dequeued(&self) -> u64 {
+        self.shared.dequeued.load(Ordering::Relaxed)
+    }
+
+    /// Whether the actor drains or has stopped.
+    pub fn is_stopped(&self) -> bool {
+        self.room.is_closed() || self.shared.stopped.load(Ordering::Acquire)
+    }
+
+    #[inline]
+    fn put(&self, envelope: Envelope<A::Message>, permit: OwnedSemaphorePermit, ask: Option<Arc<AskCell>>) {
+        self.count_thread();
+        let depth = if envelope.context.is_sampled() {
+            u16::try_from(self.depth()).unwrap_or(u16::MAX)
+        } else {
+            0
+        };
+        let delivery = Delivery {
+            envelope,
+            enqueued: Tick::now(),
+            permit,
+            ask,
+            depth,
+        };
+        #[expect(
+            clippy::disallowed_methods,
+            reason = "the permit inside is the bound that actix does not keep"
+        )]
+        self.addr.do_send(delivery);
+    }
+
+    #[inline]
+    fn count_thread(&self) {
+        let thread = self.shared.thread.load(Ordering::Relaxed);
+        if thread_tag().0 != thread {
+            count_crossing();
+        }
+    }
+}
+
+/// Withdraws a question when its asker goes away.
+struct Withdrawal(Arc<AskCell>);
+
+impl Drop for Withdrawal {
+    fn drop(&mut self) {
+        self.0.withdraw();
+    }
+}

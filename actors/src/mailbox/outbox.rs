@@ -1,0 +1,84 @@
+//! A host's outbox: effects of turns in order, and one pump that waits where a turn must not.
+
+use std::cell::{Cell, RefCell};
+use std::collections::VecDeque;
+use std::future::Future;
+use std::pin::Pin;
+use std::rc::Rc;
+
+use dwell_messages::Envelope;
+use tokio::sync::OwnedSemaphorePermit;
+
+use super::actor::Actor;
+use super::handle::Mailbox;
+
+type Waiting = Pin<Box<dyn Future<Output = ()>>>;
+
+/// What the pump does next.
+pub(super) enum Item {
+    /// A message to a mailbox that had no room.
+    Send(Box<dyn Effect>),
+    /// A turn whose effects have all left: its delivery's room is free again.
+    Release(OwnedSemaphorePermit),
+    /// Whatever had to wait for all effects before it.
+    Run(Box<dyn FnOnce()>),
+}
+
+/// A send that has to wait.
+pub(super) trait Effect {
+    fn deliver(self: Box<Self>) -> Waiting;
+}
+
+pub(super) struct Tell<B: Actor> {
+    pub(super) mailbox: Mailbox<B>,
+    pub(super) envelope: Envelope<B::Message>,
+}
+
+impl<B: Actor> Effect for Tell<B> {
+    fn deliver(self: Box<Self>) -> Waiting {
+        Box::pin(async move {
+            if let Err(stopped) = self.mailbox.tell(self.envelope).await {
+                // Its reply, if it had one, is dropped with it: whoever waits is told.
+                drop(stopped);
+            }
+        })
+    }
+}
+
+/// Bounded by the mailbox: every item belongs to a delivery whose permit is still held.
+#[derive(Default)]
+pub(super) struct Outbox {
+    queue: RefCell<VecDeque<Item>>,
+    pumping: Cell<bool>,
+}
+
+impl Outbox {
+    /// Whether nothing waits: only then may a turn send past the outbox.
+    #[inline]
+    pub(super) fn is_empty(&self) -> bool {
+        !self.pumping.get()
+    }
+
+    /// Queues an item behind all others and makes sure the pump runs.
+    pub(super) fn push(self: &Rc<Self>, item: Item) {
+        self.queue.borrow_mut().push_back(item);
+        if !self.pumping.replace(true) {
+            let outbox = Rc::clone(self);
+            tokio::task::spawn_local(async move { outbox.pump().await });
+        }
+    }
+
+    async fn pump(&self) {
+        loop {
+            let Some(item) = self.queue.borrow_mut().pop_front() else {
+                break;
+            };
+            match item {
+                Item::Send(effect) => effect.deliver().await,
+                Item::Release(permit) => drop(permit),
+                Item::Run(run) => run(),
+            }
+        }
+        self.pumping.set(false);
+    }
+}

@@ -1,0 +1,21 @@
+//! The accounting of time: ticks, records, spans, and the collector that makes the one into the other.
+
+mod clock;
+mod collector;
+mod crossing;
+mod ids;
+mod local;
+mod recent;
+mod record;
+mod stage;
+pub mod template;
+
+pub use clock::{Anchor, Tick, nanos, unix_now_ns};
+pub use collector::{ClockOffset, Collector, CollectorOptions, STAGES_MAX, SinkError, SpanSink, Stats};
+pub use crossing::{count_crossing, crossings};
+pub use ids::{root, span_id, trace_id};
+pub(crate) use local::ArbiterLocal;
+pub use local::{RING_RECORDS, ThreadTag, thread_tag};
+pub use recent::Kept;
+pub use record::{ATTR_ACTOR, ATTR_DEPTH, ATTR_MESSAGE, Record};
+pub use stage::Stage;

@@ -1,0 +1,107 @@
+//! Stage spans: wider than one delivery, written by the stage that owns them, also when it fails.
+
+use dwell_messages::{Span, SpanId, SpanKind, TraceContext, Value};
+
+use super::clock::{Anchor, Tick};
+
+/// A stage's span, finished, in ticks. The collector makes a `Span` of it.
+#[derive(Clone, Debug)]
+pub struct Stage {
+    context: TraceContext,
+    span_id: SpanId,
+    name: &'static str,
+    kind: SpanKind,
+    start: Tick,
+    end: Tick,
+    attributes: Vec<(&'static str, Value)>,
+    error: Option<&'static str>,
+}
+
+impl Stage {
+    /// A span called `name` under `parent`, from `start` to `end`, with an id of its own.
+    pub fn new(parent: &TraceContext, name: &'static str, start: Tick, end: Tick) -> Self {
+        Self::with_id(parent, super::ids::span_id(), name, start, end)
+    }
+
+    /// As `new`, with an id that was handed out before: the stage's messages already travel under it.
+    pub fn with_id(
+        parent: &TraceContext,
+        span_id: SpanId,
+        name: &'static str,
+        start: Tick,
+        end: Tick,
+    ) -> Self {
+        Self {
+            context: parent.clone(),
+            span_id,
+            name,
+            kind: SpanKind::Internal,
+            start,
+            end,
+            attributes: Vec::new(),
+            error: None,
+        }
+    }
+
+    /// Sets the span's kind.
+    #[must_use]
+    pub fn kind(mut self, kind: SpanKind) -> Self {
+        self.kind = kind;
+        self
+    }
+
+    /// Adds an integer. Values past `i64::MAX` saturate.
+    #[must_use]
+    pub fn number(mut self, name: &'static str, value: impl TryInto<i64>) -> Self {
+        self.attributes
+            .push((name, Value::I64(value.try_into().unwrap_or(i64::MAX))));
+        self
+    }
+
+    /// Adds a text. Never content, arguments or paths.
+    #[must_use]
+    pub fn text(mut self, name: &'static str, value: impl Into<std::borrow::Cow<'static, str>>) -> Self {
+        self.attributes.push((name, Value::Str(value.into())));
+        self
+    }
+
+    /// Marks the span as failed with an `error.type`, if there is one.
+    #[must_use]
+    pub fn failed(mut self, error: Option<&'static str>) -> Self {
+        self.error = error;
+        self
+    }
+
+    /// Whether anybody wants this span.
+    pub fn is_sampled(&self) -> bool {
+        self.context.is_sampled()
+    }
+
+    /// The finished span on the wall clock.
+    pub fn into_span(self, anchor: &Anchor) -> Span {
+        let start = anchor.unix_ns(self.start);
+        Span {
+            trace_id: self.context.trace_id.0,
+            span_id: self.span_id.0,
+            parent: self.context.span_id.0,
+            name: self.name.into(),
+            kind: self.kind,
+            start_unix_ns: start,
+            end_unix_ns: anchor.unix_ns(self.end).max(start),
+            attributes: self
+                .attributes
+                .into_iter()
+                .map(|(name, value)| (name.into(), value))
+                .collect(),
+            link: None,
+            error: self.error.map(Into::into),
+        }
+    }
+
+    /// As a root: no parent at all.
+    #[must_use]
+    pub fn root(mut self) -> Self {
+        self.context.span_id = SpanId::default();
+        self
+    }
+}
