@@ -1,5 +1,6 @@
 //! dwell's actors: the mailbox layer, telemetry, and the assemblies of the three roles.
 
+pub mod account;
 pub mod mailbox;
 pub mod runtime;
 mod sys;

@@ -5,8 +5,11 @@ mod collector;
 mod crossing;
 mod ids;
 mod local;
+#[cfg(feature = "otlp")]
+pub mod otlp;
 mod recent;
 mod record;
+pub mod sdk;
 mod stage;
 pub mod template;
 

@@ -1,0 +1,91 @@
+//! The server's side of RPC: which requests are admitted, each id at most once.
+
+use std::collections::HashMap;
+
+use dwell_messages::RequestId;
+
+/// Requests of one client served at a time; more are answered `Busy`.
+pub const ADMITTED_MAX: usize = 256;
+
+/// Why a request is not served.
+#[derive(Debug, PartialEq, Eq, Clone, Copy)]
+pub enum Refusal {
+    /// The id was used before: a request is served at most once.
+    Duplicate,
+    /// `ADMITTED_MAX` requests are being served.
+    Busy,
+}
+
+/// What is being served. Ids only ever grow, so one number remembers every id used.
+#[derive(Debug)]
+pub struct AdmissionCore<C> {
+    highest: u64,
+    serving: HashMap<RequestId, C>,
+}
+
+impl<C> Default for AdmissionCore<C> {
+    fn default() -> Self {
+        Self { highest: 0, serving: HashMap::new() }
+    }
+}
+
+impl<C> AdmissionCore<C> {
+    /// Admits a request, or says why not.
+    ///
+    /// # Errors
+    /// The refusal; the id of a refused busy request counts as used.
+    pub fn admit(&mut self, id: RequestId, call: C) -> Result<(), Refusal> {
+        if id.0 <= self.highest {
+            return Err(Refusal::Duplicate);
+        }
+        self.highest = id.0;
+        if self.serving.len() >= ADMITTED_MAX {
+            return Err(Refusal::Busy);
+        }
+        self.serving.insert(id, call);
+        Ok(())
+    }
+
+    /// A request has its answer. `None`: it had one already, or was never admitted.
+    pub fn finish(&mut self, id: RequestId) -> Option<C> {
+        self.serving.remove(&id)
+    }
+
+    /// The link is over: what was being served.
+    pub fn close(&mut self) -> Vec<C> {
+        self.serving.drain().map(|(_, call)| call).collect()
+    }
+
+    /// Requests being served.
+    pub fn serving(&self) -> usize {
+        self.serving.len()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_id_is_served_once_even_after_it_was_answered() {
+        let mut core = AdmissionCore::default();
+        assert_eq!(core.admit(RequestId(5), 'a'), Ok(()));
+        assert_eq!(core.admit(RequestId(5), 'b'), Err(Refusal::Duplicate));
+        assert_eq!(core.finish(RequestId(5)), Some('a'));
+        assert_eq!(core.finish(RequestId(5)), None);
+        assert_eq!(core.admit(RequestId(5), 'c'), Err(Refusal::Duplicate));
+        assert_eq!(core.admit(RequestId(4), 'd'), Err(Refusal::Duplicate));
+    }
+
+    #[test]
+    fn the_bound_answers_busy_and_forgets_nothing() {
+        let mut core = AdmissionCore::default();
+        for id in 1..=ADMITTED_MAX as u64 {
+            assert_eq!(core.admit(RequestId(id), ()), Ok(()));
+        }
+        assert_eq!(core.admit(RequestId(1_000), ()), Err(Refusal::Busy));
+        assert!(core.finish(RequestId(1)).is_some());
+        assert_eq!(core.admit(RequestId(1_001), ()), Ok(()));
+        assert_eq!(core.serving(), ADMITTED_MAX);
+    }
+}

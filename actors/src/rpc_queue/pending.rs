@@ -1,0 +1,125 @@
+//! The caller's side of RPC: request ids, the in-flight window, and who waits for which response.
+
+use std::collections::{HashMap, VecDeque};
+
+use dwell_messages::RequestId;
+
+/// Requests in flight on one link; more wait.
+pub const IN_FLIGHT_MAX: usize = 256;
+/// Requests that may wait for the window.
+pub const WAITING_MAX: usize = 1_024;
+
+/// Neither the window nor the queue behind it has room; the call comes back.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Full<C>(pub C);
+
+/// The pending table. `C` is what is known of a call, before and after it was sent.
+#[derive(Debug)]
+pub struct PendingCore<C> {
+    next_id: u64,
+    in_flight: HashMap<RequestId, C>,
+    waiting: VecDeque<C>,
+    closed: bool,
+}
+
+impl<C> Default for PendingCore<C> {
+    fn default() -> Self {
+        Self { next_id: 1, in_flight: HashMap::new(), waiting: VecDeque::new(), closed: false }
+    }
+}
+
+impl<C> PendingCore<C> {
+    /// Registers a call. `Some(id)`: send it now; `None`: it waits for the window.
+    ///
+    /// # Errors
+    /// `Full` when too many wait, or the link is closed: registering and checking are one step, so that no call can
+    /// slip in behind the end and wait for ever.
+    pub fn submit(&mut self, call: C) -> Result<Option<RequestId>, Full<C>> {
+        if self.closed || self.waiting.len() >= WAITING_MAX {
+            return Err(Full(call));
+        }
+        if self.in_flight.len() >= IN_FLIGHT_MAX {
+            self.waiting.push_back(call);
+            return Ok(None);
+        }
+        Ok(Some(self.register(call)))
+    }
+
+    /// The call behind a response, at most once.
+    pub fn complete(&mut self, id: RequestId) -> Option<C> {
+        self.in_flight.remove(&id)
+    }
+
+    /// The next waiting call whose turn it is, with its new id.
+    pub fn next_waiting(&mut self) -> Option<RequestId> {
+        if self.in_flight.len() >= IN_FLIGHT_MAX {
+            return None;
+        }
+        let call = self.waiting.pop_front()?;
+        Some(self.register(call))
+    }
+
+    /// A call in flight.
+    pub fn call_mut(&mut self, id: RequestId) -> Option<&mut C> {
+        self.in_flight.get_mut(&id)
+    }
+
+    /// The link is over: every call that will have no response. Nothing is taken any more.
+    pub fn close(&mut self) -> Vec<C> {
+        self.closed = true;
+        self.in_flight.drain().map(|(_, call)| call).chain(self.waiting.drain(..)).collect()
+    }
+
+    /// Whether this id was handed out.
+    pub fn was_issued(&self, id: RequestId) -> bool {
+        id.0 != 0 && id.0 < self.next_id
+    }
+
+    /// Requests in flight.
+    pub fn in_flight(&self) -> usize {
+        self.in_flight.len()
+    }
+
+    fn register(&mut self, call: C) -> RequestId {
+        let id = RequestId(self.next_id);
+        self.next_id += 1;
+        self.in_flight.insert(id, call);
+        id
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn responses_out_of_order_find_their_calls_and_each_only_once() {
+        let mut core = PendingCore::default();
+        let (a, b) = (core.submit('a').unwrap().unwrap(), core.submit('b').unwrap().unwrap());
+        assert_eq!(core.complete(b), Some('b'));
+        assert_eq!(core.complete(b), None);
+        assert_eq!(core.complete(a), Some('a'));
+        assert!(core.was_issued(a) && !core.was_issued(RequestId(3)));
+    }
+
+    #[test]
+    fn the_window_holds_calls_back_and_lets_them_go_in_order() {
+        let mut core = PendingCore::default();
+        for call in 0..IN_FLIGHT_MAX {
+            assert!(core.submit(call).unwrap().is_some());
+        }
+        assert_eq!(core.submit(9_000), Ok(None));
+        assert_eq!(core.next_waiting(), None);
+        core.complete(RequestId(1));
+        let id = core.next_waiting().unwrap();
+        assert_eq!(core.complete(id), Some(9_000));
+    }
+
+    #[test]
+    fn after_the_end_every_call_is_given_back_and_none_is_taken() {
+        let mut core = PendingCore::default();
+        core.submit(1).unwrap();
+        assert_eq!(core.close(), vec![1]);
+        assert_eq!(core.submit(2), Err(Full(2)));
+    }
+}
