@@ -89,7 +89,11 @@ pub struct Account {
 impl Account {
     /// A chain that begins at `first`.
     pub fn begin(first: Tick) -> Self {
-        Self { first, last: first, ticks: [0; SEGMENTS] }
+        Self {
+            first,
+            last: first,
+            ticks: [0; SEGMENTS],
+        }
     }
 
     /// Gives the stretch from the last stamp to `now` to `segment`. A stamp before the last one takes nothing and
@@ -142,6 +146,11 @@ mod tests {
 
     #[test]
     fn the_index_of_every_segment_is_its_place() {
-        assert!(Segment::ALL.iter().enumerate().all(|(index, segment)| *segment as usize == index));
+        assert!(
+            Segment::ALL
+                .iter()
+                .enumerate()
+                .all(|(index, segment)| *segment as usize == index)
+        );
     }
 }

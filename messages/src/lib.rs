@@ -2,13 +2,24 @@
 //!
 //! No actix, no tokio and no sockets in here: whoever embeds only the vocabulary gets only that.
 
+pub mod codec;
 pub mod envelope;
+pub mod error;
 pub mod ids;
 pub mod kinds;
+pub mod message;
+pub mod process;
+pub mod session;
 pub mod span;
+pub mod timings;
 pub mod trace;
 
 pub use envelope::Envelope;
+pub use error::{Blame, ErrorCode, WireError};
 pub use ids::{Epoch, ProcessId, PublicKey, RequestId, StreamId};
+pub use message::{Message, Reply, Request, TraceRecords};
+pub use process::{Closed, Event, ExitStatus, Exited, Output, OutputStream};
+pub use session::{EnvironmentInfo, Hello, Welcome};
 pub use span::{Role, Span, SpanKind, Value};
+pub use timings::Timings;
 pub use trace::{SpanId, TraceContext, TraceFlags, TraceId, TraceState};

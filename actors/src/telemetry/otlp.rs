@@ -44,11 +44,14 @@ impl OtlpSink {
     ) -> Result<Option<Self>, SinkError> {
         let set = |name: &str| variable(name).filter(|value| !value.is_empty());
         let disabled = set("OTEL_SDK_DISABLED").is_some_and(|value| value.eq_ignore_ascii_case("true"));
-        let exporter = set("OTEL_TRACES_EXPORTER").is_none_or(|names| names.split(',').any(|n| n.trim() == "otlp"));
+        let exporter =
+            set("OTEL_TRACES_EXPORTER").is_none_or(|names| names.split(',').any(|n| n.trim() == "otlp"));
         let endpoint = set("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT").or_else(|| {
             set("OTEL_EXPORTER_OTLP_ENDPOINT").map(|base| format!("{}/v1/traces", base.trim_end_matches('/')))
         });
-        let Some(endpoint) = endpoint.filter(|_| exporter && !disabled) else { return Ok(None) };
+        let Some(endpoint) = endpoint.filter(|_| exporter && !disabled) else {
+            return Ok(None);
+        };
         let protocol =
             set("OTEL_EXPORTER_OTLP_TRACES_PROTOCOL").or_else(|| set("OTEL_EXPORTER_OTLP_PROTOCOL"));
         if let Some(protocol) = protocol.filter(|protocol| protocol != "http/protobuf") {
@@ -73,8 +76,15 @@ impl OtlpSink {
                 Err(error) => drop(ready.send(Err(error))),
             })
             .map_err(|error| SinkError(format!("the export thread could not be started: {error}")))?;
-        built.recv().map_err(|_| SinkError("the export thread ended while it was set up".into()))??;
-        Ok(Self { jobs: Some(jobs), dropped: Arc::default(), thread: Mutex::new(Some(thread)), scope: sdk::scope() })
+        built
+            .recv()
+            .map_err(|_| SinkError("the export thread ended while it was set up".into()))??;
+        Ok(Self {
+            jobs: Some(jobs),
+            dropped: Arc::default(),
+            thread: Mutex::new(Some(thread)),
+            scope: sdk::scope(),
+        })
     }
 
     /// Spans dropped because the back end was too slow.
@@ -85,19 +95,30 @@ impl OtlpSink {
 
 impl SpanSink for OtlpSink {
     fn export(&mut self, _: Role, clock: Option<ClockOffset>, spans: &[Span]) -> Result<(), SinkError> {
-        let (None, Some(jobs)) = (clock, &self.jobs) else { return Ok(()) };
-        let batch: Vec<_> = spans.iter().map(|span| sdk::span_data(span, &self.scope)).collect();
+        let (None, Some(jobs)) = (clock, &self.jobs) else {
+            return Ok(());
+        };
+        let batch: Vec<_> = spans
+            .iter()
+            .map(|span| sdk::span_data(span, &self.scope))
+            .collect();
         let count = batch.len() as u64;
         jobs.try_send(Job::Batch(batch)).map_err(|_| {
             self.dropped.fetch_add(count, Ordering::Relaxed);
-            SinkError(format!("{BATCHES_MAX} batches wait for the OTLP endpoint already"))
+            SinkError(format!(
+                "{BATCHES_MAX} batches wait for the OTLP endpoint already"
+            ))
         })
     }
 
     fn flush(&mut self) -> Result<(), SinkError> {
         let Some(jobs) = &self.jobs else { return Ok(()) };
         let (done, wait) = sync_channel(1);
-        let late = || SinkError(format!("the OTLP endpoint did not take all spans within {FLUSH_MAX:?}"));
+        let late = || {
+            SinkError(format!(
+                "the OTLP endpoint did not take all spans within {FLUSH_MAX:?}"
+            ))
+        };
         jobs.try_send(Job::Flush(done)).map_err(|_| late())?;
         wait.recv_timeout(FLUSH_MAX).map_err(|_| late())
     }
@@ -107,7 +128,10 @@ impl Drop for OtlpSink {
     fn drop(&mut self) {
         // Closing the queue ends the thread after what it is sending; a back end that hangs is left to its timeout.
         self.jobs = None;
-        self.thread.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).take();
+        self.thread
+            .lock()
+            .unwrap_or_else(|poisoned| poisoned.into_inner())
+            .take();
     }
 }
 
@@ -132,7 +156,11 @@ fn resource(role: Role) -> Resource {
     let named = std::env::var_os("OTEL_SERVICE_NAME").is_some()
         || std::env::var("OTEL_RESOURCE_ATTRIBUTES").is_ok_and(|all| all.contains("service.name="));
     let builder = Resource::builder();
-    if named { builder.build() } else { builder.with_service_name(name).build() }
+    if named {
+        builder.build()
+    } else {
+        builder.with_service_name(name).build()
+    }
 }
 
 fn serve(exporter: &opentelemetry_otlp::SpanExporter, queue: &Receiver<Job>) {

@@ -37,14 +37,18 @@ pub fn span_data(span: &Span, scope: &InstrumentationScope) -> SpanData {
         status: span
             .error
             .as_ref()
-            .map_or(otel::Status::Unset, |error| otel::Status::Error { description: error.clone() }),
+            .map_or(otel::Status::Unset, |error| otel::Status::Error {
+                description: error.clone(),
+            }),
         instrumentation_scope: scope.clone(),
     }
 }
 
 /// The scope all of dwell's spans are made under.
 pub fn scope() -> InstrumentationScope {
-    InstrumentationScope::builder("dwell").with_version(env!("CARGO_PKG_VERSION")).build()
+    InstrumentationScope::builder("dwell")
+        .with_version(env!("CARGO_PKG_VERSION"))
+        .build()
 }
 
 fn attributes(span: &Span) -> Vec<KeyValue> {
@@ -72,7 +76,10 @@ fn kind(kind: SpanKind) -> otel::SpanKind {
     }
 }
 
-#[expect(clippy::disallowed_types, reason = "the SDK's spans hold this type; the wall clock is not read")]
+#[expect(
+    clippy::disallowed_types,
+    reason = "the SDK's spans hold this type; the wall clock is not read"
+)]
 fn time(unix_ns: u64) -> std::time::SystemTime {
     std::time::SystemTime::UNIX_EPOCH + Duration::from_nanos(unix_ns)
 }

@@ -1,0 +1,203 @@
+//! Where one run's events meet their consumer: the one place where two threads look at the same state.
+//!
+//! The arbiter's side never waits and never holds the lock while it does anything else; the consumer is woken only
+//! for what it waits for, because a wake-up of another thread costs more than everything else here.
+
+use std::collections::VecDeque;
+use std::sync::Mutex;
+use std::task::{Context, Poll, Waker};
+
+use bytes::Bytes;
+
+use crate::telemetry::{Tick, count_crossing};
+use crate::terminal_delivery::{Captured, Collector};
+
+use super::run::{Ended, RunError, RunEvent};
+
+/// How the consumer takes the run.
+#[derive(Debug)]
+enum Mode {
+    /// Event by event.
+    Stream,
+    /// All at the end: output is collected here and the consumer sleeps until then.
+    Collect { stdout: Collector, stderr: Collector },
+}
+
+#[derive(Debug)]
+struct Inner {
+    mode: Mode,
+    queue: VecDeque<RunEvent>,
+    end: Option<Result<Ended, RunError>>,
+    end_put: Option<Tick>,
+    waker: Option<Waker>,
+    consumed: [u64; 2],
+    dropped: bool,
+}
+
+/// One run, between its `TerminalDelivery` and its `Run`.
+#[derive(Debug)]
+pub(crate) struct RunShared {
+    inner: Mutex<Inner>,
+}
+
+/// What the consumer gets at the end.
+#[derive(Debug)]
+pub(crate) struct Final {
+    pub(crate) ended: Result<Ended, RunError>,
+    pub(crate) stdout: Captured,
+    pub(crate) stderr: Captured,
+    /// When the arbiter put the end here.
+    pub(crate) put: Tick,
+}
+
+impl RunShared {
+    pub(crate) fn new() -> Self {
+        Self {
+            inner: Mutex::new(Inner {
+                mode: Mode::Stream,
+                queue: VecDeque::new(),
+                end: None,
+                end_put: None,
+                waker: None,
+                consumed: [0; 2],
+                dropped: false,
+            }),
+        }
+    }
+
+    fn with<R>(&self, f: impl FnOnce(&mut Inner) -> R) -> R {
+        f(&mut self.inner.lock().unwrap_or_else(|poisoned| poisoned.into_inner()))
+    }
+
+    /// Arbiter: an event. Returns the bytes of each stream consumed so far, which is what credit is restated from.
+    pub(crate) fn put(&self, event: RunEvent) -> [u64; 2] {
+        let (waker, consumed) = self.with(|inner| {
+            let dropped = inner.dropped;
+            match (&mut inner.mode, event) {
+                (_, RunEvent::Stdout(data)) if dropped => inner.consumed[0] += data.len() as u64,
+                (_, RunEvent::Stderr(data)) if dropped => inner.consumed[1] += data.len() as u64,
+                (Mode::Collect { stdout, .. }, RunEvent::Stdout(data)) => {
+                    inner.consumed[0] += data.len() as u64;
+                    stdout.push(data);
+                }
+                (Mode::Collect { stderr, .. }, RunEvent::Stderr(data)) => {
+                    inner.consumed[1] += data.len() as u64;
+                    stderr.push(data);
+                }
+                (Mode::Collect { .. }, RunEvent::Started { .. } | RunEvent::Exited(_)) => {}
+                (Mode::Stream, event) => {
+                    inner.queue.push_back(event);
+                    return (inner.waker.take(), inner.consumed);
+                }
+            }
+            (None, inner.consumed)
+        });
+        wake(waker);
+        consumed
+    }
+
+    /// Arbiter: the end. Only the first counts.
+    pub(crate) fn end(&self, end: Result<Ended, RunError>, now: Tick) {
+        let waker = self.with(|inner| {
+            if inner.end.is_none() {
+                inner.end = Some(end);
+                inner.end_put = Some(now);
+            }
+            inner.waker.take()
+        });
+        wake(waker);
+    }
+
+    /// Bytes of each stream the consumer has taken.
+    pub(crate) fn consumed(&self) -> [u64; 2] {
+        self.with(|inner| inner.consumed)
+    }
+
+    /// Consumer: the next event; `None` when the run is over.
+    pub(crate) fn poll_event(&self, cx: &mut Context<'_>) -> Poll<Option<(RunEvent, [u64; 2])>> {
+        self.with(|inner| match inner.queue.pop_front() {
+            Some(event) => {
+                match &event {
+                    RunEvent::Stdout(data) => inner.consumed[0] += data.len() as u64,
+                    RunEvent::Stderr(data) => inner.consumed[1] += data.len() as u64,
+                    RunEvent::Started { .. } | RunEvent::Exited(_) => {}
+                }
+                Poll::Ready(Some((event, inner.consumed)))
+            }
+            None if inner.end.is_some() => Poll::Ready(None),
+            None => {
+                inner.waker = Some(cx.waker().clone());
+                Poll::Pending
+            }
+        })
+    }
+
+    /// Consumer: from now on only the end is wanted. What is queued is collected too; what was taken is not.
+    /// Returns the bytes consumed, for credit.
+    pub(crate) fn collect(&self, limit: usize) -> [u64; 2] {
+        self.with(|inner| {
+            if matches!(inner.mode, Mode::Collect { .. }) {
+                return inner.consumed;
+            }
+            let (mut stdout, mut stderr) = (Collector::new(limit), Collector::new(limit));
+            let mut take = |data: Bytes, stream: usize, into: &mut Collector| {
+                inner.consumed[stream] += data.len() as u64;
+                into.push(data);
+            };
+            for event in std::mem::take(&mut inner.queue) {
+                match event {
+                    RunEvent::Stdout(data) => take(data, 0, &mut stdout),
+                    RunEvent::Stderr(data) => take(data, 1, &mut stderr),
+                    RunEvent::Started { .. } | RunEvent::Exited(_) => {}
+                }
+            }
+            inner.mode = Mode::Collect { stdout, stderr };
+            inner.consumed
+        })
+    }
+
+    /// Consumer: the end, once.
+    pub(crate) fn poll_end(&self, cx: &mut Context<'_>) -> Poll<Final> {
+        self.with(|inner| match inner.end.take() {
+            Some(ended) => {
+                let put = inner.end_put.unwrap_or_default();
+                let mode = std::mem::replace(&mut inner.mode, Mode::Stream);
+                let (stdout, stderr) = match mode {
+                    Mode::Stream => Default::default(),
+                    Mode::Collect { stdout, stderr } => (stdout.finish(), stderr.finish()),
+                };
+                Poll::Ready(Final { ended, stdout, stderr, put })
+            }
+            None => {
+                inner.waker = Some(cx.waker().clone());
+                Poll::Pending
+            }
+        })
+    }
+
+    /// Consumer: gone. Output is let through unread, so that the process can end.
+    pub(crate) fn abandon(&self) {
+        self.with(|inner| {
+            inner.dropped = true;
+            for event in std::mem::take(&mut inner.queue) {
+                match event {
+                    RunEvent::Stdout(data) => inner.consumed[0] += data.len() as u64,
+                    RunEvent::Stderr(data) => inner.consumed[1] += data.len() as u64,
+                    RunEvent::Started { .. } | RunEvent::Exited(_) => {}
+                }
+            }
+        });
+    }
+
+    /// Whether the end is known.
+    pub(crate) fn is_ended(&self) -> bool {
+        self.with(|inner| inner.end.is_some() || inner.end_put.is_some())
+    }
+}
+
+fn wake(waker: Option<Waker>) {
+    if let Some(waker) = waker {
+        count_crossing();
+        waker.wake();
+    }
+}

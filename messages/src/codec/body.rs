@@ -1,0 +1,302 @@
+//! Bodies: one MessagePack value a kind.
+
+use bytes::{BufMut as _, Bytes, BytesMut};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use crate::error::WireError;
+use crate::ids::{ProcessId, RequestId};
+use crate::kinds::MessageKind;
+use crate::message::{Answer, CreditBody, Farewell, Message, Nothing, Number, Reply, Request};
+use crate::process::{CHUNK_MAX_BYTES, Event, Start};
+
+use super::{DecodeError, EncodeError, Header, scan};
+
+/// A first guess at an encoded size, so that one allocation does.
+pub(super) fn size_hint(message: &Message) -> usize {
+    match message {
+        Message::Event {
+            event: Event::Output(output),
+            ..
+        } => output.data.len() + 128,
+        Message::Request {
+            request: Request::Write(write),
+            ..
+        } => write.data.len() + 128,
+        Message::Request { .. }
+        | Message::Response { .. }
+        | Message::Event { .. }
+        | Message::Cancel(_)
+        | Message::Ack(_)
+        | Message::Credit { .. }
+        | Message::Ping(_)
+        | Message::Pong(_)
+        | Message::Goodbye(_)
+        | Message::TraceRecords { .. } => 384,
+    }
+}
+
+pub(super) fn encode(out: &mut BytesMut, message: &Message) -> Result<(), EncodeError> {
+    match message {
+        Message::Request { request, .. } => encode_request(out, request),
+        Message::Response { result, timings, .. } => encode_response(out, result, *timings),
+        Message::Event { event, .. } => match event {
+            Event::Output(output) => {
+                check_chunk(output.data.len())?;
+                put(out, output)
+            }
+            Event::Exited(exited) => put(out, exited),
+            Event::Closed(closed) => put(out, closed),
+        },
+        Message::Cancel(_) => put(out, &Nothing {}),
+        Message::Ack(value) | Message::Ping(value) | Message::Pong(value) => {
+            put(out, &Number { value: *value })
+        }
+        Message::Credit { stream, limit, .. } => put(
+            out,
+            &CreditBody {
+                stream: *stream,
+                limit: *limit,
+            },
+        ),
+        Message::Goodbye(reason) => put(
+            out,
+            &Farewell {
+                reason: reason.clone(),
+            },
+        ),
+        Message::TraceRecords { records, .. } => put(out, records),
+    }
+}
+
+fn encode_request(out: &mut BytesMut, request: &Request) -> Result<(), EncodeError> {
+    match request {
+        Request::EnvironmentInfo => put(out, &Nothing {}),
+        Request::Start(start) => {
+            check_start(start).map_err(|(field, problem)| EncodeError::BadString { field, problem })?;
+            put(out, start)
+        }
+        Request::Write(write) => {
+            check_chunk(write.data.len())?;
+            put(out, write)
+        }
+        Request::Signal(signal) => put(out, signal),
+        Request::Terminate(terminate) => put(out, terminate),
+        Request::Read(read) => put(out, read),
+    }
+}
+
+fn encode_response(
+    out: &mut BytesMut,
+    result: &Result<Reply, WireError>,
+    timings: crate::timings::Timings,
+) -> Result<(), EncodeError> {
+    match result {
+        Ok(Reply::EnvironmentInfo(value)) => put(out, &Answer { value, timings }),
+        Ok(Reply::Started(value)) => put(out, &Answer { value, timings }),
+        Ok(Reply::Written(value)) => put(out, &Answer { value, timings }),
+        Ok(Reply::Signalled | Reply::Terminated) => put(
+            out,
+            &Answer {
+                value: Nothing {},
+                timings,
+            },
+        ),
+        Ok(Reply::Read(value)) => put(out, &Answer { value, timings }),
+        Err(value) => put(out, &Answer { value, timings }),
+    }
+}
+
+fn put<T: Serialize>(out: &mut BytesMut, value: &T) -> Result<(), EncodeError> {
+    let mut serializer = rmp_serde::Serializer::new(out.writer()).with_struct_map();
+    value
+        .serialize(&mut serializer)
+        .map_err(|error| EncodeError::Serialize(error.to_string()))
+}
+
+fn check_chunk(actual: usize) -> Result<(), EncodeError> {
+    if actual > CHUNK_MAX_BYTES {
+        return Err(EncodeError::TooLarge {
+            limit: CHUNK_MAX_BYTES,
+            actual,
+        });
+    }
+    Ok(())
+}
+
+/// Strings that no system call takes.
+fn check_start(start: &Start) -> Result<(), (&'static str, &'static str)> {
+    let nul = "holds a NUL byte";
+    if start.argv.iter().any(|arg| arg.contains(&0)) {
+        return Err(("argv", nul));
+    }
+    if start.cwd.as_ref().is_some_and(|cwd| cwd.contains(&0)) {
+        return Err(("cwd", nul));
+    }
+    if start
+        .env
+        .set
+        .iter()
+        .any(|(name, value)| name.contains(&0) || value.contains(&0))
+    {
+        return Err(("env.set", nul));
+    }
+    if start
+        .env
+        .set
+        .iter()
+        .any(|(name, _)| name.is_empty() || name.contains(&b'='))
+    {
+        return Err(("env.set", "has a name that is empty or holds '='"));
+    }
+    Ok(())
+}
+
+pub(super) fn decode(kind: MessageKind, header: &Header, bytes: &Bytes) -> Result<Message, DecodeError> {
+    let body = Body { kind, header, bytes };
+    let event = |event: Event| {
+        Ok(Message::Event {
+            process: body.process()?,
+            event,
+        })
+    };
+    match kind {
+        MessageKind::EnvironmentInfo => {
+            body.read::<Nothing>()?;
+            body.request(Request::EnvironmentInfo)
+        }
+        MessageKind::Start => {
+            let start: Start = body.read()?;
+            check_start(&start).map_err(|(field, problem)| body.bad(format!("{field} {problem}")))?;
+            body.request(Request::Start(start))
+        }
+        MessageKind::Write => {
+            let write: crate::process::Write = body.read()?;
+            body.chunk(write.data.len())?;
+            body.request(Request::Write(write))
+        }
+        MessageKind::Signal => body.request(Request::Signal(body.read()?)),
+        MessageKind::Terminate => body.request(Request::Terminate(body.read()?)),
+        MessageKind::Read => body.request(Request::Read(body.read()?)),
+        MessageKind::EnvironmentInfoReply => body.response(Reply::EnvironmentInfo),
+        MessageKind::Started => body.response(Reply::Started),
+        MessageKind::Written => body.response(Reply::Written),
+        MessageKind::Signalled => body.response(|_: Nothing| Reply::Signalled),
+        MessageKind::Terminated => body.response(|_: Nothing| Reply::Terminated),
+        MessageKind::ReadReply => body.response(Reply::Read),
+        MessageKind::Error => {
+            let Answer { value, timings } = body.read()?;
+            Ok(Message::Response {
+                id: body.id()?,
+                result: Err(value),
+                timings,
+            })
+        }
+        MessageKind::Output => {
+            let output: crate::process::Output = body.read()?;
+            body.chunk(output.data.len())?;
+            event(Event::Output(output))
+        }
+        MessageKind::Exited => event(Event::Exited(body.read()?)),
+        MessageKind::Closed => event(Event::Closed(body.read()?)),
+        MessageKind::Cancel => {
+            body.read::<Nothing>()?;
+            Ok(Message::Cancel(body.id()?))
+        }
+        MessageKind::Ack => Ok(Message::Ack(body.read::<Number>()?.value)),
+        MessageKind::Ping => Ok(Message::Ping(body.read::<Number>()?.value)),
+        MessageKind::Pong => Ok(Message::Pong(body.read::<Number>()?.value)),
+        MessageKind::Credit => {
+            let CreditBody { stream, limit } = body.read()?;
+            Ok(Message::Credit {
+                process: body.process()?,
+                stream,
+                limit,
+            })
+        }
+        MessageKind::Goodbye => Ok(Message::Goodbye(body.read::<Farewell>()?.reason)),
+        MessageKind::TraceRecords => Ok(Message::TraceRecords {
+            process: body.process()?,
+            records: body.read()?,
+        }),
+    }
+}
+
+struct Body<'a> {
+    kind: MessageKind,
+    header: &'a Header,
+    bytes: &'a Bytes,
+}
+
+impl Body<'_> {
+    fn read<T: DeserializeOwned>(&self) -> Result<T, DecodeError> {
+        scan::check(self.bytes).map_err(|error| match error {
+            // A request whose framing is sound but whose body is not can be answered.
+            error if self.answerable().is_some() => self.bad(error.to_string()),
+            error => error,
+        })?;
+        let mut reader = rmp_serde::Deserializer::from_read_ref(&self.bytes[..]);
+        T::deserialize(&mut reader).map_err(|error| self.bad(error.to_string()))
+    }
+
+    fn request(&self, request: Request) -> Result<Message, DecodeError> {
+        let process = (self.header.process != 0).then_some(ProcessId(self.header.process));
+        if process.is_none() && !matches!(request, Request::EnvironmentInfo) {
+            return Err(self.bad("it names no process".into()));
+        }
+        Ok(Message::Request {
+            id: self.id()?,
+            process,
+            request,
+        })
+    }
+
+    fn response<T: DeserializeOwned>(&self, reply: impl FnOnce(T) -> Reply) -> Result<Message, DecodeError> {
+        let Answer { value, timings } = self.read()?;
+        Ok(Message::Response {
+            id: self.id()?,
+            result: Ok(reply(value)),
+            timings,
+        })
+    }
+
+    fn id(&self) -> Result<RequestId, DecodeError> {
+        match self.header.id {
+            0 => Err(DecodeError::MissingId {
+                kind: self.kind.to_wire(),
+            }),
+            id => Ok(RequestId(id)),
+        }
+    }
+
+    fn process(&self) -> Result<ProcessId, DecodeError> {
+        match self.header.process {
+            0 => Err(DecodeError::MissingId {
+                kind: self.kind.to_wire(),
+            }),
+            process => Ok(ProcessId(process)),
+        }
+    }
+
+    fn chunk(&self, actual: usize) -> Result<(), DecodeError> {
+        if actual > CHUNK_MAX_BYTES {
+            return Err(self.bad(format!(
+                "{actual} bytes in one chunk, and {CHUNK_MAX_BYTES} are the most"
+            )));
+        }
+        Ok(())
+    }
+
+    fn answerable(&self) -> Option<RequestId> {
+        let request = self.kind.to_wire() < super::REQUESTS_END && self.header.id != 0;
+        request.then_some(RequestId(self.header.id))
+    }
+
+    fn bad(&self, why: String) -> DecodeError {
+        DecodeError::BadBody {
+            kind: self.kind.to_wire(),
+            id: self.answerable(),
+            why,
+        }
+    }
+}

@@ -1,0 +1,270 @@
+//! Everything that lies inside the seal, as one type.
+
+use serde::{Deserialize, Serialize};
+
+use crate::error::WireError;
+use crate::ids::{ProcessId, RequestId};
+use crate::kinds::MessageKind;
+use crate::process::{
+    Closed, Event, Exited, Output, OutputStream, Read, ReadReply, Signal, Start, Started, Terminate, Write,
+    Written,
+};
+use crate::session::EnvironmentInfo;
+use crate::span::{Role, Span};
+use crate::timings::Timings;
+
+/// What can be asked of an executor.
+#[derive(Clone, PartialEq, Debug)]
+pub enum Request {
+    /// What is this environment?
+    EnvironmentInfo,
+    /// Start a process.
+    Start(Start),
+    /// Write to its standard input.
+    Write(Write),
+    /// Signal its leader.
+    Signal(Signal),
+    /// End it.
+    Terminate(Terminate),
+    /// Its events after a number.
+    Read(Read),
+}
+
+impl Request {
+    /// The method's name, of low cardinality, for spans.
+    pub fn method(&self) -> &'static str {
+        match self {
+            Self::EnvironmentInfo => "Environment/Info",
+            Self::Start(_) => "Process/Start",
+            Self::Write(_) => "Process/Write",
+            Self::Signal(_) => "Process/Signal",
+            Self::Terminate(_) => "Process/Terminate",
+            Self::Read(_) => "Process/Read",
+        }
+    }
+}
+
+/// What an executor answers.
+#[derive(Clone, PartialEq, Debug)]
+pub enum Reply {
+    /// To `EnvironmentInfo`.
+    EnvironmentInfo(EnvironmentInfo),
+    /// To `Start`.
+    Started(Started),
+    /// To `Write`.
+    Written(Written),
+    /// To `Signal`.
+    Signalled,
+    /// To `Terminate`: the process has ended.
+    Terminated,
+    /// To `Read`.
+    Read(ReadReply),
+}
+
+/// Spans of one trace, behind its terminal event.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+pub struct TraceRecords {
+    /// Who made them.
+    pub role: Role,
+    /// The spans.
+    pub spans: Vec<Span>,
+    /// Spans there was no room for.
+    #[serde(default)]
+    pub dropped: u64,
+    /// Whether these are the last of their call.
+    pub last: bool,
+}
+
+/// A message inside the seal.
+#[derive(Clone, PartialEq, Debug)]
+pub enum Message {
+    /// A request; `process` names the process it is about.
+    Request {
+        /// Its id.
+        id: RequestId,
+        /// The process it is about.
+        process: Option<ProcessId>,
+        /// What is asked.
+        request: Request,
+    },
+    /// The answer to a request, with the executor's account of it.
+    Response {
+        /// The request's id.
+        id: RequestId,
+        /// The answer.
+        result: Result<Reply, WireError>,
+        /// Where the executor's time went.
+        timings: Timings,
+    },
+    /// What a process tells.
+    Event {
+        /// Which process.
+        process: ProcessId,
+        /// What it tells.
+        event: Event,
+    },
+    /// The caller of a request no longer waits.
+    Cancel(RequestId),
+    /// Everything up to this sequence number has been applied.
+    Ack(u64),
+    /// How far a stream may be sent: an absolute offset, so that repeating it changes nothing.
+    Credit {
+        /// Which process.
+        process: ProcessId,
+        /// Which of its outputs.
+        stream: OutputStream,
+        /// The offset that may not be passed.
+        limit: u64,
+    },
+    /// A round trip on the link.
+    Ping(u64),
+    /// Its answer.
+    Pong(u64),
+    /// The authenticated end of the link.
+    Goodbye(String),
+    /// Spans of a trace.
+    TraceRecords {
+        /// The process whose call they belong to.
+        process: ProcessId,
+        /// The spans.
+        records: TraceRecords,
+    },
+}
+
+impl Message {
+    /// Its kind on the wire.
+    pub fn kind(&self) -> MessageKind {
+        match self {
+            Self::Request { request, .. } => match request {
+                Request::EnvironmentInfo => MessageKind::EnvironmentInfo,
+                Request::Start(_) => MessageKind::Start,
+                Request::Write(_) => MessageKind::Write,
+                Request::Signal(_) => MessageKind::Signal,
+                Request::Terminate(_) => MessageKind::Terminate,
+                Request::Read(_) => MessageKind::Read,
+            },
+            Self::Response { result, .. } => match result {
+                Ok(Reply::EnvironmentInfo(_)) => MessageKind::EnvironmentInfoReply,
+                Ok(Reply::Started(_)) => MessageKind::Started,
+                Ok(Reply::Written(_)) => MessageKind::Written,
+                Ok(Reply::Signalled) => MessageKind::Signalled,
+                Ok(Reply::Terminated) => MessageKind::Terminated,
+                Ok(Reply::Read(_)) => MessageKind::ReadReply,
+                Err(_) => MessageKind::Error,
+            },
+            Self::Event { event, .. } => match event {
+                Event::Output(_) => MessageKind::Output,
+                Event::Exited(_) => MessageKind::Exited,
+                Event::Closed(_) => MessageKind::Closed,
+            },
+            Self::Cancel(_) => MessageKind::Cancel,
+            Self::Ack(_) => MessageKind::Ack,
+            Self::Credit { .. } => MessageKind::Credit,
+            Self::Ping(_) => MessageKind::Ping,
+            Self::Pong(_) => MessageKind::Pong,
+            Self::Goodbye(_) => MessageKind::Goodbye,
+            Self::TraceRecords { .. } => MessageKind::TraceRecords,
+        }
+    }
+
+    /// Whether the framer fills a trailer behind it: responses and terminal events, which account for a call.
+    pub fn has_trailer(&self) -> bool {
+        match self {
+            Self::Response { .. } => true,
+            Self::Event { event, .. } => match event {
+                Event::Exited(_) | Event::Closed(_) => true,
+                Event::Output(_) => false,
+            },
+            Self::Request { .. }
+            | Self::Cancel(_)
+            | Self::Ack(_)
+            | Self::Credit { .. }
+            | Self::Ping(_)
+            | Self::Pong(_)
+            | Self::Goodbye(_)
+            | Self::TraceRecords { .. } => false,
+        }
+    }
+
+    /// The id in the header, 0 where there is none.
+    pub(crate) fn header_id(&self) -> u64 {
+        match self {
+            Self::Request { id, .. } | Self::Response { id, .. } | Self::Cancel(id) => id.0,
+            Self::Event { .. }
+            | Self::Ack(_)
+            | Self::Credit { .. }
+            | Self::Ping(_)
+            | Self::Pong(_)
+            | Self::Goodbye(_)
+            | Self::TraceRecords { .. } => 0,
+        }
+    }
+
+    /// The process in the header, 0 where there is none.
+    pub(crate) fn header_process(&self) -> u64 {
+        match self {
+            Self::Request { process, .. } => process.map_or(0, |process| process.0),
+            Self::Event { process, .. }
+            | Self::Credit { process, .. }
+            | Self::TraceRecords { process, .. } => process.0,
+            Self::Response { .. }
+            | Self::Cancel(_)
+            | Self::Ack(_)
+            | Self::Ping(_)
+            | Self::Pong(_)
+            | Self::Goodbye(_) => 0,
+        }
+    }
+}
+
+/// The body of a response: its value and the account.
+#[derive(Debug, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Answer<T> {
+    pub(crate) value: T,
+    #[serde(default)]
+    pub(crate) timings: Timings,
+}
+
+/// A body with nothing in it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub(crate) struct Nothing {}
+
+/// The body of messages that are one number.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub(crate) struct Number {
+    #[serde(rename = "v")]
+    pub(crate) value: u64,
+}
+
+/// The body of a credit.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub(crate) struct CreditBody {
+    #[serde(rename = "s")]
+    pub(crate) stream: OutputStream,
+    #[serde(rename = "l")]
+    pub(crate) limit: u64,
+}
+
+/// The body of a goodbye.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub(crate) struct Farewell {
+    pub(crate) reason: String,
+}
+
+impl From<Output> for Event {
+    fn from(output: Output) -> Self {
+        Self::Output(output)
+    }
+}
+
+impl From<Exited> for Event {
+    fn from(exited: Exited) -> Self {
+        Self::Exited(exited)
+    }
+}
+
+impl From<Closed> for Event {
+    fn from(closed: Closed) -> Self {
+        Self::Closed(closed)
+    }
+}
