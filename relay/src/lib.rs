@@ -1,1 +1,29 @@
-//! Being built.
+//! dwell's bytes on the wire.
+//!
+//! Pure cores: time and randomness are arguments, messages are opaque bytes, nothing blocks. A connection begins with a
+//! [`preamble`] and goes on in [`outer`] frames; the [`handshake`] proves both ends, [`record`]s seal what the
+//! [`lanes`] cut into [`chunk`]s, and a [`link::Link`] is all of that for one stream at one endpoint.
+//! An executor reaches a relay by [`registration`].
+
+pub mod chunk;
+pub mod control;
+pub mod handshake;
+pub mod keys;
+pub mod lanes;
+pub mod link;
+mod noise;
+pub mod outer;
+pub mod preamble;
+pub mod random;
+mod reassembly;
+pub mod record;
+pub mod registration;
+
+pub use control::{Refusal, RefusalReason, Reset, ResetCode};
+pub use keys::{StaticKeypair, fingerprint, parse_public_key};
+pub use lanes::{CutMessage, EnqueueError, EnqueueProblem, Lane, Outgoing, TrailerStamps};
+pub use link::{Link, LinkError, LinkEstablished, LinkEvent, LinkOptions, TransmitReport};
+pub use outer::{OuterDecoder, OuterFrame, RawFrame, encode_outer};
+pub use preamble::{Dialer, Preamble, PreambleDecoder};
+pub use random::{OsRandomness, Randomness};
+pub use reassembly::{Incoming, REASSEMBLY_MAX_BYTES};

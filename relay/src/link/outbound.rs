@@ -1,0 +1,156 @@
+//! What a link writes: clear frames, windows, and as many records as may leave.
+
+use std::time::Instant;
+
+use bytes::BytesMut;
+use dwell_messages::kinds::OuterKind;
+
+use crate::control::{Reset, ResetCode};
+use crate::handshake::Established;
+use crate::lanes::CutLimits;
+use crate::outer::{OUTER_HEADER_BYTES, begin_outer, encode_outer, end_outer};
+use crate::record::TAG_BYTES;
+
+use super::{Link, LinkError, RECORD_LIMIT_MIN_BYTES, State, TransmitReport};
+
+/// What a record costs on the wire besides its plaintext.
+const RECORD_OVERHEAD_BYTES: usize = OUTER_HEADER_BYTES + TAG_BYTES;
+
+impl<T> Link<T> {
+    /// Whether anything waits to be sent, whether or not it may leave now.
+    pub fn has_pending(&self) -> bool {
+        !self.outbox.is_empty()
+            || self.grant_window.is_due()
+            || self.confirmation_is_due()
+            || self.lanes.has_urgent()
+            || self.lanes.has_bulk()
+    }
+
+    /// Whether [`poll_transmit`](Self::poll_transmit) would write something now.
+    pub fn can_transmit(&self) -> bool {
+        !self.outbox.is_empty()
+            || self.grant_window.is_due()
+            || (self.is_up()
+                && self.plaintext_room(usize::MAX).is_some()
+                && (self.confirmation_is_due() || self.lanes.has_urgent() || self.bulk_may_leave()))
+    }
+
+    fn bulk_may_leave(&self) -> bool {
+        self.lanes.has_bulk() && self.bulk_allowance_bytes >= RECORD_LIMIT_MIN_BYTES as u64
+    }
+
+    /// The executor acts on nothing before a record proves this side alive, so the first one goes even when it is empty.
+    fn confirmation_is_due(&self) -> bool {
+        match &self.state {
+            State::Up(established) => self.initiator && established.sealer.records() == 0,
+            State::AwaitingWelcome(_)
+            | State::AwaitingHello(_)
+            | State::AwaitingVerdict(_)
+            | State::AwaitingFirstRecord(_)
+            | State::Over => false,
+        }
+    }
+
+    /// Plaintext that the next record may have; `None` when not even a small one may leave.
+    fn plaintext_room(&self, bytes_left: usize) -> Option<usize> {
+        let window = usize::try_from(self.send_window.left()).unwrap_or(usize::MAX);
+        let room = bytes_left.min(window).checked_sub(RECORD_OVERHEAD_BYTES)?;
+        (room >= RECORD_LIMIT_MIN_BYTES).then_some(room.min(self.record_max_bytes))
+    }
+
+    /// Appends what may leave now: clear frames first, then records up to `max_bytes` (taken as at least one small
+    /// record) and the send window. One call, one write: small messages share a record, sealed where it will be
+    /// written from.
+    ///
+    /// # Errors
+    /// [`LinkError::Record`] when the key is exhausted; the link is then over and the reset is in `out`.
+    pub fn poll_transmit(
+        &mut self,
+        now: Instant,
+        out: &mut BytesMut,
+        max_bytes: usize,
+    ) -> Result<TransmitReport<T>, LinkError> {
+        let start = out.len();
+        let mut report = TransmitReport {
+            wire_bytes: 0,
+            data_bytes: 0,
+            records: 0,
+            bulk_bytes: 0,
+            finished: Vec::new(),
+        };
+        self.flush_outbox(out);
+        if let Some(limit) = self.grant_window.take_due().filter(|_| !self.is_over()) {
+            encode_outer(out, OuterKind::Window, self.stream, 0, &limit.to_be_bytes());
+        }
+        let result = self.records(now, out, max_bytes, &mut report);
+        if let Err(error) = result {
+            self.end(&Reset::new(ResetCode::Exhausted));
+            self.flush_outbox(out);
+            return Err(error);
+        }
+        report.wire_bytes = out.len() - start;
+        Ok(report)
+    }
+
+    fn flush_outbox(&mut self, out: &mut BytesMut) {
+        if !self.outbox.is_empty() {
+            out.extend_from_slice(&self.outbox);
+            // Handshake messages come once in a link's life: their room is not worth keeping.
+            self.outbox = BytesMut::new();
+        }
+    }
+
+    fn records(
+        &mut self,
+        now: Instant,
+        out: &mut BytesMut,
+        max_bytes: usize,
+        report: &mut TransmitReport<T>,
+    ) -> Result<(), LinkError> {
+        let max_bytes = max_bytes.max(RECORD_OVERHEAD_BYTES + RECORD_LIMIT_MIN_BYTES);
+        while self.lanes.has_urgent() || self.bulk_may_leave() || self.confirmation_is_due() {
+            let Some(record_bytes) = self.plaintext_room(max_bytes - report.data_bytes.min(max_bytes)) else {
+                break;
+            };
+            let confirming = self.confirmation_is_due();
+            let State::Up(established) = &mut self.state else {
+                break;
+            };
+            let bulk_bytes = match usize::try_from(self.bulk_allowance_bytes) {
+                Ok(bytes) if bytes < RECORD_LIMIT_MIN_BYTES => 0,
+                Ok(bytes) => bytes,
+                Err(_) => usize::MAX,
+            };
+            let limits = CutLimits {
+                record_bytes,
+                bulk_bytes,
+            };
+            let Established { sealer, .. } = &mut **established;
+            match sealer.admit(record_bytes) {
+                Ok(()) => {}
+                // What was cut so far is reported first; the next call says that this was the end.
+                Err(_) if report.records > 0 => break,
+                Err(error) => return Err(error.into()),
+            }
+            out.reserve(RECORD_OVERHEAD_BYTES + record_bytes);
+            let frame = begin_outer(out, OuterKind::Data, self.stream);
+            let bulk = self.lanes.cut(now, limits, out, &mut report.finished);
+            if out.len() == frame + OUTER_HEADER_BYTES && !confirming {
+                out.truncate(frame);
+                break;
+            }
+            sealer.seal_in_place(out, frame + OUTER_HEADER_BYTES)?;
+            end_outer(out, frame);
+            let wire = out.len() - frame;
+            self.send_window.sent(wire);
+            self.bulk_allowance_bytes = match self.bulk_allowance_bytes {
+                u64::MAX => u64::MAX,
+                allowance => allowance.saturating_sub(bulk as u64),
+            };
+            report.bulk_bytes += bulk;
+            report.data_bytes += wire;
+            report.records += 1;
+        }
+        Ok(())
+    }
+}
