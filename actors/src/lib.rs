@@ -1,3 +1,4 @@
 //! Being built.
 
 pub mod keys;
+pub mod trace_file;
