@@ -2,3 +2,4 @@
 
 pub mod keys;
 pub mod trace_file;
+pub mod waterfall;

@@ -12,6 +12,7 @@ mod trace;
 mod writer;
 
 pub use error::TraceFileError;
+pub(crate) use names::role_name;
 pub use names::{current_path, rotated_path};
 pub use reader::{READ_MAX_BYTES, TRACE_LINE_MAX_BYTES, TraceLine, TraceLines, read_traces};
 pub use resource::{CLOCK_ERROR_US, CLOCK_OFFSET_US, ClockOffset, Resource};
