@@ -1,7 +1,10 @@
 //! dwell's actors: the mailbox layer, telemetry, and the assemblies of the three roles.
 
 pub mod account;
+pub mod keys;
 pub mod mailbox;
 pub mod runtime;
 mod sys;
 pub mod telemetry;
+pub mod trace_file;
+pub mod waterfall;
