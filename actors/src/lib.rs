@@ -4,6 +4,7 @@ pub mod account;
 pub mod keys;
 pub mod mailbox;
 pub mod runtime;
+pub mod spawn;
 mod sys;
 pub mod telemetry;
 pub mod trace_file;

@@ -1,1 +1,14 @@
-//! Being built.
+//! What dwell's own tests share: a census of what a test leaves behind, waiting for an event with a bound, a home
+//! directory of its own, finding its processes, and a TCP proxy that does to bytes what networks do.
+
+mod census;
+mod home;
+mod processes;
+mod proxy;
+mod wait;
+
+pub use census::{Census, Leak};
+pub use home::TempHome;
+pub use processes::{MarkedProcess, Marker};
+pub use proxy::{CAPTURE_MAX_BYTES, Cut, Direction, Fault, Lane, Plan, Step, TcpFaultProxy};
+pub use wait::{TimedOut, wait_until};

@@ -1,0 +1,139 @@
+//! What this process holds: descriptors, children, threads.
+
+use std::collections::BTreeMap;
+use std::io;
+
+/// What this process held at one moment. Other threads' doings are in it too, so a test that compares two must be the
+/// only one running in its process.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Census {
+    /// Open descriptors and what each is.
+    pub fds: BTreeMap<u32, String>,
+    /// Children, dead ones that were not reaped included, and their states (`Z` is a zombie).
+    pub children: BTreeMap<u32, char>,
+    /// Threads and their names.
+    pub threads: BTreeMap<u32, String>,
+}
+
+/// What one census has and an earlier one had not.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Leak {
+    /// Descriptors and what each is.
+    pub fds: Vec<(u32, String)>,
+    /// Children and their states.
+    pub children: Vec<(u32, char)>,
+    /// Threads and their names.
+    pub threads: Vec<(u32, String)>,
+}
+
+impl Census {
+    /// Counts now.
+    ///
+    /// # Errors
+    /// When `/proc` cannot be read.
+    pub fn take() -> io::Result<Self> {
+        Ok(Self {
+            fds: fds()?,
+            children: children()?,
+            threads: threads()?,
+        })
+    }
+
+    /// What is here now and was not there `before`.
+    #[must_use]
+    pub fn leak_since(&self, before: &Self) -> Leak {
+        Leak {
+            fds: added(&before.fds, &self.fds),
+            children: added(&before.children, &self.children),
+            threads: added(&before.threads, &self.threads),
+        }
+    }
+
+    /// The children that are dead and not reaped.
+    #[must_use]
+    pub fn zombies(&self) -> Vec<u32> {
+        self.children
+            .iter()
+            .filter(|(_, state)| **state == 'Z')
+            .map(|(pid, _)| *pid)
+            .collect()
+    }
+}
+
+impl Leak {
+    /// Whether nothing was added.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.fds.is_empty() && self.children.is_empty() && self.threads.is_empty()
+    }
+}
+
+fn added<V: Clone + PartialEq>(before: &BTreeMap<u32, V>, after: &BTreeMap<u32, V>) -> Vec<(u32, V)> {
+    after
+        .iter()
+        .filter(|(key, _)| !before.contains_key(key))
+        .map(|(key, value)| (*key, value.clone()))
+        .collect()
+}
+
+fn fds() -> io::Result<BTreeMap<u32, String>> {
+    // The listing's own descriptor points here.
+    let own = format!("/proc/{}/fd", std::process::id());
+    let mut found = BTreeMap::new();
+    for (fd, path) in numbered("/proc/self/fd")? {
+        // One that was closed since is not there.
+        let Ok(target) = std::fs::read_link(path) else {
+            continue;
+        };
+        let target = target.to_string_lossy().into_owned();
+        if target != own {
+            found.insert(fd, target);
+        }
+    }
+    Ok(found)
+}
+
+fn children() -> io::Result<BTreeMap<u32, char>> {
+    let own = std::process::id();
+    let mut found = BTreeMap::new();
+    for (pid, path) in numbered("/proc")? {
+        let Some((state, parent)) = std::fs::read(path.join("stat"))
+            .ok()
+            .and_then(|line| parse_stat(&line))
+        else {
+            continue;
+        };
+        if parent == own {
+            found.insert(pid, state);
+        }
+    }
+    Ok(found)
+}
+
+fn threads() -> io::Result<BTreeMap<u32, String>> {
+    let names = numbered("/proc/self/task")?
+        .into_iter()
+        .filter_map(|(tid, path)| Some((tid, std::fs::read_to_string(path.join("comm")).ok()?)));
+    Ok(names
+        .map(|(tid, name)| (tid, name.trim_end().to_owned()))
+        .collect())
+}
+
+fn numbered(directory: &str) -> io::Result<Vec<(u32, std::path::PathBuf)>> {
+    let mut found = Vec::new();
+    for entry in std::fs::read_dir(directory)? {
+        let entry = entry?;
+        if let Some(number) = entry.file_name().to_str().and_then(|name| name.parse().ok()) {
+            found.push((number, entry.path()));
+        }
+    }
+    Ok(found)
+}
+
+/// State and parent; the name before them may hold anything.
+fn parse_stat(line: &[u8]) -> Option<(char, u32)> {
+    let after_name = line.iter().rposition(|byte| *byte == b')')? + 1;
+    let rest = std::str::from_utf8(line.get(after_name..)?).ok()?;
+    let mut fields = rest.split_ascii_whitespace();
+    Some((fields.next()?.chars().next()?, fields.next()?.parse().ok()?))
+}
