@@ -3,6 +3,8 @@
 //! A segment is the difference of two neighbouring stamps taken on this machine: segments cannot overlap, cannot be
 //! negative, and add up to the chain's length. Work beside the chain (readers, metadata) is drawn, never summed.
 
+use dwell_messages::Timings;
+
 use crate::telemetry::{Tick, nanos};
 
 /// What a stretch of the chain was spent on.
@@ -116,6 +118,23 @@ impl Account {
     /// From the first stamp to the last, in nanoseconds.
     pub fn total_ns(&self) -> u64 {
         self.last.nanos_since(self.first)
+    }
+
+    /// The executor's account of a call as it travels in a response.
+    pub fn timings(&self) -> Timings {
+        Timings {
+            receive: self.micros(Segment::Receive),
+            mailbox: self.micros(Segment::Mailbox),
+            admission: self.micros(Segment::Admission),
+            dispatch: self.micros(Segment::Dispatch),
+            spawn_queue: self.micros(Segment::SpawnQueue),
+            spawn: self.micros(Segment::Spawn),
+            first_byte: 0,
+            run: self.micros(Segment::Run),
+            drain: self.micros(Segment::Drain),
+            delivery: self.micros(Segment::Delivery),
+            total: self.total_ns() / 1_000,
+        }
     }
 
     /// The last stamp.

@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use dwell_messages::{Envelope, TraceContext};
+use tokio::sync::OwnedSemaphorePermit;
 
 use super::handle::{Mailbox, TellError};
 use super::outbox::{Item, Outbox, Tell};
@@ -125,6 +126,11 @@ impl Drop for TimerGuard {
     }
 }
 
+/// Room in a mailbox, given back when dropped.
+#[must_use = "dropping it gives the room back"]
+#[derive(Debug)]
+pub struct Room(#[expect(dead_code, reason = "held for its drop")] OwnedSemaphorePermit);
+
 /// What a turn may do besides changing its actor's state.
 pub struct Turn<'a, A: Actor> {
     pub(super) mailbox: &'a Mailbox<A>,
@@ -132,6 +138,7 @@ pub struct Turn<'a, A: Actor> {
     pub(super) context: Option<&'a TraceContext>,
     pub(super) residence: Residence,
     pub(super) held: &'a RefCell<Vec<Box<dyn FnOnce()>>>,
+    pub(super) permit: Option<OwnedSemaphorePermit>,
     pub(super) queued: bool,
     pub(super) stop: bool,
 }
@@ -211,6 +218,12 @@ impl<A: Actor> Turn<'_, A> {
     /// The context of the message of this turn; none in a control turn.
     pub fn context(&self) -> Option<&TraceContext> {
         self.context
+    }
+
+    /// Keeps this delivery's room taken for as long as the permit is held: for what the actor queues itself. `None` in
+    /// a control turn, and the second time.
+    pub fn take_room(&mut self) -> Option<Room> {
+        self.permit.take().map(Room)
     }
 
     /// How long this turn's message waited.

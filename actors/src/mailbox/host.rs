@@ -201,28 +201,30 @@ impl<A: Actor> Host<A> {
         context: Option<&dwell_messages::TraceContext>,
         residence: Residence,
         ctx: &mut actix::Context<Self>,
+        permit: Option<OwnedSemaphorePermit>,
         work: impl FnOnce(&mut A, &mut Turn<'_, A>),
-    ) -> bool {
-        let Some(actor) = self.actor.as_mut() else {
-            return false;
-        };
+    ) {
+        let Some(actor) = self.actor.as_mut() else { return };
         let mut turn = Turn {
             mailbox: &self.mailbox,
             outbox: &self.outbox,
             context,
             residence,
             held: &self.held,
+            permit,
             queued: false,
             stop: false,
         };
         let outcome = catch_unwind(AssertUnwindSafe(|| work(actor, &mut turn)));
-        let (queued, stop) = (turn.queued, turn.stop);
+        let (queued, stop, permit) = (turn.queued, turn.stop, turn.permit);
+        if let (true, Some(permit)) = (queued, permit) {
+            self.outbox.push(Item::Release(permit));
+        }
         if let Err(payload) = outcome {
             self.failed(&reason(payload.as_ref()), ctx);
         } else if stop {
             self.mailbox.begin_drain();
         }
-        queued
     }
 
     /// A turn panicked: drop the state, then start anew or give up.
@@ -262,6 +264,7 @@ impl<A: Actor> Host<A> {
                         dequeued: now,
                     },
                     ctx,
+                    None,
                     |actor, turn| actor.started(turn),
                 );
             }
@@ -283,13 +286,6 @@ impl<A: Actor> Host<A> {
             drop(catch_unwind(AssertUnwindSafe(|| escalate(failure))));
         }
         ctx.stop();
-    }
-
-    #[inline]
-    fn settle(&mut self, queued: bool, permit: OwnedSemaphorePermit) {
-        if queued {
-            self.outbox.push(Item::Release(permit));
-        }
     }
 
     fn empty_control(&mut self, ctx: &mut actix::Context<Self>) {
@@ -315,8 +311,7 @@ impl<A: Actor> Host<A> {
                     enqueued: now,
                     dequeued: now,
                 },
-                ctx,
-                |actor, turn| {
+                ctx, None, |actor, turn| {
                     actor.control(control, turn);
                 },
             );
@@ -395,10 +390,8 @@ impl<A: Actor> actix::Handler<Delivery<A::Message>> for Host<A> {
         }
         if let Some(bulk) = envelope.body.bulk() {
             bulk.observe(residence);
-            let queued = self.turn(Some(&envelope.context.clone()), residence, ctx, |actor, turn| {
-                actor.receive(envelope, turn);
-            });
-            self.settle(queued, permit);
+            let context = envelope.context.clone();
+            self.turn(Some(&context), residence, ctx, Some(permit), |actor, turn| actor.receive(envelope, turn));
             return self.budget(residence, ctx);
         }
         let record = envelope.context.is_sampled().then(|| {
@@ -413,10 +406,7 @@ impl<A: Actor> actix::Handler<Delivery<A::Message>> for Host<A> {
             }
         });
         let context = envelope.context.clone();
-        let queued = self.turn(Some(&context), residence, ctx, |actor, turn| {
-            actor.receive(envelope, turn)
-        });
-        self.settle(queued, permit);
+        self.turn(Some(&context), residence, ctx, Some(permit), |actor, turn| actor.receive(envelope, turn));
         if let (Some(mut record), Some(ring)) = (record, self.ring.as_ref()) {
             let ticks = Tick::now().ticks_since(residence.dequeued);
             record.turn_ticks = u32::try_from(ticks).unwrap_or(u32::MAX);
@@ -452,6 +442,7 @@ impl<A: Actor> actix::Handler<DrainMark> for Host<A> {
                 dequeued: now,
             },
             ctx,
+            None,
             |actor, turn| actor.drained(turn),
         );
         if self.outbox.is_empty() {

@@ -12,7 +12,7 @@ mod host;
 mod outbox;
 mod supervise;
 
-pub use actor::{Actor, BulkResidence, Message, Residence, TimerGuard, Turn};
+pub use actor::{Actor, BulkResidence, Message, Residence, Room, TimerGuard, Turn};
 pub use ask::{AskError, Reply};
 pub use handle::{CONTROL_QUEUE_MAX, ControlFull, Mailbox, Slot, Stopped, TellError};
 pub use host::{Host, HostOptions, TURNS_PER_SLICE, start_here, start_on};

@@ -80,6 +80,18 @@ impl Tick {
         self.0.saturating_sub(earlier.0)
     }
 
+    /// A tick so many microseconds before this one.
+    pub fn earlier_by_micros(self, micros: u64) -> Self {
+        Self(self.0.saturating_sub((micros as f64 * 1_000.0 / rate_now()) as u64))
+    }
+
+    /// The tick of an `Instant` of this process.
+    pub fn from_instant(instant: Instant) -> Self {
+        let (tick, now) = (Self::now(), Instant::now());
+        let ago = now.saturating_duration_since(instant).as_nanos() as f64;
+        Self(tick.0.saturating_sub((ago / rate_now()) as u64))
+    }
+
     /// The `Instant` of this tick, for a core that takes those.
     pub fn to_instant(self) -> Instant {
         let now = Self::now();
@@ -92,13 +104,17 @@ impl Tick {
 
 /// Nanoseconds in so many ticks.
 pub fn nanos(ticks: u64) -> u64 {
+    (ticks as f64 * rate_now()) as u64
+}
+
+/// Nanoseconds per tick, as well as it is known now.
+fn rate_now() -> f64 {
     let bits = RATE_BITS.load(Ordering::Relaxed);
-    let rate = if bits == 0 {
+    if bits == 0 {
         Anchor::take().ns_per_tick
     } else {
         f64::from_bits(bits)
-    };
-    (ticks as f64 * rate) as u64
+    }
 }
 
 impl Anchor {

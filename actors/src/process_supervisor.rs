@@ -1,0 +1,197 @@
+//! `ProcessSupervisor`: the processes of one session.
+//!
+//! Owns which processes there are and the actors that own each. Never touches a process itself. Full: the dispatcher
+//! waits. Stop: every process is terminated, and the supervisor ends when the last has. Who sends: the `Dispatcher`
+//! and the framer (credit). Supervised by the session.
+
+use std::collections::{HashMap, HashSet, VecDeque};
+use std::sync::Arc;
+
+use dwell_messages::{Envelope, ErrorCode, OutputStream, ProcessId, Request, TraceContext, WireError};
+use tokio::sync::Notify;
+
+use crate::account::Segment;
+use crate::mailbox::{Actor, HostOptions, Mailbox, Message, Turn, start_here};
+use crate::process::{PROCESS_MAILBOX_MAX, Process, ProcessControl, ProcessMessage};
+use crate::relay_framer::{OUTPUT_CHUNKS_MAX, RelayFramer};
+use crate::rpc_queue::server::Call;
+use crate::spawn::{ProcessGroup, Spawner};
+use crate::telemetry::Collector;
+
+/// Processes of one session at a time.
+pub const PROCESSES_MAX: usize = 1_024;
+/// Ids of ended processes that are remembered, so that a late request gets the right answer.
+pub const TOMBSTONES_MAX: usize = 4_096;
+/// Groups of ended processes that something still runs in; past it the oldest is killed.
+pub const LEFTOVERS_MAX: usize = 256;
+/// Calls that may lie in the supervisor's mailbox.
+pub const SUPERVISOR_MAILBOX_MAX: usize = 256;
+
+/// What it is told.
+pub(crate) enum SupervisorMessage {
+    /// A request about a process.
+    Call(Box<Call>),
+}
+
+/// What it is told urgently.
+pub(crate) enum SupervisorControl {
+    /// A process has closed and its actor is gone.
+    Ended(ProcessId),
+    /// The client takes more of a stream.
+    Credit(ProcessId, OutputStream, u64),
+    /// What is left of a process's group; dropped, and so killed, with the session.
+    Keep(ProcessGroup),
+    /// The link is gone: end everything.
+    Terminate,
+}
+
+impl Message for SupervisorMessage {
+    const NAMES: &'static [&'static str] = &["Call"];
+
+    fn index(&self) -> usize {
+        0
+    }
+}
+
+/// See the module.
+pub(crate) struct ProcessSupervisor {
+    processes: HashMap<ProcessId, Mailbox<Process>>,
+    used: HashSet<ProcessId>,
+    spawner: Arc<Spawner>,
+    framer: Mailbox<RelayFramer>,
+    collector: Collector,
+    leftovers: VecDeque<ProcessGroup>,
+    terminating: bool,
+    empty: Arc<Notify>,
+}
+
+impl ProcessSupervisor {
+    /// `empty` is notified when, after `Terminate`, no process is left.
+    pub(crate) fn new(
+        spawner: Arc<Spawner>,
+        framer: Mailbox<RelayFramer>,
+        collector: Collector,
+        empty: Arc<Notify>,
+    ) -> Self {
+        Self {
+            processes: HashMap::new(),
+            used: HashSet::new(),
+            spawner,
+            framer,
+            collector,
+            leftovers: VecDeque::new(),
+            terminating: false,
+            empty,
+        }
+    }
+
+    fn call(&mut self, context: TraceContext, mut call: Call, turn: &mut Turn<'_, Self>) {
+        call.account.lap(Segment::Mailbox, turn.residence().dequeued);
+        let Some(process) = call.process else {
+            let error = WireError::new(ErrorCode::BadRequest, "the request names no process");
+            return call.responder.answer(turn, context, Err(error), call.account);
+        };
+        if matches!(call.request, Request::Start(_)) {
+            if let Err(error) = self.admit(process) {
+                return call.responder.answer(turn, context, Err(error), call.account);
+            }
+            let started = self.start(process, turn);
+            self.processes.insert(process, started);
+        }
+        match self.processes.get(&process) {
+            Some(target) => turn.tell(target, context, ProcessMessage::Call(Box::new(call))),
+            None => {
+                let text = if self.used.contains(&process) { "has ended" } else { "was never started here" };
+                let error =
+                    WireError::new(ErrorCode::UnknownProcess, format!("process {} {text}", process.0));
+                call.responder.answer(turn, context, Err(error), call.account);
+            }
+        }
+    }
+
+    fn admit(&mut self, process: ProcessId) -> Result<(), WireError> {
+        if self.terminating {
+            return Err(WireError::new(ErrorCode::Stopped, "the session is ending"));
+        }
+        if self.used.contains(&process) {
+            let text = format!("process id {} was used before in this session", process.0);
+            return Err(WireError::new(ErrorCode::DuplicateProcess, text));
+        }
+        if self.processes.len() >= PROCESSES_MAX {
+            let running = self.processes.len() as u64;
+            return Err(WireError::new(ErrorCode::Busy, "too many processes in this session")
+                .with_limit(PROCESSES_MAX as u64, running + 1));
+        }
+        if self.used.len() >= TOMBSTONES_MAX + PROCESSES_MAX {
+            // Ids only grow at a well-behaved client: the lowest ones are the ones nobody asks for any more.
+            let mut ended: Vec<_> =
+                self.used.iter().copied().filter(|id| !self.processes.contains_key(id)).collect();
+            ended.sort_unstable();
+            ended.truncate(TOMBSTONES_MAX / 2);
+            ended.iter().for_each(|id| {
+                self.used.remove(id);
+            });
+        }
+        self.used.insert(process);
+        Ok(())
+    }
+
+    fn start(&self, process: ProcessId, turn: &Turn<'_, Self>) -> Mailbox<Process> {
+        let (spawner, collector) = (Arc::clone(&self.spawner), self.collector.clone());
+        let framer = self.framer.port(OUTPUT_CHUNKS_MAX);
+        let supervisor = turn.mailbox();
+        let failed = supervisor.clone();
+        let options = HostOptions::new(PROCESS_MAILBOX_MAX).escalating(move |_| {
+            drop(failed.control(SupervisorControl::Ended(process)));
+        });
+        start_here(options, move || {
+            Process::new(process, Arc::clone(&spawner), framer.clone(), supervisor.clone(), collector.clone())
+        })
+    }
+
+    fn check_empty(&self, turn: &mut Turn<'_, Self>) {
+        if self.terminating && self.processes.is_empty() {
+            self.empty.notify_one();
+            turn.stop();
+        }
+    }
+}
+
+impl Actor for ProcessSupervisor {
+    const NAME: &'static str = "ProcessSupervisor";
+    type Message = SupervisorMessage;
+    type Control = SupervisorControl;
+
+    fn receive(&mut self, envelope: Envelope<SupervisorMessage>, turn: &mut Turn<'_, Self>) {
+        let SupervisorMessage::Call(call) = envelope.body;
+        self.call(envelope.context, *call, turn);
+    }
+
+    fn control(&mut self, control: SupervisorControl, turn: &mut Turn<'_, Self>) {
+        match control {
+            SupervisorControl::Ended(process) => {
+                self.processes.remove(&process);
+                self.check_empty(turn);
+            }
+            SupervisorControl::Credit(process, stream, limit) => {
+                if let Some(target) = self.processes.get(&process) {
+                    drop(target.control(ProcessControl::Credit(stream, limit)));
+                }
+            }
+            SupervisorControl::Keep(group) => {
+                if self.leftovers.len() >= LEFTOVERS_MAX {
+                    self.leftovers.pop_front();
+                }
+                self.leftovers.push_back(group);
+            }
+            SupervisorControl::Terminate => {
+                self.leftovers.clear();
+                self.terminating = true;
+                for target in self.processes.values() {
+                    drop(target.control(ProcessControl::Terminate));
+                }
+                self.check_empty(turn);
+            }
+        }
+    }
+}

@@ -1,0 +1,443 @@
+//! `RelayFramer`: one link. It encodes, cuts, seals and sends; it receives, opens, reassembles and decodes.
+//!
+//! Owns the link's core, which it shares on its own thread with the connection's writer. Never waits for the socket,
+//! and never for whoever asked: inbound and outbound traffic have rooms of their own, an outbound message keeps its
+//! room until it has been written, and only inbound messages wait for the services above.
+//! Full: senders wait. Stop: messages not yet cut are dropped with the link. Who sends: the connection's reader, the
+//! `RpcQueue` and the `TerminalDelivery` of its session. Supervised by the session, which ends with it.
+
+mod uplink;
+
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Instant;
+
+use dwell_messages::codec::{self, DecodeError, Trailer};
+use dwell_messages::{Envelope, Event, Message as Wire, PublicKey, Request, TraceContext};
+use dwell_relay::link::HANDSHAKE_TIMEOUT;
+use dwell_relay::{
+    Incoming, Lane, LinkError, LinkEstablished, LinkEvent, OuterFrame, Outgoing, Reset, ResetCode, TrailerStamps,
+};
+
+use crate::mailbox::{Actor, BulkResidence, Mailbox, Message, TimerGuard, Turn};
+use crate::telemetry::{Collector, Stage, Tick};
+
+pub(crate) use uplink::{ConnectionError, LINKS_MAX, Sent, SharedLink, Uplink, read_loop};
+
+/// Frames from the socket that may wait for the framer: 8 MiB of records at most.
+pub const INBOUND_FRAMES_MAX: usize = 256;
+/// Messages to send that may wait to be cut, stream data excepted, which has rooms of its own.
+pub const OUTBOUND_MESSAGES_MAX: usize = 1_024;
+/// Chunks of one process's output that may wait to be cut.
+pub const OUTPUT_CHUNKS_MAX: usize = 8;
+/// Output of a process up to here goes in the interactive lane, so that a short answer overtakes a flood.
+const INTERACTIVE_BYTES: u64 = 64 * 1024;
+
+/// When and how a message came.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Arrival {
+    /// When its first record arrived.
+    pub(crate) first: Tick,
+    /// What its framer wrote behind it.
+    pub(crate) trailer: Option<Trailer>,
+    /// Microseconds in relays, by their word.
+    pub(crate) relay_us: u32,
+}
+
+/// The session above a framer. Called within the framer's turns.
+pub(crate) trait Upper {
+    /// A client with a proven key asks to be served: the welcome's bytes, or nobody.
+    fn authorize(&mut self, client: PublicKey, hello: &[u8]) -> Option<Vec<u8>>;
+    /// Messages flow from now on.
+    fn established(&mut self, peer: LinkEstablished, turn: &mut Turn<'_, RelayFramer>);
+    /// A message.
+    fn message(&mut self, arrival: Arrival, envelope: Envelope<Wire>, turn: &mut Turn<'_, RelayFramer>);
+    /// A request that cannot be understood but can be answered.
+    fn unanswerable(&mut self, error: &DecodeError, turn: &mut Turn<'_, RelayFramer>);
+    /// The link is over. Called once.
+    fn lost(&mut self, why: LinkLost, turn: &mut Turn<'_, RelayFramer>);
+}
+
+/// Why a link is over.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum LinkLost {
+    /// The link's core found something wrong.
+    #[error("the link failed: {0}")]
+    Failed(String),
+    /// The other end, or the relay, says it is over.
+    #[error("the other end or the relay ended the stream ({code:?}{text})")]
+    Reset {
+        /// By its word.
+        code: ResetCode,
+        /// What it adds, for people.
+        text: String,
+    },
+    /// The peer said goodbye inside the seal.
+    #[error("the peer ended the session: {0}")]
+    Goodbye(String),
+    /// The connection is gone.
+    #[error("the connection is gone: {0}")]
+    Connection(String),
+    /// This side ended it.
+    #[error("the session was ended here")]
+    Ended,
+}
+
+/// What a framer is told.
+pub(crate) enum FramerMessage {
+    /// A frame of this link, and when its bytes were read.
+    Inbound(OuterFrame, Tick),
+    /// A message to send.
+    Send(Box<ToSend>),
+}
+
+/// A message to send.
+pub(crate) struct ToSend {
+    pub(crate) message: Wire,
+    /// When the request that this answers arrived: fills the trailer.
+    pub(crate) arrived: Option<Tick>,
+    /// Filled with the raw tick when the last byte has been written.
+    pub(crate) written: Option<Arc<AtomicU64>>,
+    /// Set for stream data: its residence is summed there.
+    pub(crate) bulk: Option<Arc<BulkResidence>>,
+}
+
+impl ToSend {
+    /// A message without an account of its own.
+    pub(crate) fn plain(message: Wire) -> Box<Self> {
+        Box::new(Self { message, arrived: None, written: None, bulk: None })
+    }
+}
+
+/// What a framer is told urgently.
+pub(crate) enum FramerControl {
+    /// The connection is gone.
+    Lost(LinkLost),
+    /// The handshake's deadline is here.
+    Timeout,
+    /// Say goodbye and end.
+    End(String),
+    /// Something for the session above, on this thread.
+    Upper(Box<dyn FnOnce(&mut dyn Upper) + Send>),
+}
+
+impl Message for FramerMessage {
+    const NAMES: &'static [&'static str] = &["Inbound", "Send"];
+
+    fn index(&self) -> usize {
+        match self {
+            Self::Inbound(..) => 0,
+            Self::Send(_) => 1,
+        }
+    }
+
+    fn bulk(&self) -> Option<&BulkResidence> {
+        match self {
+            Self::Inbound(..) => None,
+            Self::Send(send) => send.bulk.as_deref(),
+        }
+    }
+}
+
+/// See the module.
+pub(crate) struct RelayFramer {
+    link: SharedLink,
+    uplink: Rc<Uplink>,
+    upper: Box<dyn Upper>,
+    collector: Collector,
+    sequence: u64,
+    malformed_contexts: u64,
+    over: bool,
+    deadline: Option<TimerGuard>,
+    /// Told when a sampled call's `Closed` has been written: its records follow.
+    on_closed: Option<Rc<dyn Fn(TraceContext, dwell_messages::ProcessId)>>,
+}
+
+impl RelayFramer {
+    pub(crate) fn new(
+        link: SharedLink,
+        uplink: Rc<Uplink>,
+        upper: Box<dyn Upper>,
+        collector: Collector,
+        on_closed: Option<Rc<dyn Fn(TraceContext, dwell_messages::ProcessId)>>,
+    ) -> Self {
+        Self {
+            link,
+            uplink,
+            upper,
+            collector,
+            sequence: 0,
+            malformed_contexts: 0,
+            over: false,
+            deadline: None,
+            on_closed,
+        }
+    }
+
+    fn inbound(&mut self, frame: OuterFrame, read: Tick, turn: &mut Turn<'_, Self>) {
+        if self.over {
+            return;
+        }
+        let now = Instant::now();
+        let outcome = self.link.borrow_mut().handle_frame(now, frame);
+        self.events(read, turn);
+        if let Err(error) = outcome {
+            self.fail(LinkLost::Failed(chain(&error)), turn);
+        }
+        self.wake();
+    }
+
+    fn events(&mut self, read: Tick, turn: &mut Turn<'_, Self>) {
+        loop {
+            let Some(event) = self.link.borrow_mut().poll_event() else { return };
+            match event {
+                LinkEvent::Established(peer) => {
+                    self.deadline = None;
+                    self.upper.established(peer, turn);
+                }
+                LinkEvent::AuthorizationNeeded { client, hello } => self.verdict(client, &hello),
+                LinkEvent::Message(incoming) => self.message(incoming, read, turn),
+                LinkEvent::PeerClosed { reason } => {
+                    let text = if reason.text.is_empty() { String::new() } else { format!(": {}", reason.text) };
+                    self.fail(LinkLost::Reset { code: reason.code, text }, turn);
+                }
+            }
+        }
+    }
+
+    fn verdict(&mut self, client: PublicKey, hello: &[u8]) {
+        let verdict = self.upper.authorize(client, hello);
+        let mut link = self.link.borrow_mut();
+        match verdict {
+            Some(welcome) => {
+                if let Err(error) = link.welcome(&welcome) {
+                    tracing::warn!(%error, "a client could not be welcomed");
+                }
+            }
+            None => link.refuse(),
+        }
+    }
+
+    fn message(&mut self, incoming: Incoming, read: Tick, turn: &mut Turn<'_, Self>) {
+        if self.over {
+            return;
+        }
+        let first = if incoming.records > 1 { Tick::from_instant(incoming.first_record_at) } else { read };
+        let decoded = match codec::decode(&incoming.bytes) {
+            Ok(decoded) => decoded,
+            Err(error) if error.request_id().is_some() => return self.upper.unanswerable(&error, turn),
+            Err(error) => {
+                self.link.borrow_mut().close(&Reset::new(ResetCode::Protocol));
+                return self.fail(LinkLost::Failed(error.to_string()), turn);
+            }
+        };
+        if decoded.context_malformed {
+            self.malformed_contexts += 1;
+            tracing::debug!(count = self.malformed_contexts, "a malformed trace context was passed over");
+        }
+        let context = decoded.context.unwrap_or_default();
+        let arrival = Arrival { first, trailer: decoded.trailer, relay_us: incoming.relay_us };
+        if context.is_sampled() && incoming.relay_us > 0 && is_call_message(&decoded.message) {
+            self.relay_hop(&context, &arrival);
+        }
+        match decoded.message {
+            Wire::Goodbye(reason) => {
+                self.link.borrow_mut().close(&Reset::new(ResetCode::Closed));
+                self.fail(LinkLost::Goodbye(reason), turn);
+            }
+            Wire::Ping(nonce) => self.send(context, *ToSend::plain(Wire::Pong(nonce)), turn),
+            message => self.upper.message(arrival, Envelope::new(context, message), turn),
+        }
+    }
+
+    /// The relay's word, drawn so that it ends where the record arrived.
+    fn relay_hop(&self, context: &TraceContext, arrival: &Arrival) {
+        let end = arrival.first;
+        let start = end.earlier_by_micros(u64::from(arrival.relay_us));
+        self.collector.stage(
+            Stage::new(context, "relay hop", start, end)
+                .number("relay.residence_us", arrival.relay_us)
+                .text("relay.source", "unauthenticated"),
+        );
+    }
+
+    fn send(&mut self, context: TraceContext, send: ToSend, turn: &mut Turn<'_, Self>) {
+        let room = turn.take_room();
+        let (lane, channel) = lane(&send.message);
+        self.sequence += 1;
+        let trailer = match (send.message.has_trailer(), send.arrived) {
+            (true, arrived) => {
+                let enqueued = turn.residence().enqueued;
+                Some(TrailerStamps {
+                    arrived: arrived.unwrap_or(enqueued).to_instant(),
+                    enqueued: enqueued.to_instant(),
+                })
+            }
+            (false, _) => None,
+        };
+        let on_written = self.on_written(&context, &send);
+        let envelope = Envelope::new(context, send.message);
+        let bytes = match codec::encode(&envelope, self.sequence) {
+            Ok(bytes) => bytes,
+            Err(error) => {
+                // What we send ourselves was checked where it was made.
+                tracing::error!(%error, "a message could not be encoded and was not sent");
+                return;
+            }
+        };
+        let token = Sent { room, on_written };
+        let outcome = self.link.borrow_mut().enqueue(Outgoing { lane, channel, bytes, trailer, token });
+        if let Err(refused) = outcome {
+            tracing::debug!(problem = %refused.problem, "a message was not sent");
+        }
+        self.wake();
+    }
+
+    fn on_written(&self, context: &TraceContext, send: &ToSend) -> Option<Box<dyn FnOnce(Tick)>> {
+        if let Some(written) = &send.written {
+            let written = Arc::clone(written);
+            return Some(Box::new(move |now: Tick| written.store(now.to_raw(), Ordering::Release)));
+        }
+        match (&send.message, &self.on_closed) {
+            (Wire::Event { process, event: Event::Closed(_) }, Some(on_closed)) if context.is_sampled() => {
+                let (on_closed, context, process) = (Rc::clone(on_closed), context.clone(), *process);
+                Some(Box::new(move |_| on_closed(context, process)))
+            }
+            _ => None,
+        }
+    }
+
+    fn fail(&mut self, why: LinkLost, turn: &mut Turn<'_, Self>) {
+        if !self.over {
+            self.over = true;
+            self.deadline = None;
+            let reset = Reset::new(ResetCode::Closed);
+            if !self.link.borrow().is_over() {
+                self.link.borrow_mut().close(&reset);
+            }
+            self.upper.lost(why, turn);
+            self.uplink.retire(self.link.borrow().stream());
+            turn.stop();
+        }
+    }
+
+    fn wake(&self) {
+        let link = self.link.borrow();
+        if link.can_transmit() {
+            self.uplink.notify(link.stream());
+        }
+    }
+}
+
+/// Error and causes in one line.
+pub(crate) fn chain(error: &LinkError) -> String {
+    let mut text = error.to_string();
+    let mut source = std::error::Error::source(error);
+    while let Some(cause) = source {
+        text.push_str(": ");
+        text.push_str(&cause.to_string());
+        source = cause.source();
+    }
+    text
+}
+
+/// Messages that are part of a call's account; stream data and control are not.
+fn is_call_message(message: &Wire) -> bool {
+    match message {
+        Wire::Request { request, .. } => !matches!(request, Request::Write(_)),
+        Wire::Response { .. } => true,
+        Wire::Event { event, .. } => !matches!(event, Event::Output(_)),
+        Wire::Cancel(_)
+        | Wire::Ack(_)
+        | Wire::Credit { .. }
+        | Wire::Ping(_)
+        | Wire::Pong(_)
+        | Wire::Goodbye(_)
+        | Wire::TraceRecords { .. } => false,
+    }
+}
+
+/// Which lane a message takes, and which channel in it. Order holds within a channel of a lane.
+fn lane(message: &Wire) -> (Lane, u32) {
+    let channel = |process: &dwell_messages::ProcessId| u32::try_from(process.0 & 0xffff_ffff).unwrap_or(u32::MAX);
+    match message {
+        Wire::Request { request: Request::Write(_) | Request::Signal(_) | Request::Terminate(_), .. } => {
+            (Lane::Stdin, 0)
+        }
+        Wire::Request { .. } | Wire::Response { .. } => (Lane::Interactive, 0),
+        Wire::Event { process, event: Event::Output(output) } if output.offset >= INTERACTIVE_BYTES => {
+            (Lane::Bulk, channel(process))
+        }
+        Wire::Event { process, .. } => (Lane::Interactive, channel(process)),
+        Wire::TraceRecords { process, .. } => (Lane::Trace, channel(process)),
+        Wire::Cancel(_) | Wire::Ack(_) | Wire::Credit { .. } | Wire::Ping(_) | Wire::Pong(_) | Wire::Goodbye(_) => {
+            (Lane::Control, 0)
+        }
+    }
+}
+
+impl Actor for RelayFramer {
+    const NAME: &'static str = "RelayFramer";
+    type Message = FramerMessage;
+    type Control = FramerControl;
+
+    fn started(&mut self, turn: &mut Turn<'_, Self>) {
+        self.deadline = Some(turn.timer(HANDSHAKE_TIMEOUT, FramerControl::Timeout));
+        self.wake();
+    }
+
+    fn receive(&mut self, envelope: Envelope<FramerMessage>, turn: &mut Turn<'_, Self>) {
+        match envelope.body {
+            FramerMessage::Inbound(frame, read) => self.inbound(frame, read, turn),
+            FramerMessage::Send(send) => self.send(envelope.context, *send, turn),
+        }
+    }
+
+    fn control(&mut self, control: FramerControl, turn: &mut Turn<'_, Self>) {
+        match control {
+            FramerControl::Lost(why) => self.fail(why, turn),
+            FramerControl::Timeout => {
+                let outcome = self.link.borrow_mut().handle_timeout(Instant::now());
+                if let Err(error) = outcome {
+                    self.fail(LinkLost::Failed(chain(&error)), turn);
+                }
+            }
+            FramerControl::End(reason) => {
+                if !self.over {
+                    self.send(TraceContext::default(), *ToSend::plain(Wire::Goodbye(reason)), turn);
+                    let (link, uplink) = (Rc::clone(&self.link), Rc::clone(&self.uplink));
+                    // The goodbye leaves with the next write; the reset behind it drops what was not cut.
+                    turn.spawn(async move {
+                        tokio::task::yield_now().await;
+                        tokio::task::yield_now().await;
+                        let stream = link.borrow().stream();
+                        link.borrow_mut().close(&Reset::new(ResetCode::Closed));
+                        uplink.notify(stream);
+                    })
+                    .detach();
+                    self.over = true;
+                    self.upper.lost(LinkLost::Ended, turn);
+                    turn.stop();
+                }
+            }
+            FramerControl::Upper(run) => run(self.upper.as_mut()),
+        }
+        self.wake();
+    }
+
+    fn drained(&mut self, turn: &mut Turn<'_, Self>) {
+        self.fail(LinkLost::Ended, turn);
+        self.wake();
+    }
+}
+
+/// Sends through a framer, from a turn: waits for room in the pump, never in the turn.
+pub(crate) fn send<A: Actor>(
+    turn: &mut Turn<'_, A>,
+    framer: &Mailbox<RelayFramer>,
+    context: TraceContext,
+    send: Box<ToSend>,
+) {
+    turn.tell(framer, context, FramerMessage::Send(send));
+}

@@ -1,0 +1,191 @@
+//! One connection's writer and reader: links take turns on it, one write a wake.
+//!
+//! A connection to a relay carries many links, one to an executor directly carries one. Links on one connection live
+//! on its arbiter: a record goes from the socket to its framer and back without crossing threads.
+
+use std::cell::{Cell, RefCell};
+use std::collections::{HashMap, HashSet, VecDeque};
+use std::rc::Rc;
+use std::time::{Duration, Instant};
+
+use bytes::BytesMut;
+use dwell_messages::StreamId;
+use dwell_relay::{Link, OuterDecoder, OuterFrame};
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
+use tokio::sync::Notify;
+
+use crate::mailbox::Room;
+use crate::telemetry::Tick;
+
+/// Links on one connection.
+pub(crate) const LINKS_MAX: usize = 1_024;
+/// Bytes gathered for one write.
+const WRITE_BYTES: usize = 128 * 1024;
+/// Bytes one link may add before the next has its turn.
+const TURN_BYTES: usize = 64 * 1024;
+/// How long one write may take; then the connection counts as dead.
+const WRITE_TIMEOUT: Duration = Duration::from_secs(30);
+/// Bytes one read may bring.
+const READ_BYTES: usize = 128 * 1024;
+
+/// What comes back when a message's last byte has been written.
+pub(crate) struct Sent {
+    /// Room in the framer's mailbox, free from then on.
+    pub(crate) room: Option<Room>,
+    /// Told when.
+    pub(crate) on_written: Option<Box<dyn FnOnce(Tick)>>,
+}
+
+/// A link as its framer and its connection's writer share it.
+pub(crate) type SharedLink = Rc<RefCell<Link<Sent>>>;
+
+/// Why a connection is over.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum ConnectionError {
+    /// The other end closed it.
+    #[error("the other end closed the connection")]
+    Closed,
+    /// The system reports an error.
+    #[error("the connection failed: {0}")]
+    Io(#[from] std::io::Error),
+    /// A write took too long.
+    #[error("the other end took nothing for {} s", WRITE_TIMEOUT.as_secs())]
+    WriteTimeout,
+    /// The bytes are no frames.
+    #[error("the other end does not speak this protocol: {0}")]
+    Outer(#[from] dwell_relay::outer::OuterError),
+}
+
+/// The writing side of one connection.
+#[derive(Default)]
+pub(crate) struct Uplink {
+    links: RefCell<HashMap<StreamId, SharedLink>>,
+    ready: RefCell<VecDeque<StreamId>>,
+    queued: RefCell<HashSet<StreamId>>,
+    clear: RefCell<BytesMut>,
+    wake: Notify,
+    closing: Cell<bool>,
+}
+
+impl Uplink {
+    /// Adds a link. False: `LINKS_MAX` are here already.
+    pub(crate) fn add(&self, stream: StreamId, link: SharedLink) -> bool {
+        let mut links = self.links.borrow_mut();
+        if links.len() >= LINKS_MAX {
+            return false;
+        }
+        links.insert(stream, link);
+        true
+    }
+
+    /// Forgets a link once what it still has to say was written.
+    pub(crate) fn retire(&self, stream: StreamId) {
+        self.notify(stream);
+    }
+
+    /// This link may have something to write.
+    pub(crate) fn notify(&self, stream: StreamId) {
+        if self.queued.borrow_mut().insert(stream) {
+            self.ready.borrow_mut().push_back(stream);
+        }
+        self.wake.notify_one();
+    }
+
+    /// Queues a clear frame of the connection itself.
+    pub(crate) fn say(&self, frame: impl FnOnce(&mut BytesMut)) {
+        frame(&mut self.clear.borrow_mut());
+        self.wake.notify_one();
+    }
+
+    /// Writes what is left, then ends the writer.
+    pub(crate) fn close(&self) {
+        self.closing.set(true);
+        self.wake.notify_one();
+    }
+
+    /// Fills `out` for one write. Returns whose messages are in it.
+    fn gather(&self, out: &mut BytesMut) -> Vec<Sent> {
+        let mut sent = Vec::new();
+        out.extend_from_slice(&self.clear.borrow_mut().split());
+        let mut turns = self.ready.borrow().len();
+        while out.len() < WRITE_BYTES && turns > 0 {
+            let Some(stream) = self.ready.borrow_mut().pop_front() else { break };
+            self.queued.borrow_mut().remove(&stream);
+            turns -= 1;
+            let Some(shared) = self.links.borrow().get(&stream).cloned() else { continue };
+            let mut link = shared.borrow_mut();
+            match link.poll_transmit(Instant::now(), out, TURN_BYTES) {
+                Ok(report) => sent.extend(report.finished.into_iter().map(|message| message.token)),
+                Err(error) => tracing::warn!(%error, "a link cannot send any more"),
+            }
+            if link.is_over() && !link.can_transmit() {
+                drop(link);
+                self.links.borrow_mut().remove(&stream);
+            } else if link.can_transmit() {
+                drop(link);
+                self.notify(stream);
+            }
+        }
+        sent
+    }
+
+    /// Writes until the connection fails or is closed. One task a connection.
+    pub(crate) async fn write_loop(self: Rc<Self>, mut writer: impl AsyncWrite + Unpin) -> ConnectionError {
+        let mut out = BytesMut::with_capacity(WRITE_BYTES + TURN_BYTES);
+        loop {
+            out.clear();
+            let sent = self.gather(&mut out);
+            if out.is_empty() {
+                if self.closing.get() {
+                    drop(writer.shutdown().await);
+                    return ConnectionError::Closed;
+                }
+                self.wake.notified().await;
+                continue;
+            }
+            match tokio::time::timeout(WRITE_TIMEOUT, writer.write_all(&out)).await {
+                Ok(Ok(())) => {}
+                Ok(Err(error)) => return error.into(),
+                Err(_) => return ConnectionError::WriteTimeout,
+            }
+            let now = Tick::now();
+            for sent in sent {
+                if let Some(on_written) = sent.on_written {
+                    on_written(now);
+                }
+                drop(sent.room);
+            }
+        }
+    }
+}
+
+/// Reads frames until the connection ends. `on_frame` may wait: then the peer waits.
+pub(crate) async fn read_loop<F: Future<Output = bool>>(
+    mut reader: impl AsyncRead + Unpin,
+    mut decoder: OuterDecoder,
+    mut on_frame: impl FnMut(OuterFrame, Tick) -> F,
+) -> ConnectionError {
+    loop {
+        let arrived = Tick::now();
+        loop {
+            match decoder.next_frame() {
+                Ok(Some(frame)) => {
+                    if !on_frame(frame, arrived).await {
+                        return ConnectionError::Closed;
+                    }
+                }
+                Ok(None) => break,
+                Err(error) => return error.into(),
+            }
+        }
+        let buffer = decoder.buffer_mut();
+        if buffer.capacity() - buffer.len() < READ_BYTES / 2 {
+            buffer.reserve(READ_BYTES);
+        }
+        match reader.read_buf(buffer).await {
+            Ok(0) => return ConnectionError::Closed,
+            Ok(_) => {}
+            Err(error) => return error.into(),
+        }
+    }
+}

@@ -1,0 +1,200 @@
+//! `RpcQueue` on the executor: admission, deduplication, and the way back.
+//!
+//! Owns the ids of one session and what is being served. Never runs anything itself. Full: the framer waits, and with
+//! it the client. Responses come through a port of their own, so that requests cannot stand in their way.
+
+use dwell_messages::{
+    Envelope, ErrorCode, Message as Wire, ProcessId, Reply, Request, RequestId, SpanId, SpanKind, TraceContext,
+    WireError,
+};
+
+use super::admission::{ADMITTED_MAX, AdmissionCore, Refusal};
+use crate::account::{Account, Segment};
+use crate::dispatcher::server::{Dispatcher, DispatcherMessage};
+use crate::mailbox::{Actor, Mailbox, Message, Turn};
+use crate::relay_framer::{self, Arrival, RelayFramer, ToSend};
+use crate::telemetry::{Collector, Stage, Tick, span_id};
+
+/// A request on its way to whoever serves it.
+pub(crate) struct Call {
+    pub(crate) process: Option<ProcessId>,
+    pub(crate) request: Request,
+    pub(crate) account: Account,
+    pub(crate) responder: Responder,
+}
+
+/// Where a request's answer goes.
+pub(crate) struct Responder {
+    id: RequestId,
+    rpc: Mailbox<RpcQueue>,
+}
+
+impl Responder {
+    /// Answers. There is always room: the port holds one answer for every admitted request.
+    pub(crate) fn answer<A: Actor>(
+        self,
+        turn: &mut Turn<'_, A>,
+        context: TraceContext,
+        result: Result<Reply, WireError>,
+        account: Account,
+    ) {
+        let id = self.id;
+        turn.tell(&self.rpc, context, RpcMessage::Respond(Box::new(Respond { id, result, account })));
+    }
+}
+
+impl Responder {
+    /// Answers from a task.
+    pub(crate) async fn answer_later(
+        self,
+        context: TraceContext,
+        result: Result<Reply, WireError>,
+        account: Account,
+    ) {
+        let respond = Respond { id: self.id, result, account };
+        // A stopped queue has no client left to tell.
+        drop(self.rpc.tell(Envelope::new(context, RpcMessage::Respond(Box::new(respond)))).await);
+    }
+}
+
+/// An answer.
+pub(crate) struct Respond {
+    id: RequestId,
+    result: Result<Reply, WireError>,
+    account: Account,
+}
+
+/// What it is told.
+pub(crate) enum RpcMessage {
+    /// A request from the client.
+    Request { id: RequestId, process: Option<ProcessId>, request: Request, arrival: Arrival },
+    /// A request from the client that could not be understood.
+    Refuse { id: RequestId, error: WireError, arrival: Tick },
+    /// Its answer.
+    Respond(Box<Respond>),
+}
+
+impl Message for RpcMessage {
+    const NAMES: &'static [&'static str] = &["Request", "Refuse", "Respond"];
+
+    fn index(&self) -> usize {
+        match self {
+            Self::Request { .. } => 0,
+            Self::Refuse { .. } => 1,
+            Self::Respond(_) => 2,
+        }
+    }
+}
+
+struct Served {
+    context: TraceContext,
+    span: SpanId,
+    method: &'static str,
+    arrived: Tick,
+}
+
+/// See the module.
+pub(crate) struct RpcQueue {
+    core: AdmissionCore<Served>,
+    dispatcher: Mailbox<Dispatcher>,
+    framer: Mailbox<RelayFramer>,
+    responses: Option<Mailbox<RpcQueue>>,
+    collector: Collector,
+}
+
+impl RpcQueue {
+    pub(crate) fn new(
+        dispatcher: Mailbox<Dispatcher>,
+        framer: Mailbox<RelayFramer>,
+        collector: Collector,
+    ) -> Self {
+        Self { core: AdmissionCore::default(), dispatcher, framer, responses: None, collector }
+    }
+
+    fn request(
+        &mut self,
+        context: TraceContext,
+        (id, process, request): (RequestId, Option<ProcessId>, Request),
+        arrival: Arrival,
+        turn: &mut Turn<'_, Self>,
+    ) {
+        let mut account = Account::begin(arrival.first);
+        account.lap(Segment::Receive, turn.residence().enqueued);
+        account.lap(Segment::Mailbox, turn.residence().dequeued);
+        let method = request.method();
+        let span = span_id();
+        let served = Served { context: context.clone(), span, method, arrived: arrival.first };
+        if let Err(refusal) = self.core.admit(id, served) {
+            let error = match refusal {
+                Refusal::Duplicate => {
+                    WireError::new(ErrorCode::DuplicateRequest, format!("request id {} was used before", id.0))
+                }
+                Refusal::Busy => WireError::new(ErrorCode::Busy, "too many requests are being served")
+                    .with_limit(ADMITTED_MAX as u64, ADMITTED_MAX as u64 + 1),
+            };
+            return self.send(context, id, Err(error), &account, arrival.first, turn);
+        }
+        let rpc = self.responses.get_or_insert_with(|| turn.mailbox().port(2 * ADMITTED_MAX)).clone();
+        account.lap(Segment::Admission, Tick::now());
+        let call = Call { process, request, account, responder: Responder { id, rpc } };
+        turn.tell(&self.dispatcher, context.child(span), DispatcherMessage::Call(Box::new(call)));
+    }
+
+    fn respond(&mut self, respond: Respond, turn: &mut Turn<'_, Self>) {
+        let Respond { id, result, mut account } = respond;
+        let Some(served) = self.core.finish(id) else {
+            tracing::error!(request = id.0, "a request was answered twice; the second answer was dropped");
+            return;
+        };
+        account.lap(Segment::Mailbox, turn.residence().dequeued);
+        let now = Tick::now();
+        account.lap(Segment::Delivery, now);
+        let error = result.as_ref().err().map(|error| error.code.name());
+        self.collector.stage(
+            Stage::with_id(&served.context, served.span, served.method, served.arrived, now)
+                .kind(SpanKind::Server)
+                .text("rpc.system.name", super::RPC_SYSTEM)
+                .text("rpc.method", served.method)
+                .number("rpc.request_id", id.0)
+                .failed(error),
+        );
+        self.send(served.context, id, result, &account, served.arrived, turn);
+    }
+
+    fn send(
+        &self,
+        context: TraceContext,
+        id: RequestId,
+        result: Result<Reply, WireError>,
+        account: &Account,
+        arrived: Tick,
+        turn: &mut Turn<'_, Self>,
+    ) {
+        let message = Wire::Response { id, result, timings: account.timings() };
+        let send = ToSend { message, arrived: Some(arrived), written: None, bulk: None };
+        relay_framer::send(turn, &self.framer, context, Box::new(send));
+    }
+}
+
+impl Actor for RpcQueue {
+    const NAME: &'static str = "RpcQueue";
+    type Message = RpcMessage;
+    type Control = std::convert::Infallible;
+
+    fn receive(&mut self, envelope: Envelope<RpcMessage>, turn: &mut Turn<'_, Self>) {
+        match envelope.body {
+            RpcMessage::Request { id, process, request, arrival } => {
+                self.request(envelope.context, (id, process, request), arrival, turn);
+            }
+            RpcMessage::Refuse { id, error, arrival } => {
+                let account = Account::begin(arrival);
+                self.send(envelope.context, id, Err(error), &account, arrival, turn);
+            }
+            RpcMessage::Respond(respond) => self.respond(*respond, turn),
+        }
+    }
+
+    fn control(&mut self, control: Self::Control, _: &mut Turn<'_, Self>) {
+        match control {}
+    }
+}

@@ -1,0 +1,221 @@
+//! The order of one process's events at its consumer, and the credit that lets more come.
+
+use std::collections::VecDeque;
+
+use bytes::Bytes;
+use dwell_messages::{Closed, Event, Exited, OutputStream};
+
+/// Bytes of each stream that may be under way or unread at the consumer.
+pub const OUTPUT_WINDOW_BYTES: u64 = 2 << 20;
+/// Credit is restated when so much has been consumed since the last time.
+const RESTATE_BYTES: u64 = OUTPUT_WINDOW_BYTES / 4;
+/// Terminal events that may wait for bytes before them: one `exited`, one `closed`.
+const HELD_MAX: usize = 2;
+
+/// What the consumer is handed.
+#[derive(Debug, PartialEq)]
+pub(crate) enum Handed {
+    /// Bytes.
+    Output(OutputStream, Bytes),
+    /// The wait status.
+    Exited(Exited),
+    /// The end.
+    Closed(Closed),
+}
+
+/// The peer broke the order it promised.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum OrderError {
+    /// Bytes are missing.
+    #[error("bytes {expected} to {offset} of an output are missing")]
+    Gap {
+        /// The next byte expected.
+        expected: u64,
+        /// The byte that came.
+        offset: u64,
+    },
+    /// Something came behind the end, or twice.
+    #[error("an event came behind the end of its process")]
+    BehindTheEnd,
+    /// More came than credit was given for.
+    #[error("output up to {end} came, and credit was given up to {limit}")]
+    Overrun {
+        /// Where the output ended.
+        end: u64,
+        /// The limit.
+        limit: u64,
+    },
+}
+
+/// Puts lanes back in order: a terminal event may overtake bulk output, and waits here for it.
+#[derive(Debug)]
+pub(crate) struct OrderCore {
+    next: [u64; 2],
+    limit: [u64; 2],
+    held: VecDeque<Event>,
+    exited: bool,
+    closed: bool,
+}
+
+impl Default for OrderCore {
+    fn default() -> Self {
+        Self {
+            next: [0; 2],
+            limit: [OUTPUT_WINDOW_BYTES; 2],
+            held: VecDeque::new(),
+            exited: false,
+            closed: false,
+        }
+    }
+}
+
+impl OrderCore {
+    /// Takes an event and gives what can be handed on now.
+    ///
+    /// # Errors
+    /// `OrderError`: the link must end, since nothing behind it can be trusted.
+    pub(crate) fn accept(&mut self, event: Event, mut hand: impl FnMut(Handed)) -> Result<(), OrderError> {
+        match event {
+            Event::Output(output) => {
+                if self.closed {
+                    return Err(OrderError::BehindTheEnd);
+                }
+                let stream = output.stream.index();
+                let end = output.offset + output.data.len() as u64;
+                if end <= self.next[stream] {
+                    return Ok(());
+                }
+                if output.offset != self.next[stream] {
+                    return Err(OrderError::Gap { expected: self.next[stream], offset: output.offset });
+                }
+                if end > self.limit[stream] {
+                    return Err(OrderError::Overrun { end, limit: self.limit[stream] });
+                }
+                self.next[stream] = end;
+                hand(Handed::Output(output.stream, output.data));
+            }
+            Event::Exited(_) | Event::Closed(_) => {
+                if self.closed || self.held.len() >= HELD_MAX {
+                    return Err(OrderError::BehindTheEnd);
+                }
+                self.held.push_back(event);
+            }
+        }
+        self.release(&mut hand)
+    }
+
+    /// The credit to restate, given what has been consumed of a stream.
+    pub(crate) fn restate(&mut self, stream: OutputStream, consumed: u64) -> Option<u64> {
+        let limit = consumed.saturating_add(OUTPUT_WINDOW_BYTES);
+        if self.closed || limit < self.limit[stream.index()].saturating_add(RESTATE_BYTES) {
+            return None;
+        }
+        self.limit[stream.index()] = limit;
+        Some(limit)
+    }
+
+    /// Whether the end has been handed on.
+    pub(crate) fn is_closed(&self) -> bool {
+        self.closed
+    }
+
+    fn release(&mut self, hand: &mut impl FnMut(Handed)) -> Result<(), OrderError> {
+        while let Some(event) = self.held.front() {
+            let ends = match event {
+                Event::Exited(exited) => [exited.stdout_end, exited.stderr_end],
+                Event::Closed(closed) => [closed.stdout_end, closed.stderr_end],
+                Event::Output(_) => return Err(OrderError::BehindTheEnd),
+            };
+            if ends.iter().zip(&self.next).any(|(end, next)| end > next) {
+                return Ok(());
+            }
+            match self.held.pop_front() {
+                Some(Event::Exited(exited)) if !self.exited => {
+                    self.exited = true;
+                    hand(Handed::Exited(exited));
+                }
+                Some(Event::Closed(closed)) => {
+                    self.closed = true;
+                    hand(Handed::Closed(closed));
+                }
+                Some(Event::Exited(_) | Event::Output(_)) | None => return Err(OrderError::BehindTheEnd),
+            }
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use dwell_messages::{ExitStatus, Output, Timings};
+
+    use super::*;
+
+    fn output(offset: u64, len: usize) -> Event {
+        let data = Bytes::from(vec![7; len]);
+        Output { event: 1, stream: OutputStream::Stdout, offset, data }.into()
+    }
+
+    fn exited(stdout_end: u64) -> Event {
+        let status = ExitStatus::Code(0);
+        Exited { event: 2, status, core_dumped: false, stdout_end, stderr_end: 0 }.into()
+    }
+
+    fn closed(stdout_end: u64) -> Event {
+        let timings = Timings::default();
+        Closed { event: 3, status: None, stdout_end, stderr_end: 0, drained: true, timings }.into()
+    }
+
+    fn drive(events: impl IntoIterator<Item = Event>) -> Result<Vec<&'static str>, OrderError> {
+        let mut core = OrderCore::default();
+        let mut handed = Vec::new();
+        for event in events {
+            core.accept(event, |what| {
+                handed.push(match what {
+                    Handed::Output(..) => "output",
+                    Handed::Exited(_) => "exited",
+                    Handed::Closed(_) => "closed",
+                });
+            })?;
+        }
+        Ok(handed)
+    }
+
+    #[test]
+    fn terminal_events_that_overtook_output_wait_for_it() {
+        let events = [exited(10), closed(20), output(0, 10), output(10, 10)];
+        assert_eq!(drive(events), Ok(vec!["output", "exited", "output", "closed"]));
+    }
+
+    #[test]
+    fn output_may_follow_exited_and_nothing_follows_closed() {
+        assert_eq!(
+            drive([exited(0), output(0, 5), closed(5)]),
+            Ok(vec!["exited", "output", "closed"])
+        );
+        assert_eq!(drive([closed(0), output(0, 5)]), Err(OrderError::BehindTheEnd));
+        assert_eq!(drive([closed(0), exited(0)]), Err(OrderError::BehindTheEnd));
+    }
+
+    #[test]
+    fn a_gap_is_an_error_and_a_repetition_is_not() {
+        assert_eq!(drive([output(0, 5), output(0, 5)]), Ok(vec!["output"]));
+        assert_eq!(drive([output(5, 5)]), Err(OrderError::Gap { expected: 0, offset: 5 }));
+    }
+
+    #[test]
+    fn credit_is_restated_in_steps_and_an_overrun_is_an_error() {
+        let mut core = OrderCore::default();
+        assert_eq!(core.restate(OutputStream::Stdout, RESTATE_BYTES - 1), None);
+        assert_eq!(
+            core.restate(OutputStream::Stdout, RESTATE_BYTES),
+            Some(RESTATE_BYTES + OUTPUT_WINDOW_BYTES)
+        );
+        let window = usize::try_from(OUTPUT_WINDOW_BYTES).unwrap();
+        let end = OUTPUT_WINDOW_BYTES + 1;
+        assert_eq!(
+            drive([output(0, window + 1)]),
+            Err(OrderError::Overrun { end, limit: OUTPUT_WINDOW_BYTES })
+        );
+    }
+}
