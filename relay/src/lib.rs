@@ -5,9 +5,11 @@
 //! [`lanes`] cut into [`chunk`]s, and a [`link::Link`] is all of that for one stream at one endpoint.
 //! An executor reaches a relay by [`registration`],
 //! and the relay pairs streams in [`rendezvous`].
+//! Apart from the cores, [`driver`] has the transports.
 
 pub mod chunk;
 pub mod control;
+pub mod driver;
 pub mod handshake;
 pub mod keys;
 pub mod lanes;
