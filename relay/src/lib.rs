@@ -3,10 +3,13 @@
 //! Pure cores: time and randomness are arguments, messages are opaque bytes, nothing blocks. A connection begins with a
 //! [`preamble`] and goes on in [`outer`] frames; the [`handshake`] proves both ends, [`record`]s seal what the
 //! [`lanes`] cut into [`chunk`]s, and a [`link::Link`] is all of that for one stream at one endpoint.
-//! An executor reaches a relay by [`registration`].
+//! An executor reaches a relay by [`registration`],
+//! and the relay pairs streams in [`rendezvous`].
+//! Apart from the cores, [`driver`] has the transports.
 
 pub mod chunk;
 pub mod control;
+pub mod driver;
 pub mod handshake;
 pub mod keys;
 pub mod lanes;
@@ -18,6 +21,7 @@ pub mod random;
 mod reassembly;
 pub mod record;
 pub mod registration;
+pub mod rendezvous;
 
 pub use control::{Refusal, RefusalReason, Reset, ResetCode};
 pub use keys::{StaticKeypair, fingerprint, parse_public_key};
@@ -27,3 +31,4 @@ pub use outer::{OuterDecoder, OuterFrame, RawFrame, encode_outer};
 pub use preamble::{Dialer, Preamble, PreambleDecoder};
 pub use random::{OsRandomness, Randomness};
 pub use reassembly::{Incoming, REASSEMBLY_MAX_BYTES};
+pub use rendezvous::{Admission, Command, ConnId, Rendezvous};

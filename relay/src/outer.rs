@@ -27,6 +27,11 @@ pub const REGISTERED_BYTES: usize = 2;
 /// A PING or PONG payload.
 pub const PING_BYTES: usize = 8;
 
+/// Bytes that one read may bring.
+pub const READ_BUFFER_BYTES: usize = 64 * 1024;
+/// With less room than this a read buffer is renewed; only an incomplete frame is copied then.
+const READ_ROOM_MIN_BYTES: usize = 16 * 1024;
+
 /// Where the stamp lies in a header.
 const STAMP_OFFSET: usize = 24;
 
@@ -99,6 +104,16 @@ pub struct RawFrame {
 }
 
 impl RawFrame {
+    /// A frame of our own making, its payload in two parts.
+    pub(crate) fn build(kind: OuterKind, stream: StreamId, head: &[u8], tail: &[u8]) -> Self {
+        let mut bytes = BytesMut::with_capacity(OUTER_HEADER_BYTES + head.len() + tail.len());
+        let start = begin_outer(&mut bytes, kind, stream);
+        bytes.put_slice(head);
+        bytes.put_slice(tail);
+        end_outer(&mut bytes, start);
+        Self { kind, stream, bytes }
+    }
+
     /// Bytes on the wire, header and payload.
     pub fn wire_bytes(&self) -> usize {
         self.bytes.len()
@@ -184,8 +199,9 @@ impl OuterDecoder {
         Self { buffer, failed: None }
     }
 
-    /// Where a driver may read into directly: what it appends is received.
+    /// Where a driver may read into directly, with room to do so: what it appends is received.
     pub fn buffer_mut(&mut self) -> &mut BytesMut {
+        make_room(&mut self.buffer);
         &mut self.buffer
     }
 
@@ -228,12 +244,17 @@ impl OuterDecoder {
         };
         let total = OUTER_HEADER_BYTES + length;
         if self.buffer.len() < total {
-            // One allocation for the rest of the frame, never more than its kind allows.
-            self.buffer.reserve(total - self.buffer.len());
             return Ok(None);
         }
         let bytes = self.buffer.split_to(total);
         Ok(Some(RawFrame { kind, stream, bytes }))
+    }
+}
+
+/// Gives a read buffer room, without keeping more than one incomplete frame in it.
+pub(crate) fn make_room(buffer: &mut BytesMut) {
+    if buffer.capacity() - buffer.len() < READ_ROOM_MIN_BYTES {
+        buffer.reserve(READ_BUFFER_BYTES);
     }
 }
 

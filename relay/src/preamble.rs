@@ -4,7 +4,7 @@ use bytes::{Buf, BytesMut};
 use dwell_messages::{PublicKey, StreamId};
 
 use crate::control::{Refusal, RefusalReason};
-use crate::outer::OuterDecoder;
+use crate::outer::{OuterDecoder, make_room};
 
 /// Bytes of a preamble.
 pub const PREAMBLE_BYTES: usize = 64;
@@ -191,8 +191,9 @@ impl PreambleDecoder {
         self.buffer.unsplit(bytes);
     }
 
-    /// Where a driver may read into directly.
+    /// Where a driver may read into directly, with room to do so.
     pub fn buffer_mut(&mut self) -> &mut BytesMut {
+        make_room(&mut self.buffer);
         &mut self.buffer
     }
 

@@ -1,5 +1,10 @@
 //! A seeded, virtual-clock pair of links, and the bytes between them in the test's hands.
-#![allow(dead_code, unreachable_pub, reason = "each test binary uses its part")]
+#![allow(
+    dead_code,
+    unreachable_pub,
+    clippy::unwrap_used,
+    reason = "each test binary uses its part"
+)]
 
 use std::collections::VecDeque;
 use std::sync::Arc;
