@@ -1,5 +1,6 @@
 //! Being built.
 
+pub mod config;
 pub mod keys;
 pub mod trace_file;
 pub mod waterfall;
