@@ -2,5 +2,6 @@
 
 pub mod config;
 pub mod keys;
+pub mod run_store;
 pub mod trace_file;
 pub mod waterfall;

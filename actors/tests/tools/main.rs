@@ -7,6 +7,8 @@
 mod config;
 mod golden;
 mod keys;
+#[cfg(feature = "store")]
+mod run_store;
 mod spans;
 mod trace_file;
 mod waterfall;
