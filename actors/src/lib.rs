@@ -7,5 +7,8 @@ pub mod runtime;
 pub mod spawn;
 mod sys;
 pub mod telemetry;
+pub mod config;
+pub mod keys;
+pub mod run_store;
 pub mod trace_file;
 pub mod waterfall;

@@ -348,7 +348,8 @@ fn fit(text: &str, columns: usize, ascii: bool) -> String {
     text.chars().take(columns - 1).chain([ellipsis]).collect()
 }
 
-/// Microseconds below ten milliseconds, milliseconds with one decimal from there, seconds from ten of them.
+/// Microseconds below ten milliseconds, milliseconds with one decimal from there, seconds from ten of them, hours past a day.
+/// Never more than nine columns unless negative.
 fn duration(ns: u64, ascii: bool) -> String {
     signed_duration(ns as f64, ascii)
 }
@@ -361,7 +362,8 @@ fn signed_duration(ns: f64, ascii: bool) -> String {
         size if size < 9.95 => format!("{us:.1} {micro}"),
         size if size < 9_999.5 => format!("{us:.0} {micro}"),
         size if size < 9_999_950.0 => format!("{:.1} ms", us / 1e3),
-        _ => format!("{:.1} s", us / 1e6),
+        size if size < 99_999_950_000.0 => format!("{:.1} s", us / 1e6),
+        _ => format!("{:.0} h", us / 3.6e9),
     }
 }
 

@@ -68,7 +68,7 @@ impl Paint {
             (false, Class::Mailbox, false) => Fill::Cells {
                 full: '░', tiny: '┊'
             },
-            (false, Class::Mailbox, true) => Fill::Cells { full: '~', tiny: '|' },
+            (false, Class::Mailbox, true) => Fill::Cells { full: ':', tiny: '|' },
             (false, Class::Turn | Class::Stage, false) => Fill::Blocks,
             (false, Class::Turn, true) => Fill::Cells { full: '=', tiny: '|' },
             (false, Class::Stage, true) => Fill::Cells { full: '#', tiny: '|' },

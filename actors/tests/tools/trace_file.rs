@@ -1,0 +1,420 @@
+use std::fs;
+use std::io::Write;
+use std::os::unix::fs::{PermissionsExt, symlink};
+use std::path::Path;
+
+use dwell_actors::trace_file::{
+    ClockOffset, READ_MAX_BYTES, Resource, TRACE_LINE_MAX_BYTES, TraceFile, TraceFileError, TraceLine,
+    current_path, find_trace, last_trace, read_traces, rotated_path,
+};
+use dwell_messages::{Role, Span, SpanKind, TraceId, Value};
+use proptest::prelude::*;
+use tempfile::tempdir;
+
+use crate::spans::{TRACE, span};
+
+fn harness() -> Resource {
+    Resource::new(Role::Harness, "agent")
+}
+
+fn of_trace(mut span: Span, trace: u8) -> Span {
+    span.trace_id = [trace; 16];
+    span
+}
+
+fn write(dir: &Path, resource: &Resource, spans: &[Span]) {
+    TraceFile::open(dir, resource.role)
+        .unwrap()
+        .append(resource, spans)
+        .unwrap();
+}
+
+fn read(path: &Path) -> Vec<TraceLine> {
+    read_traces(path).unwrap().collect::<Result<_, _>>().unwrap()
+}
+
+fn append_text(path: &Path, text: &[u8]) {
+    fs::OpenOptions::new()
+        .append(true)
+        .open(path)
+        .unwrap()
+        .write_all(text)
+        .unwrap();
+}
+
+#[test]
+fn a_line_has_the_shape_that_collectors_read() {
+    let dir = tempdir().unwrap();
+    let mut call = span(1, 0, "call", 0, 5);
+    call.kind = SpanKind::Client;
+    call.attributes = vec![
+        ("a".into(), Value::I64(-3)),
+        ("b".into(), Value::Bool(true)),
+        ("c".into(), Value::F64(0.5)),
+        ("d".into(), Value::Str("x\"y".into())),
+    ];
+    call.link = Some([9; 8]);
+    call.error = Some("timeout".into());
+    let clock = ClockOffset {
+        offset_us: -7,
+        error_us: 2,
+    };
+    write(
+        dir.path(),
+        &harness().with_clock(clock),
+        &[call, span(2, 1, "rpc", 1, 2)],
+    );
+
+    let text = fs::read_to_string(current_path(dir.path(), Role::Harness)).unwrap();
+    let line: serde_json::Value = serde_json::from_str(&text).unwrap();
+    let batch = &line["resourceSpans"][0];
+    let text = |key: &str, value: &str| serde_json::json!({"key": key, "value": {"stringValue": value}});
+    let int = |key: &str, value: &str| serde_json::json!({"key": key, "value": {"intValue": value}});
+    assert_eq!(
+        batch["resource"]["attributes"],
+        serde_json::json!([
+            text("service.name", "agent"),
+            text("dwell.role", "harness"),
+            int("clock.offset_us", "-7"),
+            int("clock.error_us", "2"),
+        ])
+    );
+    assert_eq!(batch["scopeSpans"][0]["scope"]["name"], "dwell");
+    assert_eq!(
+        batch["scopeSpans"][0]["spans"],
+        serde_json::json!([
+            {
+                "traceId": "abababababababababababababababab", "spanId": "0101010101010101", "name": "call", "kind": 3,
+                "startTimeUnixNano": "1700000000000000000", "endTimeUnixNano": "1700000000000005000",
+                "attributes": [
+                    text("error.type", "timeout"), int("a", "-3"), {"key": "b", "value": {"boolValue": true}},
+                    {"key": "c", "value": {"doubleValue": 0.5}}, text("d", "x\"y"),
+                ],
+                "links": [{"traceId": "abababababababababababababababab", "spanId": "0909090909090909"}],
+                "status": {"code": 2},
+            },
+            {
+                "traceId": "abababababababababababababababab", "spanId": "0202020202020202",
+                "parentSpanId": "0101010101010101", "name": "rpc", "kind": 1,
+                "startTimeUnixNano": "1700000000000001000", "endTimeUnixNano": "1700000000000003000", "attributes": [],
+            },
+        ])
+    );
+}
+
+#[test]
+fn a_resource_and_its_clock_survive_the_file() {
+    let dir = tempdir().unwrap();
+    let clock = ClockOffset {
+        offset_us: i64::MIN,
+        error_us: 12,
+    };
+    let resource = Resource::new(Role::Executor, "box")
+        .with("host.arch", Value::Str("arm".into()))
+        .with_clock(clock);
+    write(dir.path(), &resource, &[span(1, 0, "call", 0, 5)]);
+    let lines = read(&current_path(dir.path(), Role::Executor));
+    assert_eq!(lines[0].resource, resource);
+    assert_eq!(lines[0].resource.clock(), Some(clock));
+}
+
+#[test]
+fn what_other_writers_put_into_such_a_file_is_read_as_far_as_it_is_understood() {
+    let dir = tempdir().unwrap();
+    let path = dir.path().join("foreign.jsonl");
+    let line = r#"{"resourceSpans":[{"schemaUrl":"x","resource":{"droppedAttributesCount":0,"attributes":[
+        {"key":"dwell.role","value":{"stringValue":"relay"}}]},"scopeSpans":[{"spans":[{"traceId":
+        "ABABABABABABABABABABABABABABABAB","spanId":"0101010101010101","parentSpanId":"","flags":257,"kind":5,
+        "name":"n","startTimeUnixNano":7,"endTimeUnixNano":"9","status":{"code":2,"message":"m"},"events":[{}],
+        "attributes":[{"key":"list","value":{"arrayValue":{"values":[]}}},{"key":"i","value":{"intValue":4}}]}]}]}]}"#;
+    fs::write(&path, line.replace('\n', "") + "\n").unwrap();
+    let lines = read(&path);
+    let span = &lines[0].spans[0];
+    assert_eq!(
+        (span.trace(), span.start_unix_ns, span.end_unix_ns),
+        (TRACE, 7, 9)
+    );
+    assert_eq!(span.attributes, [("i".into(), Value::I64(4))]);
+    assert_eq!(span.error.as_deref(), Some("_OTHER"));
+}
+
+#[test]
+fn a_torn_last_line_ends_the_reading_quietly() {
+    let dir = tempdir().unwrap();
+    let path = current_path(dir.path(), Role::Harness);
+    write(dir.path(), &harness(), &[span(1, 0, "call", 0, 5)]);
+    let whole = fs::read(&path).unwrap();
+    for cut in 0..whole.len() {
+        fs::write(&path, [&whole[..], &whole[..cut]].concat()).unwrap();
+        assert_eq!(read(&path).len(), 1, "cut at {cut}");
+    }
+}
+
+#[test]
+fn a_broken_line_is_named_and_those_behind_it_are_read() {
+    let dir = tempdir().unwrap();
+    let path = current_path(dir.path(), Role::Harness);
+    write(dir.path(), &harness(), &[span(1, 0, "call", 0, 5)]);
+    let offset = fs::metadata(&path).unwrap().len();
+    append_text(&path, b"{\"resourceSpans\":[{}]}\n\n\xff\xfe\nnull\n");
+    write(dir.path(), &harness(), &[span(2, 0, "call", 0, 5)]);
+    let lines: Vec<_> = read_traces(&path).unwrap().collect();
+    assert_eq!(lines.iter().filter(|line| line.is_ok()).count(), 2);
+    assert!(lines[0].is_ok() && lines[4].is_ok());
+    let named =
+        matches!(&lines[1], Err(TraceFileError::Line { offset_bytes, .. }) if *offset_bytes == offset);
+    assert!(named, "{:?}", lines[1]);
+}
+
+#[test]
+fn a_writer_begins_a_new_line_behind_a_torn_one() {
+    let dir = tempdir().unwrap();
+    let path = current_path(dir.path(), Role::Harness);
+    fs::write(&path, b"{\"resourceSp").unwrap();
+    write(dir.path(), &harness(), &[span(1, 0, "call", 0, 5)]);
+    let lines: Vec<_> = read_traces(&path).unwrap().collect();
+    assert!(lines[0].is_err() && lines[1].is_ok() && lines.len() == 2);
+}
+
+#[test]
+fn a_line_longer_than_any_of_ours_is_passed_over() {
+    let dir = tempdir().unwrap();
+    let path = current_path(dir.path(), Role::Harness);
+    fs::write(
+        &path,
+        [vec![b'x'; TRACE_LINE_MAX_BYTES + 1], b"\n".to_vec()].concat(),
+    )
+    .unwrap();
+    write(dir.path(), &harness(), &[span(1, 0, "call", 0, 5)]);
+    let lines: Vec<_> = read_traces(&path).unwrap().collect();
+    assert!(matches!(
+        lines[0],
+        Err(TraceFileError::LineTooLong { offset_bytes: 0, .. })
+    ));
+    assert!(lines[1].is_ok());
+}
+
+#[test]
+fn the_longest_line_that_can_be_written_can_be_read() {
+    let dir = tempdir().unwrap();
+    let mut wide = span(1, 0, &"\u{1}".repeat(9_999), 0, 5);
+    wide.attributes = (0..99)
+        .map(|_| {
+            (
+                "\u{1}".repeat(9_999).into(),
+                Value::Str("\u{1}".repeat(9_999).into()),
+            )
+        })
+        .collect();
+    write(dir.path(), &harness(), &vec![wide; 130]);
+    let lines = read(&current_path(dir.path(), Role::Harness));
+    assert_eq!(lines.iter().map(|line| line.spans.len()).sum::<usize>(), 130);
+}
+
+#[test]
+fn of_a_file_past_the_bound_only_the_end_is_read() {
+    let dir = tempdir().unwrap();
+    let path = current_path(dir.path(), Role::Harness);
+    write(dir.path(), &harness(), &[of_trace(span(1, 0, "call", 0, 5), 1)]);
+    let file = fs::OpenOptions::new().write(true).open(&path).unwrap();
+    file.set_len(READ_MAX_BYTES).unwrap();
+    append_text(&path, b"\n");
+    write(dir.path(), &harness(), &[of_trace(span(2, 0, "call", 0, 5), 2)]);
+    assert_eq!(read(&path).len(), 1);
+    assert_eq!(
+        last_trace(dir.path()).unwrap().unwrap().trace_id,
+        TraceId([2; 16])
+    );
+}
+
+#[test]
+fn a_full_file_is_kept_once_and_a_new_one_begins() {
+    let dir = tempdir().unwrap();
+    let mut file = TraceFile::open(dir.path(), Role::Harness)
+        .unwrap()
+        .with_max_bytes(1);
+    for id in 1..=3 {
+        file.append(&harness(), &[span(id, 0, "call", 0, 5)]).unwrap();
+    }
+    let ids = |path: &Path| {
+        read(path)
+            .iter()
+            .map(|line| line.spans[0].span_id[0])
+            .collect::<Vec<_>>()
+    };
+    assert_eq!(ids(&rotated_path(dir.path(), Role::Harness)), [2]);
+    assert_eq!(ids(&current_path(dir.path(), Role::Harness)), [3]);
+}
+
+#[test]
+fn two_writers_lose_nothing_when_one_rotates_under_the_other() {
+    let dir = tempdir().unwrap();
+    let open = || {
+        TraceFile::open(dir.path(), Role::Harness)
+            .unwrap()
+            .with_max_bytes(600)
+    };
+    let (mut first, mut second) = (open(), open());
+    first.append(&harness(), &[span(1, 0, "call", 0, 5)]).unwrap();
+    second.append(&harness(), &[span(2, 0, "call", 0, 5)]).unwrap();
+    first.append(&harness(), &[span(3, 0, "call", 0, 5)]).unwrap();
+    second.append(&harness(), &[span(4, 0, "call", 0, 5)]).unwrap();
+    let count = |path: &Path| read(path).len();
+    assert_eq!(count(&rotated_path(dir.path(), Role::Harness)), 2);
+    assert_eq!(count(&current_path(dir.path(), Role::Harness)), 2);
+}
+
+#[test]
+fn a_file_removed_under_its_writer_is_made_again() {
+    let dir = tempdir().unwrap();
+    let path = current_path(dir.path(), Role::Harness);
+    let mut file = TraceFile::open(dir.path(), Role::Harness).unwrap();
+    fs::remove_file(&path).unwrap();
+    file.append(&harness(), &[span(1, 0, "call", 0, 5)]).unwrap();
+    assert_eq!(read(&path).len(), 1);
+}
+
+#[test]
+fn a_failed_write_is_an_error_and_the_next_batch_is_whole() {
+    let dir = tempdir().unwrap();
+    let path = current_path(dir.path(), Role::Harness);
+    let mut file = TraceFile::open(dir.path(), Role::Harness).unwrap();
+    fs::remove_file(&path).unwrap();
+    fs::create_dir(&path).unwrap();
+    let refused = file.append(&harness(), &[span(1, 0, "call", 0, 5)]);
+    assert!(
+        matches!(refused, Err(TraceFileError::NotAFile { .. })),
+        "{refused:?}"
+    );
+    fs::remove_dir(&path).unwrap();
+    file.append(&harness(), &[span(2, 0, "call", 0, 5)]).unwrap();
+    assert_eq!(read(&path).len(), 1);
+}
+
+#[test]
+fn a_trace_file_is_private_and_never_a_link() {
+    let dir = tempdir().unwrap();
+    let home = dir.path().join("a/b");
+    write(&home, &harness(), &[span(1, 0, "call", 0, 5)]);
+    let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
+    assert_eq!(mode(&current_path(&home, Role::Harness)), 0o600);
+    assert_eq!(mode(&home), 0o700);
+
+    let target = dir.path().join("target");
+    symlink(&target, current_path(dir.path(), Role::Relay)).unwrap();
+    let refused = TraceFile::open(dir.path(), Role::Relay);
+    assert!(matches!(refused, Err(TraceFileError::NotAFile { .. })));
+    assert!(!target.exists());
+}
+
+#[test]
+fn the_last_trace_is_the_last_in_the_file_whatever_the_clock_says() {
+    let dir = tempdir().unwrap();
+    write(
+        dir.path(),
+        &harness(),
+        &[of_trace(span(1, 0, "call", 9_000_000, 5), 1)],
+    );
+    write(dir.path(), &harness(), &[of_trace(span(2, 0, "call", 0, 5), 2)]);
+    write(dir.path(), &harness(), &[of_trace(span(3, 0, "flush", 0, 5), 3)]);
+    assert_eq!(
+        last_trace(dir.path()).unwrap().unwrap().trace_id,
+        TraceId([2; 16])
+    );
+}
+
+#[test]
+fn a_trace_is_gathered_from_every_file_and_role_each_span_once() {
+    let dir = tempdir().unwrap();
+    let clock = ClockOffset {
+        offset_us: 5,
+        error_us: 1,
+    };
+    let executor = Resource::new(Role::Executor, "box");
+    let mut file = TraceFile::open(dir.path(), Role::Harness).unwrap();
+    file.append(
+        &harness(),
+        &[span(1, 0, "call", 0, 5), of_trace(span(8, 0, "other", 0, 5), 8)],
+    )
+    .unwrap();
+    file.append(&executor.clone().with_clock(clock), &[span(2, 1, "spawn", 1, 2)])
+        .unwrap();
+    write(
+        dir.path(),
+        &executor,
+        &[span(2, 1, "spawn", 1, 2), span(3, 1, "drain", 3, 1)],
+    );
+    fs::rename(
+        current_path(dir.path(), Role::Executor),
+        rotated_path(dir.path(), Role::Executor),
+    )
+    .unwrap();
+    append_text(&current_path(dir.path(), Role::Harness), b"garbage\n");
+
+    let trace = last_trace(dir.path()).unwrap().unwrap();
+    let mut found: Vec<_> = trace
+        .spans
+        .iter()
+        .map(|(role, span)| (*role, span.span_id[0]))
+        .collect();
+    found.sort_unstable();
+    assert_eq!(
+        found,
+        [(Role::Harness, 1), (Role::Executor, 2), (Role::Executor, 3)]
+    );
+    assert_eq!(trace.offsets, [(Role::Executor, clock)]);
+    assert_eq!(trace.unread_lines, 1);
+    assert_eq!(find_trace(dir.path(), TraceId([7; 16])).unwrap(), None);
+}
+
+#[test]
+fn a_directory_without_traces_has_no_last_one() {
+    let dir = tempdir().unwrap();
+    assert_eq!(last_trace(dir.path()).unwrap(), None);
+    assert_eq!(last_trace(&dir.path().join("missing")).unwrap(), None);
+}
+
+fn any_value() -> impl Strategy<Value = Value> {
+    prop_oneof![
+        any::<bool>().prop_map(Value::Bool),
+        any::<i64>().prop_map(Value::I64),
+        // The JSON reader may be off by the last bit of a long fraction; telemetry has no use for it.
+        any::<i32>().prop_map(|n| Value::F64(f64::from(n) / 8.0)),
+        Just(Value::F64(f64::NEG_INFINITY)),
+        ".{0,20}".prop_map(|text| Value::Str(text.into())),
+    ]
+}
+
+prop_compose! {
+    fn any_span()(
+        trace_id: [u8; 16], span_id: [u8; 8], parent: [u8; 8], name in ".{0,20}", kind in 0..3_usize,
+        start_unix_ns: u64, end_unix_ns: u64, link: Option<[u8; 8]>, error in proptest::option::of("[a-z]{0,9}"),
+        attributes in proptest::collection::vec(("[a-z.]{1,9}", any_value()), 0..6),
+    ) -> Span {
+        Span {
+            trace_id, span_id, parent, name: name.into(),
+            kind: [SpanKind::Internal, SpanKind::Client, SpanKind::Server][kind],
+            start_unix_ns, end_unix_ns, link, error: error.map(Into::into),
+            attributes: attributes.into_iter().map(|(key, value)| (key.into(), value)).collect(),
+        }
+    }
+}
+
+proptest! {
+    #[test]
+    fn every_span_survives_the_file(spans in proptest::collection::vec(any_span(), 1..80)) {
+        let dir = tempdir().unwrap();
+        write(dir.path(), &harness(), &spans);
+        let read: Vec<_> = read(&current_path(dir.path(), Role::Harness)).into_iter().flat_map(|line| line.spans).collect();
+        prop_assert_eq!(read, spans);
+    }
+
+    #[test]
+    fn any_bytes_are_read_to_their_end(bytes in proptest::collection::vec(any::<u8>(), 0..400)) {
+        let dir = tempdir().unwrap();
+        let path = dir.path().join("bytes");
+        fs::write(&path, &bytes).unwrap();
+        let lines = bytes.iter().filter(|byte| **byte == b'\n').count();
+        prop_assert!(read_traces(&path).unwrap().count() <= lines);
+    }
+}
