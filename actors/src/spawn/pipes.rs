@@ -13,6 +13,9 @@ pub const READ_CHUNK_MAX_BYTES: usize = 64 * 1024;
 /// How much is read without a pause before the arbiter's other tasks get their turn: some 80 µs.
 const READ_TURN_MAX_BYTES: usize = 256 * 1024;
 
+/// What a read counts at least in a turn: small ones cost their system calls.
+const READ_COUNTS_MIN_BYTES: usize = 4 * 1024;
+
 /// What is read where the kernel says nothing is there: the end of the pipe, or what came in between.
 const PROBE_BYTES: usize = 512;
 
@@ -82,7 +85,7 @@ impl OutputPipe {
             match self.read_now(max.min(READ_CHUNK_MAX_BYTES)) {
                 Ok(chunk) if chunk.is_empty() => return Ok(None),
                 Ok(chunk) => {
-                    self.turn_bytes += chunk.len();
+                    self.turn_bytes += chunk.len().max(READ_COUNTS_MIN_BYTES);
                     return Ok(Some(chunk));
                 }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => self.turn_bytes = 0,

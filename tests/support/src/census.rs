@@ -1,7 +1,10 @@
 //! What this process holds: descriptors, children, threads.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
+
+/// `O_CLOEXEC` as `/proc/self/fdinfo` shows it.
+const CLOSE_ON_EXEC: u32 = 0o2_000_000;
 
 /// What this process held at one moment. Other threads' doings are in it too, so a test that compares two must be the
 /// only one running in its process.
@@ -66,6 +69,29 @@ impl Leak {
     pub fn is_empty(&self) -> bool {
         self.fds.is_empty() && self.children.is_empty() && self.threads.is_empty()
     }
+}
+
+/// The descriptors that a program executed by this process would keep: those not closed on exec. Rust opens none such,
+/// so what is here besides 0, 1 and 2 was inherited from whoever started us.
+///
+/// # Errors
+/// When `/proc` cannot be read.
+pub fn inheritable_fds() -> io::Result<BTreeSet<u32>> {
+    let mut found = BTreeSet::new();
+    for (fd, path) in numbered("/proc/self/fdinfo")? {
+        // One that was closed since is not there.
+        let Ok(info) = std::fs::read_to_string(path) else {
+            continue;
+        };
+        let flags = info.lines().find_map(|line| line.strip_prefix("flags:"));
+        let flags = flags
+            .and_then(|flags| u32::from_str_radix(flags.trim(), 8).ok())
+            .unwrap_or_default();
+        if flags & CLOSE_ON_EXEC == 0 {
+            found.insert(fd);
+        }
+    }
+    Ok(found)
 }
 
 fn added<V: Clone + PartialEq>(before: &BTreeMap<u32, V>, after: &BTreeMap<u32, V>) -> Vec<(u32, V)> {

@@ -7,7 +7,7 @@ mod processes;
 mod proxy;
 mod wait;
 
-pub use census::{Census, Leak};
+pub use census::{Census, Leak, inheritable_fds};
 pub use home::TempHome;
 pub use processes::{MarkedProcess, Marker};
 pub use proxy::{CAPTURE_MAX_BYTES, Cut, Direction, Fault, Lane, Plan, Step, TcpFaultProxy};

@@ -149,7 +149,7 @@ impl Lane {
 
     /// What to do before any byte has come: a fault that lets zero bytes pass happens at once.
     pub fn open(&mut self) -> Vec<Step> {
-        self.stop_at(self.offset).into_iter().collect()
+        self.stops_at(self.offset)
     }
 
     /// What to do with the next bytes. After [`Step::Close`] or [`Step::Reset`] the lane takes no more; after
@@ -166,13 +166,9 @@ impl Lane {
             }
             steps.push(Step::Write(self.flipped(piece)));
             self.offset += length as u64;
-            match self.stop_at(self.offset) {
-                Some(step @ (Step::Close | Step::Reset)) => {
-                    steps.push(step);
-                    return steps;
-                }
-                Some(step) => steps.push(step),
-                None => {}
+            steps.extend(self.stops_at(self.offset));
+            if matches!(steps.last(), Some(Step::Close | Step::Reset)) {
+                break;
             }
         }
         steps
@@ -227,18 +223,28 @@ impl Lane {
         (!total.is_zero()).then_some(total)
     }
 
-    fn stop_at(&self, offset: u64) -> Option<Step> {
-        self.faults
+    /// What stops the lane at this byte, in the plan's order, up to what ends it.
+    fn stops_at(&self, offset: u64) -> Vec<Step> {
+        let mut steps = Vec::new();
+        for fault in self
+            .faults
             .iter()
-            .find(|fault| fault.ends_after() == Some(offset))
-            .and_then(|fault| match fault {
-                Fault::Truncate { .. } => Some(Step::Close),
-                Fault::Reset { .. } => Some(Step::Reset),
-                Fault::Stall { .. } => Some(Step::Stall),
-                Fault::FlipBit { .. } | Fault::OneByteWrites | Fault::Delay { .. } | Fault::Jitter { .. } => {
-                    None
+            .filter(|fault| fault.ends_after() == Some(offset))
+        {
+            match fault {
+                Fault::Truncate { .. } => steps.push(Step::Close),
+                Fault::Reset { .. } => steps.push(Step::Reset),
+                Fault::Stall { .. } => {
+                    steps.push(Step::Stall);
+                    continue;
                 }
-            })
+                Fault::FlipBit { .. } | Fault::OneByteWrites | Fault::Delay { .. } | Fault::Jitter { .. } => {
+                    continue;
+                }
+            }
+            break;
+        }
+        steps
     }
 }
 
