@@ -1,6 +1,5 @@
 //! What an actor is here: synchronous turns over plain state, with effects instead of awaits.
 
-use std::cell::RefCell;
 use std::future::Future;
 use std::rc::Rc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -131,7 +130,7 @@ pub struct Turn<'a, A: Actor> {
     pub(super) outbox: &'a Rc<Outbox>,
     pub(super) context: Option<&'a TraceContext>,
     pub(super) residence: Residence,
-    pub(super) held: &'a RefCell<Vec<Box<dyn FnOnce()>>>,
+    pub(super) held: &'a mut Vec<Box<dyn FnOnce()>>,
     pub(super) queued: bool,
     pub(super) stop: bool,
 }
@@ -177,9 +176,10 @@ impl<A: Actor> Turn<'_, A> {
         self.queue(Item::Run(Box::new(run)));
     }
 
-    /// Runs `run` when this turn's own record has been written.
+    /// Runs `run` when this turn's own record has been written; a turn without one runs it at its end. Not run if the
+    /// turn panics.
     pub fn after_record(&mut self, run: impl FnOnce() + 'static) {
-        self.held.borrow_mut().push(Box::new(run));
+        self.held.push(Box::new(run));
     }
 
     /// Sends this actor a control message after `delay`, unless the guard is dropped first.
