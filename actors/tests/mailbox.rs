@@ -1,5 +1,7 @@
 //! What the mailbox layer promises, and each promise broken on purpose.
 
+#![expect(clippy::unwrap_used, reason = "helpers of tests fail like tests")]
+
 #[path = "mailbox/ask.rs"]
 mod ask;
 #[path = "mailbox/capacity.rs"]

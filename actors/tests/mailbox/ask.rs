@@ -5,7 +5,9 @@ use std::time::Duration;
 use dwell_actors::mailbox::{AskError, HostOptions, Mailbox, Reply, start_on};
 use dwell_actors::telemetry::root;
 
-use super::support::{Job, Log, Probe, fill, note, on_paused_system, on_system, probe, settle, start_probe};
+use super::support::{
+    Job, Log, Probe, fill, note, on_paused_system, on_system, probe, settle, start_probe, waits,
+};
 
 const DEADLINE: Duration = Duration::from_secs(5);
 
@@ -167,9 +169,7 @@ fn dropping_the_future_of_a_question_withdraws_it() {
         let (mailbox, log) = start_probe(4);
         let mut asking = Box::pin(ask(&mailbox, 1));
         // One poll puts the question; the actor has had no turn yet.
-        assert!(
-            std::future::poll_fn(|cx| std::task::Poll::Ready(asking.as_mut().poll(cx).is_pending())).await
-        );
+        assert!(waits(&mut asking).await);
         assert_eq!(mailbox.depth(), 1);
         drop(asking);
         mailbox.try_tell(note(2)).unwrap();

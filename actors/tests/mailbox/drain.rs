@@ -8,7 +8,7 @@ use dwell_actors::runtime::Runtime;
 use dwell_actors::telemetry::root;
 
 use super::support::{
-    DRAINED, Job, Log, collector, fill, note, on_paused_system, probe, run, settle, start_probe,
+    DRAINED, Job, Log, collector, fill, note, on_paused_system, probe, run, settle, start_probe, waits,
 };
 
 #[test]
@@ -68,7 +68,7 @@ fn a_cancelled_drain_goes_on() {
         let (mailbox, log) = start_probe(8);
         mailbox.try_tell(note(1)).unwrap();
         let mut draining = Box::pin(mailbox.drain());
-        std::future::poll_fn(|cx| std::task::Poll::Ready(drop(draining.as_mut().poll(cx)))).await;
+        assert!(waits(&mut draining).await);
         drop(draining);
         settle().await;
         assert_eq!(log.entries(), [1, DRAINED]);
@@ -128,8 +128,7 @@ fn a_tell_that_waited_when_the_drain_began_is_given_back() {
         let (mailbox, log) = start_probe(1);
         mailbox.try_tell(note(1)).unwrap();
         let mut waiting = Box::pin(mailbox.tell(note(2)));
-        std::future::poll_fn(|cx| std::task::Poll::Ready(assert!(waiting.as_mut().poll(cx).is_pending())))
-            .await;
+        assert!(waits(&mut waiting).await);
         // The first note's room goes to the one that waits, who does not look before the drain is over.
         settle().await;
         mailbox.drain().await;

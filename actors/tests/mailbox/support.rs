@@ -136,10 +136,15 @@ pub(crate) fn fill(mailbox: &Mailbox<Probe>) -> Vec<Slot<Probe>> {
 }
 
 /// Waits until the mailbox has handled what is in it and its effects could move as far as they can.
-pub async fn settle() {
+pub(crate) async fn settle() {
     for _ in 0..1_000 {
         tokio::task::yield_now().await;
     }
+}
+
+/// Polls a future once and says whether it waits.
+pub(crate) async fn waits<F: Future>(future: &mut std::pin::Pin<Box<F>>) -> bool {
+    std::future::poll_fn(|cx| std::task::Poll::Ready(future.as_mut().poll(cx).is_pending())).await
 }
 
 /// Runs a test on a system of its own whose time stands still unless nothing else can happen.
