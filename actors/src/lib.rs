@@ -2,19 +2,12 @@
 
 pub mod account;
 pub mod config;
-pub mod dispatcher;
-pub mod harness;
 pub mod keys;
 pub mod mailbox;
-pub mod process;
-pub mod process_supervisor;
-pub mod relay_framer;
-pub mod rpc_queue;
 pub mod run_store;
 pub mod runtime;
 pub mod spawn;
 mod sys;
 pub mod telemetry;
-pub mod terminal_delivery;
 pub mod trace_file;
 pub mod waterfall;

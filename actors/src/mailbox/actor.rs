@@ -1,6 +1,5 @@
 //! What an actor is here: synchronous turns over plain state, with effects instead of awaits.
 
-use std::cell::RefCell;
 use std::future::Future;
 use std::rc::Rc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -137,8 +136,8 @@ pub struct Turn<'a, A: Actor> {
     pub(super) outbox: &'a Rc<Outbox>,
     pub(super) context: Option<&'a TraceContext>,
     pub(super) residence: Residence,
-    pub(super) held: &'a RefCell<Vec<Box<dyn FnOnce()>>>,
-    pub(super) permit: Option<OwnedSemaphorePermit>,
+    pub(super) held: &'a mut Vec<Box<dyn FnOnce()>>,
+    pub(super) room: &'a mut Option<OwnedSemaphorePermit>,
     pub(super) queued: bool,
     pub(super) stop: bool,
 }
@@ -184,9 +183,10 @@ impl<A: Actor> Turn<'_, A> {
         self.queue(Item::Run(Box::new(run)));
     }
 
-    /// Runs `run` when this turn's own record has been written.
+    /// Runs `run` when this turn's own record has been written; a turn without one runs it at its end. Not run if the
+    /// turn panics.
     pub fn after_record(&mut self, run: impl FnOnce() + 'static) {
-        self.held.borrow_mut().push(Box::new(run));
+        self.held.push(Box::new(run));
     }
 
     /// Sends this actor a control message after `delay`, unless the guard is dropped first.
@@ -223,7 +223,7 @@ impl<A: Actor> Turn<'_, A> {
     /// Keeps this delivery's room taken for as long as the permit is held: for what the actor queues itself. `None` in
     /// a control turn, and the second time.
     pub fn take_room(&mut self) -> Option<Room> {
-        self.permit.take().map(Room)
+        self.room.take().map(Room)
     }
 
     /// How long this turn's message waited.

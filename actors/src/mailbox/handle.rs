@@ -1,41 +1,28 @@
 //! Handles: the only way into a mailbox, and the place where its bound is.
 
-use std::collections::VecDeque;
 use std::fmt;
-use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use dwell_messages::Envelope;
-use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, TryAcquireError, oneshot};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, TryAcquireError, oneshot};
 
 use super::actor::Actor;
 use super::ask::{AskCell, AskError, Reply};
 use super::delivery::{Delivery, Doorbell, DrainMark};
 use super::host::Host;
+use super::shared::{Shared, unpoisoned};
 use crate::telemetry::{Tick, count_crossing, thread_tag};
 
 /// Control messages that may wait for one actor.
 pub const CONTROL_QUEUE_MAX: usize = 64;
 
-/// A mailbox's state that its handles and its host share.
-pub(super) struct Shared<C> {
-    pub(super) name: &'static str,
-    pub(super) capacity: u32,
-    pub(super) control: Mutex<VecDeque<C>>,
-    pub(super) control_waiting: AtomicBool,
-    pub(super) rung: AtomicBool,
-    pub(super) dequeued: AtomicU64,
-    pub(super) thread: AtomicU32,
-    pub(super) draining: AtomicBool,
-    pub(super) stopped: AtomicBool,
-    pub(super) ended: Notify,
-}
-
 /// The sending end of one actor's mailbox. Cheap to clone, `Send` and `Sync`.
 pub struct Mailbox<A: Actor> {
     pub(super) addr: actix::Addr<Host<A>>,
     pub(super) room: Arc<Semaphore>,
+    pub(super) capacity: u32,
     pub(super) shared: Arc<Shared<A::Control>>,
 }
 
@@ -44,6 +31,7 @@ impl<A: Actor> Clone for Mailbox<A> {
         Self {
             addr: self.addr.clone(),
             room: Arc::clone(&self.room),
+            capacity: self.capacity,
             shared: Arc::clone(&self.shared),
         }
     }
@@ -101,10 +89,12 @@ impl<C> fmt::Debug for ControlFull<C> {
 }
 
 /// Reserved room for one message: sending into it never waits.
+///
+/// A drain does not wait for slots that were not used before it began.
 #[must_use = "a slot that is dropped gives its room back unused"]
 pub struct Slot<A: Actor> {
     mailbox: Mailbox<A>,
-    permit: OwnedSemaphorePermit,
+    permit: Option<OwnedSemaphorePermit>,
 }
 
 impl<A: Actor> fmt::Debug for Slot<A> {
@@ -116,9 +106,33 @@ impl<A: Actor> fmt::Debug for Slot<A> {
 }
 
 impl<A: Actor> Slot<A> {
-    /// Sends into the reserved room.
-    pub fn send(self, envelope: Envelope<A::Message>) {
-        self.mailbox.put(envelope, self.permit, None);
+    fn new(mailbox: Mailbox<A>, permit: OwnedSemaphorePermit) -> Self {
+        mailbox.shared.reserved.fetch_add(1, Ordering::SeqCst);
+        Self {
+            mailbox,
+            permit: Some(permit),
+        }
+    }
+
+    /// Sends into the reserved room. An actor that drains or has stopped no longer takes the message: it is dropped,
+    /// and whoever waits for a reply of it is told.
+    pub fn send(mut self, envelope: Envelope<A::Message>) {
+        let Some(permit) = self.permit.take() else { return };
+        // In this order: either the drain sees a message under way, or we see the drain.
+        self.mailbox.shared.reserved.fetch_sub(1, Ordering::SeqCst);
+        if !self.mailbox.shared.draining.load(Ordering::SeqCst) {
+            self.mailbox.put(envelope, permit, None);
+        }
+    }
+}
+
+impl<A: Actor> Drop for Slot<A> {
+    fn drop(&mut self) {
+        if let Some(permit) = self.permit.take() {
+            // Before the room is free, or the difference of the two could hide a message under way.
+            self.mailbox.shared.reserved.fetch_sub(1, Ordering::SeqCst);
+            drop(permit);
+        }
     }
 }
 
@@ -129,11 +143,12 @@ impl<A: Actor> Mailbox<A> {
     /// `Stopped` gives the message back.
     pub async fn tell(&self, envelope: Envelope<A::Message>) -> Result<(), Stopped<A::Message>> {
         match Arc::clone(&self.room).acquire_owned().await {
-            Ok(permit) => {
+            // Room that came with the drain's last turns is not an acceptance: the mark has passed.
+            Ok(permit) if !self.room.is_closed() => {
                 self.put(envelope, permit, None);
                 Ok(())
             }
-            Err(_) => Err(Stopped(envelope)),
+            Ok(_) | Err(_) => Err(Stopped(envelope)),
         }
     }
 
@@ -159,21 +174,15 @@ impl<A: Actor> Mailbox<A> {
     /// `Stopped` when the actor drains or has stopped.
     pub async fn reserve(&self) -> Result<Slot<A>, AskError> {
         match Arc::clone(&self.room).acquire_owned().await {
-            Ok(permit) => Ok(Slot {
-                mailbox: self.clone(),
-                permit,
-            }),
-            Err(_) => Err(AskError::Stopped),
+            Ok(permit) if !self.room.is_closed() => Ok(Slot::new(self.clone(), permit)),
+            Ok(_) | Err(_) => Err(AskError::Stopped),
         }
     }
 
     /// Reserves room if there is some now.
     pub fn try_reserve(&self) -> Option<Slot<A>> {
         let permit = Arc::clone(&self.room).try_acquire_owned().ok()?;
-        Some(Slot {
-            mailbox: self.clone(),
-            permit,
-        })
+        Some(Slot::new(self.clone(), permit))
     }
 
     /// Asks and waits for the answer. `question` wraps the reply into a message.
@@ -191,11 +200,8 @@ impl<A: Actor> Mailbox<A> {
             .acquire_owned()
             .await
             .map_err(|_| AskError::Stopped)?;
-        let (sender, receiver) = oneshot::channel();
-        let withdrawal = Withdrawal(Arc::new(AskCell::default()));
-        let envelope = Envelope::new(context, question(Reply(sender)));
-        self.put(envelope, permit, Some(Arc::clone(&withdrawal.0)));
-        receiver.await.map_err(|_| AskError::ActorFailed)
+        let (withdrawal, receiver) = self.put_question(permit, context, question)?;
+        receiver.await.map_err(|_| withdrawal.unanswered())
     }
 
     /// Asks with a deadline, in which waiting for room counts.
@@ -213,12 +219,9 @@ impl<A: Actor> Mailbox<A> {
             Ok(permit) => permit.map_err(|_| AskError::Stopped)?,
             Err(_) => return Err(AskError::NotStarted),
         };
-        let (sender, receiver) = oneshot::channel();
-        let withdrawal = Withdrawal(Arc::new(AskCell::default()));
-        let envelope = Envelope::new(context, question(Reply(sender)));
-        self.put(envelope, permit, Some(Arc::clone(&withdrawal.0)));
+        let (withdrawal, receiver) = self.put_question(permit, context, question)?;
         match tokio::time::timeout_at(ends, receiver).await {
-            Ok(answer) => answer.map_err(|_| AskError::ActorFailed),
+            Ok(answer) => answer.map_err(|_| withdrawal.unanswered()),
             Err(_) if withdrawal.0.withdraw() => Err(AskError::NotStarted),
             Err(_) => Err(AskError::OutcomeUnknown),
         }
@@ -230,12 +233,13 @@ impl<A: Actor> Mailbox<A> {
     /// `ControlFull` gives it back; a stopped actor takes and drops it.
     pub fn control(&self, message: A::Control) -> Result<(), ControlFull<A::Control>> {
         {
-            let mut queue = self
-                .shared
-                .control
-                .lock()
-                .unwrap_or_else(|poisoned| poisoned.into_inner());
-            if queue.len() >= CONTROL_QUEUE_MAX {
+            let mut queue = unpoisoned(&self.shared.control);
+            // Under the lock: the end of the mailbox takes what is in the queue after it has set this.
+            if self.shared.stopped.load(Ordering::SeqCst) {
+                return Ok(());
+            }
+            let unsettled = self.shared.control_unsettled.load(Ordering::Relaxed) as usize;
+            if queue.len() + unsettled >= CONTROL_QUEUE_MAX {
                 return Err(ControlFull(message));
             }
             queue.push_back(message);
@@ -267,25 +271,28 @@ impl<A: Actor> Mailbox<A> {
 
     /// As `drain`, without waiting for the end.
     pub fn begin_drain(&self) {
-        self.room.close();
-        if !self.shared.draining.swap(true, Ordering::AcqRel) {
+        if self.shared.close() {
             #[expect(clippy::disallowed_methods, reason = "sent once in a mailbox's life")]
             self.addr.do_send(DrainMark);
         }
     }
 
     /// Another handle to the same actor with room of its own: traffic of one direction cannot fill the other's.
+    ///
+    /// Its capacity is at least 1. A drain closes it like the mailbox itself.
     pub fn port(&self, capacity: usize) -> Self {
+        let (room, capacity) = self.shared.room(capacity);
         Self {
             addr: self.addr.clone(),
-            room: Arc::new(Semaphore::new(capacity)),
+            room,
+            capacity,
             shared: Arc::clone(&self.shared),
         }
     }
 
-    /// Messages in the mailbox now, those whose effects have not left included.
+    /// Messages in this handle's room now, those whose effects have not left and slots included.
     pub fn depth(&self) -> usize {
-        (self.shared.capacity as usize).saturating_sub(self.room.available_permits())
+        (self.capacity as usize).saturating_sub(self.room.available_permits())
     }
 
     /// Messages taken out so far.
@@ -296,6 +303,22 @@ impl<A: Actor> Mailbox<A> {
     /// Whether the actor drains or has stopped.
     pub fn is_stopped(&self) -> bool {
         self.room.is_closed() || self.shared.stopped.load(Ordering::Acquire)
+    }
+
+    fn put_question<R>(
+        &self,
+        permit: OwnedSemaphorePermit,
+        context: dwell_messages::TraceContext,
+        question: impl FnOnce(Reply<R>) -> A::Message,
+    ) -> Result<(Withdrawal, oneshot::Receiver<R>), AskError> {
+        if self.room.is_closed() {
+            return Err(AskError::Stopped);
+        }
+        let (sender, receiver) = oneshot::channel();
+        let withdrawal = Withdrawal(Arc::new(AskCell::default()));
+        let envelope = Envelope::new(context, question(Reply(sender)));
+        self.put(envelope, permit, Some(Arc::clone(&withdrawal.0)));
+        Ok((withdrawal, receiver))
     }
 
     #[inline]
@@ -331,6 +354,17 @@ impl<A: Actor> Mailbox<A> {
 
 /// Withdraws a question when its asker goes away.
 struct Withdrawal(Arc<AskCell>);
+
+impl Withdrawal {
+    /// Why the reply was dropped without an answer: with a question never begun, only the actor's end can be it.
+    fn unanswered(&self) -> AskError {
+        if self.0.withdraw() {
+            AskError::Stopped
+        } else {
+            AskError::ActorFailed
+        }
+    }
+}
 
 impl Drop for Withdrawal {
     fn drop(&mut self) {

@@ -1,22 +1,21 @@
 //! The one actix actor that hosts every actor of ours.
 
-use std::cell::RefCell;
-use std::collections::VecDeque;
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::rc::Rc;
-use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex};
-use std::time::Instant;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
 
 use actix::{ActorContext as _, AsyncContext as _};
 use actix_rt::ArbiterHandle;
-use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::actor::{Actor, Message as _, Residence, Turn};
 use super::delivery::{Delivery, Doorbell, DrainMark, StopNow};
-use super::handle::{Mailbox, Shared};
-use super::outbox::{Item, Outbox};
+use super::handle::Mailbox;
+use super::outbox::{Item, Outbox, contained};
+use super::shared::{Life, Shared};
 use super::supervise::{Failure, Intensity, reason};
 use crate::telemetry::{ArbiterLocal, Record, Tick, nanos, span_id, template, thread_tag};
 
@@ -26,6 +25,10 @@ pub const TURNS_PER_SLICE: u32 = 64;
 const SLICE_MAX_NS: u64 = 200_000;
 /// Every so many deliveries the time is looked at, where no record needs it anyway.
 const CLOCK_EVERY: u32 = 8;
+/// How often a drain looks whether a sender on another thread has put what it holds room for.
+const DRAIN_LOOK: Duration = Duration::from_millis(1);
+/// How often it looks at most: a sender is between the two for less than a microsecond, unless its thread is stopped.
+const DRAIN_LOOKS_MAX: u32 = 1_000;
 
 type Factory<A> = Box<dyn FnMut() -> A>;
 type Escalate = Box<dyn FnOnce(Failure)>;
@@ -83,12 +86,14 @@ pub struct Host<A: Actor> {
     intensity: Intensity,
     mailbox: Mailbox<A>,
     outbox: Rc<Outbox>,
-    held: RefCell<Vec<Box<dyn FnOnce()>>>,
+    held: Vec<Box<dyn FnOnce()>>,
     ring: Option<Rc<ArbiterLocal>>,
     template: u16,
     lifecycle: u64,
     turns: u32,
     slice_began: Tick,
+    drain_looks: u32,
+    _life: Life<A::Control>,
 }
 
 impl<A: Actor> fmt::Debug for Host<A> {
@@ -106,7 +111,7 @@ pub fn start_on<A: Actor>(
     factory: impl FnMut() -> A + Send + 'static,
 ) -> Mailbox<A> {
     let seed = Seed::new(A::NAME, options.capacity);
-    let (room, shared) = (Arc::clone(&seed.room), Arc::clone(&seed.shared));
+    let (room, capacity, shared) = (Arc::clone(&seed.room), seed.capacity, Arc::clone(&seed.shared));
     let addr = <Host<A> as actix::Actor>::start_in_arbiter(arbiter, move |ctx| {
         Host::new(
             seed,
@@ -116,7 +121,12 @@ pub fn start_on<A: Actor>(
             ctx.address(),
         )
     });
-    Mailbox { addr, room, shared }
+    Mailbox {
+        addr,
+        room,
+        capacity,
+        shared,
+    }
 }
 
 /// Starts an actor on this arbiter's thread.
@@ -125,7 +135,7 @@ pub fn start_on<A: Actor>(
 /// Outside an actix arbiter.
 pub fn start_here<A: Actor>(options: HostOptions, factory: impl FnMut() -> A + 'static) -> Mailbox<A> {
     let seed = Seed::new(A::NAME, options.capacity);
-    let (room, shared) = (Arc::clone(&seed.room), Arc::clone(&seed.shared));
+    let (room, capacity, shared) = (Arc::clone(&seed.room), seed.capacity, Arc::clone(&seed.shared));
     shared.thread.store(thread_tag().0, Ordering::Relaxed);
     let addr = <Host<A> as actix::Actor>::create(move |ctx| {
         Host::new(
@@ -136,31 +146,30 @@ pub fn start_here<A: Actor>(options: HostOptions, factory: impl FnMut() -> A + '
             ctx.address(),
         )
     });
-    Mailbox { addr, room, shared }
+    Mailbox {
+        addr,
+        room,
+        capacity,
+        shared,
+    }
 }
 
 struct Seed<C> {
     room: Arc<Semaphore>,
+    capacity: u32,
     shared: Arc<Shared<C>>,
+    life: Life<C>,
 }
 
 impl<C> Seed<C> {
     fn new(name: &'static str, capacity: usize) -> Self {
-        let capacity = capacity.clamp(1, u32::MAX as usize >> 4);
+        let shared = Arc::new(Shared::new(name));
+        let (room, capacity) = shared.room(capacity);
         Self {
-            room: Arc::new(Semaphore::new(capacity)),
-            shared: Arc::new(Shared {
-                name,
-                capacity: u32::try_from(capacity).unwrap_or(u32::MAX),
-                control: Mutex::new(VecDeque::new()),
-                control_waiting: AtomicBool::new(false),
-                rung: AtomicBool::new(false),
-                dequeued: AtomicU64::new(0),
-                thread: AtomicU32::new(0),
-                draining: AtomicBool::new(false),
-                stopped: AtomicBool::new(false),
-                ended: Notify::new(),
-            }),
+            room,
+            capacity,
+            life: Life(Arc::clone(&shared)),
+            shared,
         }
     }
 }
@@ -182,15 +191,29 @@ impl<A: Actor> Host<A> {
             mailbox: Mailbox {
                 addr,
                 room: seed.room,
+                capacity: seed.capacity,
                 shared: seed.shared,
             },
             outbox: Rc::default(),
-            held: RefCell::default(),
+            held: Vec::new(),
             ring: ArbiterLocal::current(),
             template: template::intern(A::NAME, <A::Message as super::Message>::NAMES),
             lifecycle: u64::from_be_bytes(span_id().0),
             turns: 0,
             slice_began: Tick::now(),
+            drain_looks: 0,
+            _life: seed.life,
+        }
+    }
+
+    /// An index past the names it indexes must not land among another actor's.
+    #[inline]
+    fn template_of(&self, index: usize) -> u16 {
+        if index < <A::Message as super::Message>::NAMES.len() {
+            self.template
+                .saturating_add(u16::try_from(index).unwrap_or(u16::MAX))
+        } else {
+            u16::MAX
         }
     }
 
@@ -201,38 +224,39 @@ impl<A: Actor> Host<A> {
         context: Option<&dwell_messages::TraceContext>,
         residence: Residence,
         ctx: &mut actix::Context<Self>,
-        permit: Option<OwnedSemaphorePermit>,
+        room: &mut Option<OwnedSemaphorePermit>,
         work: impl FnOnce(&mut A, &mut Turn<'_, A>),
-    ) {
-        let Some(actor) = self.actor.as_mut() else { return };
+    ) -> bool {
+        let Some(actor) = self.actor.as_mut() else {
+            return false;
+        };
         let mut turn = Turn {
             mailbox: &self.mailbox,
             outbox: &self.outbox,
             context,
             residence,
-            held: &self.held,
-            permit,
+            held: &mut self.held,
+            room,
             queued: false,
             stop: false,
         };
         let outcome = catch_unwind(AssertUnwindSafe(|| work(actor, &mut turn)));
-        let (queued, stop, permit) = (turn.queued, turn.stop, turn.permit);
-        if let (true, Some(permit)) = (queued, permit) {
-            self.outbox.push(Item::Release(permit));
-        }
+        let (queued, stop) = (turn.queued, turn.stop);
         if let Err(payload) = outcome {
             self.failed(&reason(payload.as_ref()), ctx);
         } else if stop {
             self.mailbox.begin_drain();
         }
+        queued
     }
 
     /// A turn panicked: drop the state, then start anew or give up.
     #[cold]
     fn failed(&mut self, reason: &str, ctx: &mut actix::Context<Self>) {
-        self.held.borrow_mut().clear();
+        let held = std::mem::take(&mut self.held);
         let state = self.actor.take();
         // A state broken by the panic may panic again in its drop, which would abort during the unwind.
+        drop(catch_unwind(AssertUnwindSafe(|| drop(held))));
         drop(catch_unwind(AssertUnwindSafe(|| drop(state))));
         let reason = reason.to_owned();
         let failure = if !self.restart {
@@ -256,17 +280,7 @@ impl<A: Actor> Host<A> {
         match catch_unwind(AssertUnwindSafe(|| (self.factory)())) {
             Ok(actor) => {
                 self.actor = Some(actor);
-                let now = Tick::now();
-                self.turn(
-                    None,
-                    Residence {
-                        enqueued: now,
-                        dequeued: now,
-                    },
-                    ctx,
-                    None,
-                    |actor, turn| actor.started(turn),
-                );
+                self.plain_turn(ctx, |actor, turn| actor.started(turn));
             }
             Err(payload) => {
                 let failure = Failure::Panicked {
@@ -281,54 +295,75 @@ impl<A: Actor> Host<A> {
     #[cold]
     fn give_up(&mut self, failure: Failure, ctx: &mut actix::Context<Self>) {
         tracing::error!(actor = A::NAME, %failure, "an actor is gone");
-        self.mailbox.room.close();
+        self.mailbox.shared.close();
         if let Some(escalate) = self.escalate.take() {
             drop(catch_unwind(AssertUnwindSafe(|| escalate(failure))));
         }
         ctx.stop();
     }
 
+    #[inline]
+    fn settle(&mut self, queued: bool, room: Option<OwnedSemaphorePermit>) {
+        if let (true, Some(permit)) = (queued, room) {
+            self.outbox.push(Item::Release(permit));
+        }
+    }
+
+    /// A turn without a delivery. Says whether effects were queued.
+    fn plain_turn(
+        &mut self,
+        ctx: &mut actix::Context<Self>,
+        work: impl FnOnce(&mut A, &mut Turn<'_, A>),
+    ) -> bool {
+        let now = Tick::now();
+        let residence = Residence {
+            enqueued: now,
+            dequeued: now,
+        };
+        let queued = self.turn(None, residence, ctx, &mut None, work);
+        self.run_held();
+        queued
+    }
+
+    #[inline]
+    fn run_held(&mut self) {
+        if !self.held.is_empty() {
+            std::mem::take(&mut self.held).into_iter().for_each(contained);
+        }
+    }
+
+    /// Handles the control messages that wait now. Those that their own turns add have a doorbell under way.
+    #[cold]
     fn empty_control(&mut self, ctx: &mut actix::Context<Self>) {
-        self.mailbox
-            .shared
-            .control_waiting
-            .store(false, Ordering::Release);
-        loop {
-            let next = {
-                let mut queue = self
-                    .mailbox
-                    .shared
-                    .control
-                    .lock()
-                    .unwrap_or_else(|poisoned| poisoned.into_inner());
-                queue.pop_front()
+        let shared = Arc::clone(&self.mailbox.shared);
+        shared.control_waiting.store(false, Ordering::Release);
+        for _ in 0..shared.control_depth() {
+            let Some(control) = shared.pop_control() else {
+                return;
             };
-            let Some(control) = next else { return };
-            let now = Tick::now();
-            self.turn(
-                None,
-                Residence {
-                    enqueued: now,
-                    dequeued: now,
-                },
-                ctx, None, |actor, turn| {
-                    actor.control(control, turn);
-                },
-            );
+            let queued = self.plain_turn(ctx, |actor, turn| actor.control(control, turn));
+            if queued {
+                // No permit bounds these effects, so they keep their place in the control queue until they have left.
+                shared.control_unsettled.fetch_add(1, Ordering::Relaxed);
+                let shared = Arc::clone(&shared);
+                self.outbox.push(Item::Run(Box::new(move || {
+                    shared.control_unsettled.fetch_sub(1, Ordering::Relaxed);
+                })));
+            }
         }
     }
 
     /// Counts a turn against the slice and yields when it is used up: without this one busy mailbox starves every
     /// timer and socket of its arbiter.
     #[inline]
-    fn budget(&mut self, residence: Residence, ctx: &mut actix::Context<Self>) {
+    fn budget(&mut self, now: Tick, ctx: &mut actix::Context<Self>) {
         self.turns += 1;
         let over = self.turns >= TURNS_PER_SLICE
             || (self.turns.is_multiple_of(CLOCK_EVERY)
-                && nanos(residence.dequeued.ticks_since(self.slice_began)) >= SLICE_MAX_NS);
+                && nanos(now.ticks_since(self.slice_began)) >= SLICE_MAX_NS);
         if over {
             self.turns = 0;
-            self.slice_began = residence.dequeued;
+            self.slice_began = now;
             #[expect(
                 clippy::disallowed_methods,
                 reason = "the host's own yield: the only way out of the mailbox loop"
@@ -354,9 +389,6 @@ impl<A: Actor> Drop for Host<A> {
     fn drop(&mut self) {
         let state = self.actor.take();
         drop(catch_unwind(AssertUnwindSafe(|| drop(state))));
-        self.mailbox.room.close();
-        self.mailbox.shared.stopped.store(true, Ordering::Release);
-        self.mailbox.shared.ended.notify_waiters();
     }
 }
 
@@ -375,8 +407,9 @@ impl<A: Actor> actix::Handler<Delivery<A::Message>> for Host<A> {
             ask,
             depth,
         } = delivery;
+        let mut room = Some(permit);
         if ask.is_some_and(|ask| !ask.begin()) {
-            return;
+            return self.budget(Tick::now(), ctx);
         }
         let count = &self.mailbox.shared.dequeued;
         // Only this thread writes it, so no read-modify-write is needed.
@@ -391,13 +424,15 @@ impl<A: Actor> actix::Handler<Delivery<A::Message>> for Host<A> {
         if let Some(bulk) = envelope.body.bulk() {
             bulk.observe(residence);
             let context = envelope.context.clone();
-            self.turn(Some(&context), residence, ctx, Some(permit), |actor, turn| actor.receive(envelope, turn));
-            return self.budget(residence, ctx);
+            let queued = self.turn(Some(&context), residence, ctx, &mut room, |actor, turn| {
+                actor.receive(envelope, turn);
+            });
+            self.settle(queued, room);
+            self.run_held();
+            return self.budget(residence.dequeued, ctx);
         }
         let record = envelope.context.is_sampled().then(|| {
-            let template = self
-                .template
-                .saturating_add(u16::try_from(envelope.body.index()).unwrap_or(u16::MAX));
+            let template = self.template_of(envelope.body.index());
             Record {
                 enqueued: enqueued.to_raw(),
                 dequeued: residence.dequeued.to_raw(),
@@ -406,17 +441,17 @@ impl<A: Actor> actix::Handler<Delivery<A::Message>> for Host<A> {
             }
         });
         let context = envelope.context.clone();
-        self.turn(Some(&context), residence, ctx, Some(permit), |actor, turn| actor.receive(envelope, turn));
+        let queued = self.turn(Some(&context), residence, ctx, &mut room, |actor, turn| {
+            actor.receive(envelope, turn)
+        });
+        self.settle(queued, room);
         if let (Some(mut record), Some(ring)) = (record, self.ring.as_ref()) {
             let ticks = Tick::now().ticks_since(residence.dequeued);
             record.turn_ticks = u32::try_from(ticks).unwrap_or(u32::MAX);
             ring.push(record);
         }
-        if !self.held.borrow().is_empty() {
-            let held = std::mem::take(&mut *self.held.borrow_mut());
-            held.into_iter().for_each(|run| run());
-        }
-        self.budget(residence, ctx);
+        self.run_held();
+        self.budget(residence.dequeued, ctx);
     }
 }
 
@@ -426,6 +461,7 @@ impl<A: Actor> actix::Handler<Doorbell> for Host<A> {
     fn handle(&mut self, _: Doorbell, ctx: &mut Self::Context) {
         self.mailbox.shared.rung.store(false, Ordering::Release);
         self.empty_control(ctx);
+        self.budget(Tick::now(), ctx);
     }
 }
 
@@ -433,18 +469,23 @@ impl<A: Actor> actix::Handler<DrainMark> for Host<A> {
     type Result = ();
 
     fn handle(&mut self, _: DrainMark, ctx: &mut Self::Context) {
+        // A sender on another thread may hold room that it took before the rooms closed: its message comes behind us.
+        let under_way = self.mailbox.shared.under_way() > self.outbox.permits();
+        if under_way && self.drain_looks < DRAIN_LOOKS_MAX {
+            self.drain_looks += 1;
+            let addr = self.mailbox.addr.clone();
+            tokio::task::spawn_local(async move {
+                tokio::time::sleep(DRAIN_LOOK).await;
+                #[expect(
+                    clippy::disallowed_methods,
+                    reason = "one mark at a time, a bounded number of times"
+                )]
+                addr.do_send(DrainMark);
+            });
+            return;
+        }
         self.empty_control(ctx);
-        let now = Tick::now();
-        self.turn(
-            None,
-            Residence {
-                enqueued: now,
-                dequeued: now,
-            },
-            ctx,
-            None,
-            |actor, turn| actor.drained(turn),
-        );
+        self.plain_turn(ctx, |actor, turn| actor.drained(turn));
         if self.outbox.is_empty() {
             return ctx.stop();
         }

@@ -10,6 +10,7 @@ mod delivery;
 mod handle;
 mod host;
 mod outbox;
+mod shared;
 mod supervise;
 
 pub use actor::{Actor, BulkResidence, Message, Residence, Room, TimerGuard, Turn};

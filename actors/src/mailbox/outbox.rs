@@ -3,6 +3,7 @@
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 use std::future::Future;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
 use std::rc::Rc;
 
@@ -39,7 +40,8 @@ impl<B: Actor> Effect for Tell<B> {
         Box::pin(async move {
             if let Err(stopped) = self.mailbox.tell(self.envelope).await {
                 // Its reply, if it had one, is dropped with it: whoever waits is told.
-                drop(stopped);
+                // A panic in that must not end the pump, which serves all turns of this actor.
+                drop(catch_unwind(AssertUnwindSafe(|| drop(stopped))));
             }
         })
     }
@@ -50,6 +52,7 @@ impl<B: Actor> Effect for Tell<B> {
 pub(super) struct Outbox {
     queue: RefCell<VecDeque<Item>>,
     pumping: Cell<bool>,
+    permits: Cell<u32>,
 }
 
 impl Outbox {
@@ -59,8 +62,16 @@ impl Outbox {
         !self.pumping.get()
     }
 
+    /// Deliveries whose turn is over and whose effects have not left.
+    pub(super) fn permits(&self) -> u32 {
+        self.permits.get()
+    }
+
     /// Queues an item behind all others and makes sure the pump runs.
     pub(super) fn push(self: &Rc<Self>, item: Item) {
+        if matches!(item, Item::Release(_)) {
+            self.permits.set(self.permits.get() + 1);
+        }
         self.queue.borrow_mut().push_back(item);
         if !self.pumping.replace(true) {
             let outbox = Rc::clone(self);
@@ -75,10 +86,21 @@ impl Outbox {
             };
             match item {
                 Item::Send(effect) => effect.deliver().await,
-                Item::Release(permit) => drop(permit),
-                Item::Run(run) => run(),
+                Item::Release(permit) => {
+                    drop(permit);
+                    self.permits.set(self.permits.get() - 1);
+                }
+                Item::Run(run) => contained(run),
             }
         }
         self.pumping.set(false);
+    }
+}
+
+/// Runs an actor's closure outside its turn: a panic in it is reported, and ends neither pump nor host.
+pub(super) fn contained(run: Box<dyn FnOnce()>) {
+    if let Err(payload) = catch_unwind(AssertUnwindSafe(run)) {
+        let reason = super::supervise::reason(payload.as_ref());
+        tracing::error!(%reason, "an actor's deferred work panicked");
     }
 }

@@ -152,6 +152,7 @@ pub fn unix_now_ns() -> u64 {
 
 fn rate(base: &Base, tick: u64, elapsed_ns: u64) -> f64 {
     if SOURCE.load(Ordering::Relaxed) != SOURCE_COUNTER {
+        RATE_BITS.store(1.0_f64.to_bits(), Ordering::Relaxed);
         return 1.0;
     }
     let settled = RATE_BITS.load(Ordering::Relaxed);

@@ -5,8 +5,9 @@
 //! have queues of their own.
 
 use std::fmt;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::mpsc::{Receiver, SyncSender, TryRecvError, sync_channel};
+use std::sync::mpsc::{Receiver, SyncSender, TryRecvError, TrySendError, sync_channel};
 use std::sync::{Arc, Mutex, OnceLock};
 use std::thread::Thread;
 use std::time::{Duration, Instant};
@@ -160,6 +161,7 @@ impl Collector {
             rings: Vec::new(),
             pending: Vec::new(),
             pending_since: None,
+            dropped_before: 0,
             counted: Stats::default(),
         };
         let join = std::thread::Builder::new()
@@ -182,7 +184,7 @@ impl Collector {
     /// Makes the calling thread one whose mailboxes leave records with this collector. Once per thread.
     pub fn install(&self) {
         if let Some(ring) = ArbiterLocal::install() {
-            self.request(Request::Ring(ring));
+            drop(self.request(Request::Ring(ring)));
         }
     }
 
@@ -196,27 +198,34 @@ impl Collector {
     /// Hands over spans that another machine made.
     pub fn foreign(&self, role: Role, clock: ClockOffset, spans: Vec<Span>) {
         let count = spans.len() as u64;
-        if !self.request(Request::Foreign(role, clock, spans)) {
+        if self.request(Request::Foreign(role, clock, spans)).is_err() {
             self.0.counters.stages_dropped.fetch_add(count, Ordering::Relaxed);
         }
     }
 
-    /// Takes everything known of a trace, records not yet collected included. `reply` runs on the collector's thread.
+    /// Takes everything known of a trace, records not yet collected included. `reply` runs on the collector's thread;
+    /// if the collector has ended or is too far behind, it runs here and now with nothing.
     pub fn take(&self, trace: TraceId, reply: impl FnOnce(Kept) + Send + 'static) {
-        self.request(Request::Take(trace, Box::new(reply)));
+        if let Err(Request::Take(_, reply)) = self.request(Request::Take(trace, Box::new(reply))) {
+            reply(Kept::default());
+        }
     }
 
     /// Exports all there is, and flushes the sinks. Cancellation safe: the flush goes on.
     pub async fn flush(&self) {
         let (done, wait) = oneshot::channel();
-        if self.request(Request::Flush(done)) {
+        if self.request(Request::Flush(done)).is_ok() {
             drop(wait.await);
         }
     }
 
     /// Flushes and ends the thread, and waits for that. For the end of a process; blocks.
     pub fn end(&self) {
-        self.request(Request::End);
+        // Waits for room: an end that got lost would be waited for without end. Fails if the thread has ended.
+        drop(self.0.requests.send(Request::End));
+        if let Some(thread) = self.0.thread.get() {
+            thread.unpark();
+        }
         let join = self
             .0
             .join
@@ -239,8 +248,10 @@ impl Collector {
         }
     }
 
-    fn request(&self, request: Request) -> bool {
-        let sent = self.0.requests.try_send(request).is_ok();
+    fn request(&self, request: Request) -> Result<(), Request> {
+        let sent = self.0.requests.try_send(request).map_err(|error| match error {
+            TrySendError::Full(request) | TrySendError::Disconnected(request) => request,
+        });
         if let Some(thread) = self.0.thread.get() {
             thread.unpark();
         }
@@ -268,12 +279,14 @@ fn run(mut core: Core, stages: &Receiver<Stage>, requests: &Receiver<Request>, p
                 Ok(Request::Foreign(role, clock, spans)) => core.foreign(role, clock, &spans),
                 Ok(Request::Take(trace, reply)) => {
                     core.collect(stages);
-                    reply(
-                        core.recent
-                            .as_mut()
-                            .map(|recent| recent.take(trace))
-                            .unwrap_or_default(),
-                    );
+                    let kept = core.recent.as_mut().map(|recent| recent.take(trace));
+                    let replied = contained(|| {
+                        reply(kept.unwrap_or_default());
+                        Ok(())
+                    });
+                    if let Err(error) = replied {
+                        tracing::warn!(%error, "the taker of a trace panicked");
+                    }
                 }
                 Ok(Request::Flush(done)) => {
                     core.collect(stages);
@@ -308,6 +321,8 @@ struct Core {
     rings: Vec<RingReader>,
     pending: Vec<Span>,
     pending_since: Option<Instant>,
+    /// Records dropped by threads that have ended.
+    dropped_before: u64,
     counted: Stats,
 }
 
@@ -325,11 +340,13 @@ impl Core {
                 self.made(record.turn(&anchor));
             }
         }
-        rings.retain(|ring| !(ring.records.is_abandoned() && ring.records.is_empty()));
-        self.counted.records_dropped = rings
-            .iter()
-            .map(|ring| ring.dropped.load(Ordering::Relaxed))
-            .sum();
+        let dropped = |ring: &RingReader| ring.dropped.load(Ordering::Relaxed);
+        rings.retain(|ring| {
+            let ended = ring.records.is_abandoned() && ring.records.is_empty();
+            self.dropped_before += if ended { dropped(ring) } else { 0 };
+            !ended
+        });
+        self.counted.records_dropped = self.dropped_before + rings.iter().map(dropped).sum::<u64>();
         self.rings = rings;
         for _ in 0..STAGES_MAX {
             let Ok(stage) = stages.try_recv() else { break };
@@ -356,7 +373,7 @@ impl Core {
     fn foreign(&mut self, role: Role, clock: ClockOffset, spans: &[Span]) {
         self.counted.spans += spans.len() as u64;
         for sink in &mut self.sinks {
-            if let Err(error) = sink.export(role, Some(clock), spans) {
+            if let Err(error) = contained(|| sink.export(role, Some(clock), spans)) {
                 self.counted.export_failed += spans.len() as u64;
                 tracing::warn!(%error, "spans of another machine were lost");
             }
@@ -379,7 +396,7 @@ impl Core {
             return;
         }
         for sink in &mut self.sinks {
-            if let Err(error) = sink.export(self.role, None, &spans) {
+            if let Err(error) = contained(|| sink.export(self.role, None, &spans)) {
                 self.counted.export_failed += spans.len() as u64;
                 tracing::warn!(%error, "spans were lost");
             }
@@ -389,9 +406,14 @@ impl Core {
     fn flush(&mut self) {
         self.export();
         for sink in &mut self.sinks {
-            if let Err(error) = sink.flush() {
+            if let Err(error) = contained(|| sink.flush()) {
                 tracing::warn!(%error, "a span sink could not flush");
             }
         }
     }
+}
+
+/// Runs what others gave us: a panic in it must not end the collector for everyone else.
+fn contained(work: impl FnOnce() -> Result<(), SinkError>) -> Result<(), SinkError> {
+    catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|_| Err(SinkError("it panicked".to_owned())))
 }

@@ -29,7 +29,7 @@ const OTHER: Names = Names {
 #[derive(Default)]
 struct Registry {
     names: Vec<Names>,
-    bases: HashMap<(&'static str, &'static str), u16>,
+    bases: HashMap<(&'static str, &'static [&'static str]), u16>,
 }
 
 fn registry() -> &'static RwLock<Registry> {
@@ -41,7 +41,7 @@ fn registry() -> &'static RwLock<Registry> {
 ///
 /// Called once per started actor, never per message. The names live as long as the process.
 pub fn intern(actor: &'static str, messages: &'static [&'static str]) -> u16 {
-    let key = (actor, messages.first().copied().unwrap_or_default());
+    let key = (actor, messages);
     let mut registry = registry()
         .write()
         .unwrap_or_else(|poisoned| poisoned.into_inner());

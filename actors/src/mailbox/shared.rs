@@ -1,0 +1,114 @@
+//! A mailbox's state that its handles and its host share, and the guard that marks its end.
+
+use std::collections::VecDeque;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, Weak};
+
+use tokio::sync::{Notify, Semaphore};
+
+/// Messages one room may hold; larger capacities are clamped to it.
+const ROOM_MAX: usize = u32::MAX as usize >> 4;
+
+/// A mailbox's state that its handles and its host share.
+pub(super) struct Shared<C> {
+    pub(super) name: &'static str,
+    /// Every room of this mailbox, its ports' included, with its capacity: as many as there are live ports.
+    rooms: Mutex<Vec<(Weak<Semaphore>, u32)>>,
+    /// Slots handed out and not yet used: room that is taken, but not by a message.
+    pub(super) reserved: AtomicU32,
+    pub(super) control: Mutex<VecDeque<C>>,
+    /// Control turns whose effects have not left: they count against the control queue's bound.
+    pub(super) control_unsettled: AtomicU32,
+    pub(super) control_waiting: AtomicBool,
+    pub(super) rung: AtomicBool,
+    pub(super) dequeued: AtomicU64,
+    pub(super) thread: AtomicU32,
+    pub(super) draining: AtomicBool,
+    pub(super) stopped: AtomicBool,
+    pub(super) ended: Notify,
+}
+
+impl<C> Shared<C> {
+    pub(super) fn new(name: &'static str) -> Self {
+        Self {
+            name,
+            rooms: Mutex::default(),
+            reserved: AtomicU32::new(0),
+            control: Mutex::default(),
+            control_unsettled: AtomicU32::new(0),
+            control_waiting: AtomicBool::new(false),
+            rung: AtomicBool::new(false),
+            dequeued: AtomicU64::new(0),
+            thread: AtomicU32::new(0),
+            draining: AtomicBool::new(false),
+            stopped: AtomicBool::new(false),
+            ended: Notify::new(),
+        }
+    }
+
+    /// Makes room for `capacity` messages (clamped to what a semaphore can hold), closed if the mailbox is.
+    pub(super) fn room(&self, capacity: usize) -> (Arc<Semaphore>, u32) {
+        let capacity = u32::try_from(capacity.clamp(1, ROOM_MAX)).unwrap_or(1);
+        let room = Arc::new(Semaphore::new(capacity as usize));
+        let mut rooms = unpoisoned(&self.rooms);
+        rooms.retain(|(room, _)| room.strong_count() > 0);
+        rooms.push((Arc::downgrade(&room), capacity));
+        if self.draining.load(Ordering::SeqCst) {
+            room.close();
+        }
+        (room, capacity)
+    }
+
+    /// Closes every room. False if that was done before.
+    pub(super) fn close(&self) -> bool {
+        let rooms = unpoisoned(&self.rooms);
+        let first = !self.draining.swap(true, Ordering::SeqCst);
+        rooms
+            .iter()
+            .filter_map(|(room, _)| room.upgrade())
+            .for_each(|room| room.close());
+        first
+    }
+
+    /// Messages under way: room that is taken, less what is only reserved.
+    pub(super) fn under_way(&self) -> u32 {
+        let taken: u32 = unpoisoned(&self.rooms)
+            .iter()
+            .filter_map(|(room, capacity)| {
+                let free = u32::try_from(room.upgrade()?.available_permits()).unwrap_or(u32::MAX);
+                Some(capacity.saturating_sub(free))
+            })
+            .sum();
+        taken.saturating_sub(self.reserved.load(Ordering::SeqCst))
+    }
+
+    /// The next control message.
+    pub(super) fn pop_control(&self) -> Option<C> {
+        unpoisoned(&self.control).pop_front()
+    }
+
+    /// Control messages that wait.
+    pub(super) fn control_depth(&self) -> usize {
+        unpoisoned(&self.control).len()
+    }
+}
+
+/// Marks the end of a mailbox when dropped: also when its host never came to life.
+pub(super) struct Life<C>(pub(super) Arc<Shared<C>>);
+
+impl<C> Drop for Life<C> {
+    fn drop(&mut self) {
+        self.0.stopped.store(true, Ordering::SeqCst);
+        self.0.close();
+        let unread = std::mem::take(&mut *unpoisoned(&self.0.control));
+        // Their replies, if they had any, are dropped with them: whoever waits is told.
+        drop(catch_unwind(AssertUnwindSafe(|| drop(unread))));
+        self.0.ended.notify_waiters();
+    }
+}
+
+/// What a panic of another thread left behind a lock is still whole: every change under these locks is one step.
+pub(super) fn unpoisoned<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+}
