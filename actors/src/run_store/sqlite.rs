@@ -72,6 +72,18 @@ impl SqliteRunStore {
         self
     }
 
+    /// With another patience than 5 s for the transactions of other processes.
+    ///
+    /// # Errors
+    ///
+    /// When SQLite refuses the number.
+    pub fn with_busy_timeout(self, timeout: Duration) -> Result<Self, StoreError> {
+        self.connection
+            .busy_timeout(timeout)
+            .map_err(|error| fault(&self.path, error))?;
+        Ok(self)
+    }
+
     /// At most `limit` runs, those that were recorded first last.
     ///
     /// # Errors

@@ -1,6 +1,7 @@
 use std::fs;
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use dwell_actors::run_store::{
     APPLICATION_ID, MemoryRunStore, PROGRAM_NAME_MAX_BYTES, ProgramName, RunDurations, RunRecord, RunStatus,
@@ -301,7 +302,10 @@ fn a_batch_is_kept_whole_or_not_at_all() {
 #[test]
 fn a_database_held_by_another_is_busy_and_not_poisoned() {
     let (_dir, path) = place();
-    let mut store = SqliteRunStore::open(&path).unwrap();
+    let mut store = SqliteRunStore::open(&path)
+        .unwrap()
+        .with_busy_timeout(Duration::ZERO)
+        .unwrap();
     let other = raw(&path);
     other.execute_batch("BEGIN IMMEDIATE").unwrap();
     assert!(matches!(
