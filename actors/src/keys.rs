@@ -10,6 +10,6 @@ mod hex;
 mod identity;
 mod low_order;
 
-pub use authorized::{AUTHORIZED_CLIENTS_MAX, AUTHORIZED_CLIENTS_MAX_BYTES, AuthorizedClients, Reload, add};
+pub use authorized::{AUTHORIZED_CLIENTS_MAX, AUTHORIZED_CLIENTS_MAX_BYTES, AuthorizedClients, Reload};
 pub use error::KeyError;
 pub use identity::{Created, IDENTITY_FILE_MAX_BYTES, Identity};

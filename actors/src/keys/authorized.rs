@@ -83,55 +83,55 @@ impl AuthorizedClients {
     pub fn keys(&self) -> &[PublicKey] {
         &self.keys
     }
-}
 
-/// Adds a key to the list at `path`, which is made if there is none. Adding a key twice changes nothing.
-///
-/// The list is replaced as a whole: a reader sees the old or the new one. Blocks on the file system.
-///
-/// # Errors
-///
-/// A list with a line that is no key is not touched; [`KeyError::Busy`] while another process changes it.
-pub fn add(path: &Path, key: &PublicKey, comment: &str) -> Result<Reload, KeyError> {
-    if is_low_order(&key.0) {
-        return Err(KeyError::Rejected {
-            problem: "the key is a point of low order and nobody's",
-        });
+    /// Adds a key to the list at `path`, which is made if there is none. Adding a key twice changes nothing.
+    ///
+    /// The list is replaced as a whole: a reader sees the old or the new one. Blocks on the file system.
+    ///
+    /// # Errors
+    ///
+    /// A list with a line that is no key is not touched; [`KeyError::Busy`] while another process changes it.
+    pub fn add(path: &Path, key: &PublicKey, comment: &str) -> Result<Reload, KeyError> {
+        if is_low_order(&key.0) {
+            return Err(KeyError::Rejected {
+                problem: "the key is a point of low order and nobody's",
+            });
+        }
+        if comment.chars().any(char::is_control) || comment.chars().count() > COMMENT_MAX_CHARS {
+            return Err(KeyError::Rejected {
+                problem: "a comment is one line of at most 128 characters",
+            });
+        }
+        let dir = files::prepare_dir(path)?;
+        let _lock = files::lock_dir(&dir, path)?;
+        let mut content = read(path)?;
+        let keys = parse(path, &content)?;
+        if keys.contains(key) {
+            return Ok(Reload::Unchanged);
+        }
+        if keys.len() >= AUTHORIZED_CLIENTS_MAX {
+            return Err(too_many(path));
+        }
+        let mut line = String::new();
+        push_hex(&mut line, &key.0);
+        if !comment.is_empty() {
+            line.push_str(" # ");
+            line.push_str(comment);
+        }
+        line.push('\n');
+        if content.last().is_some_and(|last| *last != b'\n') {
+            content.push(b'\n');
+        }
+        content.extend_from_slice(line.as_bytes());
+        if content.len() as u64 > AUTHORIZED_CLIENTS_MAX_BYTES {
+            return Err(KeyError::TooLarge {
+                path: path.to_owned(),
+                max_bytes: AUTHORIZED_CLIENTS_MAX_BYTES,
+            });
+        }
+        files::replace(&dir, path, &content)?;
+        Ok(Reload::Changed)
     }
-    if comment.chars().any(char::is_control) || comment.chars().count() > COMMENT_MAX_CHARS {
-        return Err(KeyError::Rejected {
-            problem: "a comment is one line of at most 128 characters",
-        });
-    }
-    let dir = files::prepare_dir(path)?;
-    let _lock = files::lock_dir(&dir, path)?;
-    let mut content = read(path)?;
-    let keys = parse(path, &content)?;
-    if keys.contains(key) {
-        return Ok(Reload::Unchanged);
-    }
-    if keys.len() >= AUTHORIZED_CLIENTS_MAX {
-        return Err(too_many(path));
-    }
-    let mut line = String::new();
-    push_hex(&mut line, &key.0);
-    if !comment.is_empty() {
-        line.push_str(" # ");
-        line.push_str(comment);
-    }
-    line.push('\n');
-    if content.last().is_some_and(|last| *last != b'\n') {
-        content.push(b'\n');
-    }
-    content.extend_from_slice(line.as_bytes());
-    if content.len() as u64 > AUTHORIZED_CLIENTS_MAX_BYTES {
-        return Err(KeyError::TooLarge {
-            path: path.to_owned(),
-            max_bytes: AUTHORIZED_CLIENTS_MAX_BYTES,
-        });
-    }
-    files::replace(&dir, path, &content)?;
-    Ok(Reload::Changed)
 }
 
 fn read(path: &Path) -> Result<Vec<u8>, KeyError> {

@@ -41,8 +41,11 @@ impl SqliteRunStore {
         let at = |error| fault(path, error);
         let mut connection = Connection::open_with_flags(path, flags).map_err(at)?;
         connection.busy_timeout(BUSY_TIMEOUT).map_err(at)?;
-        // Before anything that writes, so that a file that is not ours stays as it is.
-        schema::check(&connection, path)?;
+        // Before anything that writes, so that a file that is not ours stays as it is; and in one transaction, so that
+        // one that another process is just making is seen before or after, never in between.
+        let look = connection.transaction().map_err(at)?;
+        schema::check(&look, path)?;
+        look.rollback().map_err(at)?;
         write_ahead(&mut connection, path)?;
         connection
             .pragma_update(None, "synchronous", "FULL")
@@ -70,6 +73,18 @@ impl SqliteRunStore {
     pub fn with_kept_max(mut self, kept_max: usize) -> Self {
         self.kept_max = kept_max;
         self
+    }
+
+    /// With another patience than 5 s for the transactions of other processes.
+    ///
+    /// # Errors
+    ///
+    /// When SQLite refuses the number.
+    pub fn with_busy_timeout(self, timeout: Duration) -> Result<Self, StoreError> {
+        self.connection
+            .busy_timeout(timeout)
+            .map_err(|error| fault(&self.path, error))?;
+        Ok(self)
     }
 
     /// At most `limit` runs, those that were recorded first last.

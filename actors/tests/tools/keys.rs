@@ -4,7 +4,6 @@ use std::path::{Path, PathBuf};
 
 use dwell_actors::keys::{
     AUTHORIZED_CLIENTS_MAX, AuthorizedClients, Created, IDENTITY_FILE_MAX_BYTES, Identity, KeyError, Reload,
-    add,
 };
 use dwell_messages::PublicKey;
 use tempfile::{TempDir, tempdir};
@@ -373,11 +372,11 @@ fn a_change_of_the_same_length_within_one_clock_tick_is_seen() {
 fn a_key_is_added_behind_what_the_list_says_already() {
     let (_dir, path) = list(&format!("# mine\n{}", hex(1)));
     assert_eq!(
-        add(&path, &PublicKey([2; 32]), "laptop").unwrap(),
+        AuthorizedClients::add(&path, &PublicKey([2; 32]), "laptop").unwrap(),
         Reload::Changed
     );
     assert_eq!(
-        add(&path, &PublicKey([2; 32]), "again").unwrap(),
+        AuthorizedClients::add(&path, &PublicKey([2; 32]), "again").unwrap(),
         Reload::Unchanged
     );
     let expected = format!("# mine\n{}\n{} # laptop\n", hex(1), hex(2));
@@ -389,7 +388,7 @@ fn a_key_is_added_behind_what_the_list_says_already() {
 fn adding_to_no_list_makes_one() {
     let dir = tempdir().unwrap();
     let path = dir.path().join("new/authorized_clients");
-    add(&path, &PublicKey([2; 32]), "").unwrap();
+    AuthorizedClients::add(&path, &PublicKey([2; 32]), "").unwrap();
     assert_eq!(fs::read_to_string(&path).unwrap(), hex(2) + "\n");
     assert_eq!((mode(&path), mode(path.parent().unwrap())), (0o600, 0o700));
 }
@@ -398,7 +397,7 @@ fn adding_to_no_list_makes_one() {
 fn a_broken_list_is_not_added_to() {
     let (_dir, path) = list("broken\n");
     assert!(matches!(
-        add(&path, &PublicKey([2; 32]), ""),
+        AuthorizedClients::add(&path, &PublicKey([2; 32]), ""),
         Err(KeyError::Line { line: 1, .. })
     ));
     assert_eq!(fs::read_to_string(&path).unwrap(), "broken\n");
@@ -409,12 +408,12 @@ fn a_comment_cannot_add_a_second_line_and_nobodys_key_is_not_added() {
     let (_dir, path) = list("");
     for comment in [format!("a\n{}", hex(3)), "x".repeat(129)] {
         assert!(matches!(
-            add(&path, &PublicKey([2; 32]), &comment),
+            AuthorizedClients::add(&path, &PublicKey([2; 32]), &comment),
             Err(KeyError::Rejected { .. })
         ));
     }
     assert!(matches!(
-        add(&path, &PublicKey([0; 32]), ""),
+        AuthorizedClients::add(&path, &PublicKey([0; 32]), ""),
         Err(KeyError::Rejected { .. })
     ));
     assert_eq!(fs::read_to_string(&path).unwrap(), "");
@@ -426,11 +425,11 @@ fn a_list_is_added_to_by_one_process_at_a_time() {
     let held = fs::File::open(dir.path()).unwrap();
     rustix::fs::flock(&held, rustix::fs::FlockOperation::LockExclusive).unwrap();
     assert!(matches!(
-        add(&path, &PublicKey([2; 32]), ""),
+        AuthorizedClients::add(&path, &PublicKey([2; 32]), ""),
         Err(KeyError::Busy { .. })
     ));
     drop(held);
-    add(&path, &PublicKey([2; 32]), "").unwrap();
+    AuthorizedClients::add(&path, &PublicKey([2; 32]), "").unwrap();
 }
 
 #[test]
@@ -449,7 +448,7 @@ fn a_full_list_takes_no_more() {
         AUTHORIZED_CLIENTS_MAX
     );
     assert!(matches!(
-        add(&path, &key(5_000), ""),
+        AuthorizedClients::add(&path, &key(5_000), ""),
         Err(KeyError::TooMany { .. })
     ));
     fs::write(&path, content + &key(5_000).to_string()).unwrap();

@@ -265,6 +265,30 @@ fn two_writers_lose_nothing_when_one_rotates_under_the_other() {
 }
 
 #[test]
+fn the_batches_of_many_writers_do_not_mix() {
+    let dir = tempdir().unwrap();
+    std::thread::scope(|scope| {
+        for id in 1..=4_u8 {
+            let dir = dir.path();
+            scope.spawn(move || {
+                let mut file = TraceFile::open(dir, Role::Harness).unwrap();
+                for _ in 0..25 {
+                    file.append(&harness(), &vec![span(id, 0, "call", 0, 5); 40])
+                        .unwrap();
+                }
+            });
+        }
+    });
+    let lines = read(&current_path(dir.path(), Role::Harness));
+    assert_eq!(lines.len(), 100);
+    assert!(
+        lines
+            .iter()
+            .all(|line| line.spans.len() == 40 && line.spans.iter().all(|span| *span == line.spans[0]))
+    );
+}
+
+#[test]
 fn a_file_removed_under_its_writer_is_made_again() {
     let dir = tempdir().unwrap();
     let path = current_path(dir.path(), Role::Harness);
