@@ -6,11 +6,15 @@
 use std::collections::VecDeque;
 use std::sync::Mutex;
 use std::task::{Context, Poll, Waker};
+use std::time::Duration;
 
 use bytes::Bytes;
+use dwell_messages::ProcessId;
 
+use crate::mailbox::Mailbox;
 use crate::telemetry::{Tick, count_crossing};
-use crate::terminal_delivery::{Captured, Collector};
+use crate::terminal_delivery::receive::{ReceiveControl, TerminalDelivery};
+use crate::terminal_delivery::{Captured, Collector, OUTPUT_WINDOW_BYTES};
 
 use super::run::{Ended, RunError, RunEvent};
 
@@ -31,7 +35,12 @@ struct Inner {
     end_put: Option<Tick>,
     waker: Option<Waker>,
     consumed: [u64; 2],
+    /// What had been consumed when the arbiter was last told.
+    told: [u64; 2],
     dropped: bool,
+    cancelled: Option<Duration>,
+    started: bool,
+    process: Option<(ProcessId, Mailbox<TerminalDelivery>)>,
 }
 
 /// One run, between its `TerminalDelivery` and its `Run`.
@@ -60,7 +69,11 @@ impl RunShared {
                 end_put: None,
                 waker: None,
                 consumed: [0; 2],
+                told: [0; 2],
                 dropped: false,
+                cancelled: None,
+                started: false,
+                process: None,
             }),
         }
     }
@@ -73,6 +86,8 @@ impl RunShared {
     pub(crate) fn put(&self, event: RunEvent) -> [u64; 2] {
         let (waker, consumed) = self.with(|inner| {
             let dropped = inner.dropped;
+            let starting = matches!(event, RunEvent::Started { .. });
+            inner.started |= starting;
             match (&mut inner.mode, event) {
                 (_, RunEvent::Stdout(data)) if dropped => inner.consumed[0] += data.len() as u64,
                 (_, RunEvent::Stderr(data)) if dropped => inner.consumed[1] += data.len() as u64,
@@ -84,6 +99,7 @@ impl RunShared {
                     inner.consumed[1] += data.len() as u64;
                     stderr.push(data);
                 }
+                // Somebody may wait to write as soon as it runs; else nobody is woken before the end.
                 (Mode::Collect { .. }, RunEvent::Started { .. } | RunEvent::Exited(_)) => {}
                 (Mode::Stream, event) => {
                     inner.queue.push_back(event);
@@ -114,7 +130,9 @@ impl RunShared {
     }
 
     /// Consumer: the next event; `None` when the run is over.
-    pub(crate) fn poll_event(&self, cx: &mut Context<'_>) -> Poll<Option<(RunEvent, [u64; 2])>> {
+    ///
+    /// The flag says that so much was consumed that the arbiter should restate credit.
+    pub(crate) fn poll_event(&self, cx: &mut Context<'_>) -> Poll<Option<(RunEvent, bool)>> {
         self.with(|inner| match inner.queue.pop_front() {
             Some(event) => {
                 match &event {
@@ -122,7 +140,12 @@ impl RunShared {
                     RunEvent::Stderr(data) => inner.consumed[1] += data.len() as u64,
                     RunEvent::Started { .. } | RunEvent::Exited(_) => {}
                 }
-                Poll::Ready(Some((event, inner.consumed)))
+                let step = OUTPUT_WINDOW_BYTES / 4;
+                let restate = (0..2).any(|i| inner.consumed[i] - inner.told[i] >= step);
+                if restate {
+                    inner.told = inner.consumed;
+                }
+                Poll::Ready(Some((event, restate)))
             }
             None if inner.end.is_some() => Poll::Ready(None),
             None => {
@@ -133,11 +156,10 @@ impl RunShared {
     }
 
     /// Consumer: from now on only the end is wanted. What is queued is collected too; what was taken is not.
-    /// Returns the bytes consumed, for credit.
-    pub(crate) fn collect(&self, limit: usize) -> [u64; 2] {
+    pub(crate) fn collect(&self, limit: usize) {
         self.with(|inner| {
             if matches!(inner.mode, Mode::Collect { .. }) {
-                return inner.consumed;
+                return;
             }
             let (mut stdout, mut stderr) = (Collector::new(limit), Collector::new(limit));
             let mut take = |data: Bytes, stream: usize, into: &mut Collector| {
@@ -152,8 +174,7 @@ impl RunShared {
                 }
             }
             inner.mode = Mode::Collect { stdout, stderr };
-            inner.consumed
-        })
+        });
     }
 
     /// Consumer: the end, once.
@@ -187,6 +208,43 @@ impl RunShared {
                 }
             }
         });
+    }
+
+    /// Arbiter: the call has its process id and its delivery. If its consumer gave up meanwhile it is told to end.
+    pub(crate) fn begun(&self, process: ProcessId, delivery: Mailbox<TerminalDelivery>) {
+        let cancelled = self.with(|inner| {
+            inner.process = Some((process, delivery.clone()));
+            inner.cancelled
+        });
+        if let Some(grace) = cancelled {
+            drop(delivery.control(ReceiveControl::Terminate(grace)));
+        }
+    }
+
+    /// Consumer: it is to end as soon as it has begun.
+    pub(crate) fn cancel(&self, grace: Duration) {
+        self.with(|inner| inner.cancelled = Some(grace));
+    }
+
+    /// Whom to tell of this run, once it has begun.
+    pub(crate) fn delivery(&self) -> Option<Mailbox<TerminalDelivery>> {
+        self.with(|inner| inner.process.as_ref().map(|(_, delivery)| delivery.clone()))
+    }
+
+    /// Its process id, while it runs.
+    pub(crate) fn process(&self) -> Option<ProcessId> {
+        self.with(|inner| inner.process.as_ref().filter(|_| inner.started).map(|(process, _)| *process))
+    }
+
+    /// Consumer: ready when it runs, or is over.
+    pub(crate) fn poll_started(&self, cx: &mut Context<'_>) -> Poll<()> {
+        self.with(|inner| {
+            if inner.started || inner.end_put.is_some() {
+                return Poll::Ready(());
+            }
+            inner.waker = Some(cx.waker().clone());
+            Poll::Pending
+        })
     }
 
     /// Whether the end is known.

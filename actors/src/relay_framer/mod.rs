@@ -14,7 +14,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
 use dwell_messages::codec::{self, DecodeError, Trailer};
-use dwell_messages::{Envelope, Event, Message as Wire, PublicKey, Request, TraceContext};
+use dwell_messages::{Envelope, Event, Message as Wire, ProcessId, PublicKey, Request, TraceContext};
 use dwell_relay::link::HANDSHAKE_TIMEOUT;
 use dwell_relay::{
     Incoming, Lane, LinkError, LinkEstablished, LinkEvent, OuterFrame, Outgoing, Reset, ResetCode, TrailerStamps,
@@ -22,6 +22,7 @@ use dwell_relay::{
 
 use crate::mailbox::{Actor, BulkResidence, Mailbox, Message, TimerGuard, Turn};
 use crate::telemetry::{Collector, Stage, Tick};
+use crate::terminal_delivery::receive::TerminalDelivery as Delivery;
 
 pub(crate) use uplink::{ConnectionError, LINKS_MAX, Sent, SharedLink, Uplink, read_loop};
 
@@ -55,6 +56,14 @@ pub(crate) trait Upper {
     fn message(&mut self, arrival: Arrival, envelope: Envelope<Wire>, turn: &mut Turn<'_, RelayFramer>);
     /// A request that cannot be understood but can be answered.
     fn unanswerable(&mut self, error: &DecodeError, turn: &mut Turn<'_, RelayFramer>);
+    /// Events of this process go there from now on. Only a harness has such routes.
+    fn route(&mut self, process: ProcessId, to: Mailbox<Delivery>) {
+        drop((process, to));
+    }
+    /// The process is over.
+    fn unroute(&mut self, process: ProcessId) {
+        let _ = process;
+    }
     /// The link is over. Called once.
     fn lost(&mut self, why: LinkLost, turn: &mut Turn<'_, RelayFramer>);
 }
@@ -65,6 +74,9 @@ pub enum LinkLost {
     /// The link's core found something wrong.
     #[error("the link failed: {0}")]
     Failed(String),
+    /// The other end refused in the clear: a version or suite that is not served.
+    #[error("{0}")]
+    Refused(String),
     /// The other end, or the relay, says it is over.
     #[error("the other end or the relay ended the stream ({code:?}{text})")]
     Reset {
@@ -151,7 +163,7 @@ pub(crate) struct RelayFramer {
     over: bool,
     deadline: Option<TimerGuard>,
     /// Told when a sampled call's `Closed` has been written: its records follow.
-    on_closed: Option<Rc<dyn Fn(TraceContext, dwell_messages::ProcessId)>>,
+    on_closed: Option<Rc<dyn Fn(TraceContext, ProcessId)>>,
 }
 
 impl RelayFramer {
@@ -160,7 +172,7 @@ impl RelayFramer {
         uplink: Rc<Uplink>,
         upper: Box<dyn Upper>,
         collector: Collector,
-        on_closed: Option<Rc<dyn Fn(TraceContext, dwell_messages::ProcessId)>>,
+        on_closed: Option<Rc<dyn Fn(TraceContext, ProcessId)>>,
     ) -> Self {
         Self {
             link,
@@ -183,7 +195,9 @@ impl RelayFramer {
         let outcome = self.link.borrow_mut().handle_frame(now, frame);
         self.events(read, turn);
         if let Err(error) = outcome {
-            self.fail(LinkLost::Failed(chain(&error)), turn);
+            let text = chain(&error);
+            let refused = matches!(error, LinkError::Refused(_));
+            self.fail(if refused { LinkLost::Refused(text) } else { LinkLost::Failed(text) }, turn);
         }
         self.wake();
     }

@@ -3,6 +3,7 @@
 mod clock;
 mod collector;
 mod crossing;
+mod file_sink;
 mod ids;
 mod local;
 #[cfg(feature = "otlp")]
@@ -16,6 +17,7 @@ pub mod template;
 pub use clock::{Anchor, Tick, nanos, unix_now_ns};
 pub use collector::{ClockOffset, Collector, CollectorOptions, STAGES_MAX, SinkError, SpanSink, Stats};
 pub use crossing::{count_crossing, crossings};
+pub use file_sink::{FileSink, service};
 pub use ids::{root, span_id, trace_id};
 pub(crate) use local::ArbiterLocal;
 pub use local::{RING_RECORDS, ThreadTag, thread_tag};

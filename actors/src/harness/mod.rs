@@ -1,0 +1,362 @@
+//! The harness: asks an executor to run commands, from any runtime.
+
+mod command;
+mod run;
+mod session;
+mod shared;
+mod timings;
+
+use std::fmt;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use dwell_messages::{EnvironmentInfo, ErrorCode, PublicKey, Reply as WireReply, Role, TraceContext, WireError};
+use dwell_relay::{OsRandomness, StaticKeypair};
+use tokio::sync::oneshot;
+
+use crate::address::Address;
+use crate::dispatcher::client::{Dispatcher, DispatcherMessage, Exec};
+use crate::mailbox::Mailbox;
+use crate::metadata_writer::{self, MetadataWriter};
+use crate::relay_framer::{FramerControl, LinkLost, RelayFramer};
+use crate::run_store::{MemoryRunStore, RunStore};
+use crate::runtime::{Place, Runtime, RuntimeError};
+use crate::telemetry::{Collector, CollectorOptions, FileSink, SpanSink, Tick, root, span_id};
+use crate::trace_collector::{TraceCollector, TraceMessage};
+
+pub use command::{Command, GRACE, Inherit};
+pub use run::{Finished, Run, RunError, RunEvent};
+pub(crate) use run::Ended;
+pub(crate) use shared::RunShared;
+pub use timings::CallTimings;
+
+/// How long `shutdown` waits for spans that executors still owe.
+pub const SPANS_WAIT: Duration = Duration::from_secs(2);
+/// Runs an in-memory store keeps.
+const MEMORY_RUNS_MAX: usize = 1_024;
+
+/// Which executor, and how it is reached.
+#[derive(Clone, Debug)]
+pub struct Target {
+    pub(crate) address: Address,
+    pub(crate) executor: PublicKey,
+    pub(crate) relayed: bool,
+    pub(crate) token: Vec<u8>,
+}
+
+impl Target {
+    /// The executor of this key, through a relay.
+    pub fn relay(address: impl Into<Address>, executor: PublicKey) -> Self {
+        Self { address: address.into(), executor, relayed: true, token: Vec::new() }
+    }
+
+    /// The executor of this key, which listens itself.
+    pub fn direct(address: impl Into<Address>, executor: PublicKey) -> Self {
+        Self { address: address.into(), executor, relayed: false, token: Vec::new() }
+    }
+
+    /// The relay's admission token, at most 255 bytes.
+    #[must_use]
+    pub fn token(mut self, token: impl Into<Vec<u8>>) -> Self {
+        self.token = token.into();
+        self
+    }
+}
+
+/// Why there is no link.
+#[derive(Debug, thiserror::Error)]
+pub enum ConnectError {
+    /// Nobody answers there.
+    #[error("{address} cannot be reached: start it, or correct the address")]
+    Unreachable {
+        /// What was dialled.
+        address: String,
+        /// What the system says.
+        #[source]
+        source: std::io::Error,
+    },
+    /// The relay or the executor does not serve this.
+    #[error(
+        "no executor of this key answers at {address}: check that it runs and is registered there, that the key is \
+         its own, and that its authorized_clients lists {client}"
+    )]
+    Unavailable {
+        /// What was dialled.
+        address: String,
+        /// The key to list.
+        client: PublicKey,
+    },
+    /// The other end speaks another version, or refuses in the clear.
+    #[error("{0}")]
+    Refused(String),
+    /// The handshake or the link failed.
+    #[error("the link to {address} failed: {why}")]
+    Failed {
+        /// What was dialled.
+        address: String,
+        /// Why.
+        why: String,
+    },
+    /// This side could not be set up.
+    #[error(transparent)]
+    Runtime(#[from] RuntimeError),
+    /// This side could not be set up.
+    #[error("this side could not be set up: {0}")]
+    Local(String),
+}
+
+/// Sets up a harness.
+pub struct HarnessBuilder {
+    identity: Option<StaticKeypair>,
+    traces: Option<PathBuf>,
+    store: Option<PathBuf>,
+    sampled: bool,
+    sinks: Vec<Box<dyn SpanSink>>,
+}
+
+impl fmt::Debug for HarnessBuilder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("HarnessBuilder").field("traces", &self.traces).finish_non_exhaustive()
+    }
+}
+
+impl HarnessBuilder {
+    /// The client key this harness proves. Default: a fresh one, which no executor lists.
+    #[must_use]
+    pub fn identity(mut self, identity: StaticKeypair) -> Self {
+        self.identity = Some(identity);
+        self
+    }
+
+    /// Writes traces into this directory.
+    #[must_use]
+    pub fn traces(mut self, dir: impl Into<PathBuf>) -> Self {
+        self.traces = Some(dir.into());
+        self
+    }
+
+    /// Keeps what ran in this SQLite file (feature `store`). Default: in memory, the last thousand.
+    #[must_use]
+    pub fn store(mut self, path: impl Into<PathBuf>) -> Self {
+        self.store = Some(path.into());
+        self
+    }
+
+    /// Whether calls are traced that do not say. Default true.
+    #[must_use]
+    pub fn sampled(mut self, sampled: bool) -> Self {
+        self.sampled = sampled;
+        self
+    }
+
+    /// Another place for spans to go.
+    #[must_use]
+    pub fn sink(mut self, sink: impl SpanSink + 'static) -> Self {
+        self.sinks.push(Box::new(sink));
+        self
+    }
+
+    /// Dials and proves both ends: one round trip after the transport is up. Works on any runtime, and on none: the
+    /// library has its own threads. Cancellation: dropping the future gives the link up.
+    ///
+    /// # Errors
+    /// `ConnectError` says what to do. Within 20 s: 10 for the transport, 10 for the handshake.
+    pub async fn connect(self, target: Target) -> Result<Harness, ConnectError> {
+        let identity = match self.identity {
+            Some(identity) => identity,
+            None => StaticKeypair::generate(&mut OsRandomness::new())
+                .map_err(|error| ConnectError::Local(error.to_string()))?,
+        };
+        let mut sinks = self.sinks;
+        if let Some(dir) = &self.traces {
+            let sink = FileSink::open(dir, Role::Harness).map_err(|error| ConnectError::Local(error.to_string()))?;
+            sinks.push(Box::new(sink));
+        }
+        #[cfg(feature = "otlp")]
+        match crate::telemetry::otlp::OtlpSink::from_environment(Role::Harness, |name| std::env::var(name).ok()) {
+            Ok(Some(sink)) => sinks.push(Box::new(sink)),
+            Ok(None) => {}
+            Err(error) => tracing::warn!(%error, "traces are not exported over OTLP"),
+        }
+        let local = |error: std::io::Error| ConnectError::Local(error.to_string());
+        let options = CollectorOptions { role: Role::Harness, keep_recent: false, sinks };
+        let collector = Collector::start(options).map_err(local)?;
+        let runtime = Runtime::start(1, collector.clone())?;
+        let store = open_store(self.store.as_deref())?;
+        let metadata = MetadataWriter::start_worker(store, collector.clone()).map_err(local)?;
+        let place = runtime.place();
+        let (ready, wait) = oneshot::channel();
+        let client = identity.public();
+        let address = target.address.to_string();
+        let plan = session::Plan { identity, target, collector: collector.clone(), metadata, ready };
+        place.arbiter().spawn_fn(move || {
+            actix_rt::spawn(session::open(plan));
+        });
+        let connected = wait.await.unwrap_or_else(|_| Err(LinkLost::Ended.into()));
+        match connected {
+            Ok(connected) => Ok(Harness {
+                connected,
+                collector,
+                sampled: self.sampled,
+                _place: place,
+                _runtime: runtime,
+            }),
+            Err(failed) => Err(failed.into_error(address, client)),
+        }
+    }
+}
+
+fn open_store(path: Option<&std::path::Path>) -> Result<Box<dyn RunStore>, ConnectError> {
+    match path {
+        #[cfg(feature = "store")]
+        Some(path) => crate::run_store::SqliteRunStore::open(path)
+            .map(|store| Box::new(store) as Box<dyn RunStore>)
+            .map_err(|error| ConnectError::Local(error.to_string())),
+        #[cfg(not(feature = "store"))]
+        Some(_) => Err(ConnectError::Local("keeping runs in a file needs the feature `store`".into())),
+        None => Ok(Box::new(MemoryRunStore::with_kept_max(MEMORY_RUNS_MAX))),
+    }
+}
+
+/// What a session hands out when its link is up.
+pub(crate) struct Connected {
+    pub(crate) dispatcher: Mailbox<Dispatcher>,
+    pub(crate) framer: Mailbox<RelayFramer>,
+    pub(crate) metadata: Mailbox<MetadataWriter>,
+    pub(crate) trace: Mailbox<TraceCollector>,
+    pub(crate) environment: EnvironmentInfo,
+    pub(crate) ping_us: Arc<AtomicU64>,
+}
+
+/// One link to one executor. `Send` and `Sync`; usable from any runtime flavour and from plain threads.
+///
+/// Dropping it ends the link, and with it every run that was not waited for. `shutdown` does so in order.
+pub struct Harness {
+    connected: Connected,
+    collector: Collector,
+    sampled: bool,
+    _place: Place,
+    _runtime: Runtime,
+}
+
+impl fmt::Debug for Harness {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Harness").field("environment", &self.connected.environment).finish_non_exhaustive()
+    }
+}
+
+impl Harness {
+    /// Sets up a harness.
+    pub fn builder() -> HarnessBuilder {
+        HarnessBuilder { identity: None, traces: None, store: None, sampled: true, sinks: Vec::new() }
+    }
+
+    /// Connects with a fresh key and no trace file. See `HarnessBuilder::connect`.
+    ///
+    /// # Errors
+    /// As there.
+    pub async fn connect(target: Target) -> Result<Self, ConnectError> {
+        Self::builder().connect(target).await
+    }
+
+    /// Runs a command. Returns at once; what goes wrong is told by the run.
+    pub fn exec(&self, command: Command) -> Run {
+        let begun = Tick::now();
+        let parent = command.parent.clone();
+        let context = match &parent {
+            Some(parent) => parent.child(span_id()),
+            None => root(command.sampled.unwrap_or(self.sampled)),
+        };
+        let shared = Arc::new(RunShared::new());
+        let run = Run {
+            shared: Arc::clone(&shared),
+            dispatcher: self.connected.dispatcher.clone(),
+            collector: self.collector.clone(),
+            context: context.clone(),
+            parent,
+            begun,
+            grace: command.grace,
+            output_limit: command.output_limit,
+            ping_us: self.connected.ping_us.load(Ordering::Relaxed),
+            written: 0,
+            done: false,
+            detached: false,
+        };
+        let exec = Exec { command, shared: Arc::clone(&shared), context: context.clone(), begun };
+        let envelope = dwell_messages::Envelope::new(context, DispatcherMessage::Exec(Box::new(exec)));
+        if let Err(error) = self.connected.dispatcher.try_tell(envelope) {
+            let error = match error {
+                crate::mailbox::TellError::Full(_) => {
+                    RunError::Refused(WireError::new(ErrorCode::Busy, "too many commands wait to be dispatched"))
+                }
+                crate::mailbox::TellError::Stopped(_) => RunError::NotStarted("the link is gone".into()),
+            };
+            shared.end(Err(error), Tick::now());
+        }
+        run
+    }
+
+    /// What the executor said of itself when the link came up: no round trip.
+    pub fn environment(&self) -> &EnvironmentInfo {
+        &self.connected.environment
+    }
+
+    /// What the executor is now: one round trip.
+    ///
+    /// # Errors
+    /// When the link is gone.
+    pub async fn environment_info(&self) -> Result<EnvironmentInfo, RunError> {
+        let context = TraceContext { flags: dwell_messages::TraceFlags::NONE, ..root(false) };
+        let answer = self
+            .connected
+            .dispatcher
+            .ask(context, |reply| DispatcherMessage::Environment { reply })
+            .await
+            .map_err(|error| RunError::NotStarted(error.to_string()))?;
+        match answer {
+            Ok(WireReply::EnvironmentInfo(info)) => Ok(info),
+            Ok(_) => Err(RunError::Lost("the executor answered with something else".into())),
+            Err(error) => Err(RunError::Refused(error)),
+        }
+    }
+
+    /// The link's round trip as last measured, in microseconds.
+    pub fn ping_us(&self) -> u64 {
+        self.connected.ping_us.load(Ordering::Relaxed)
+    }
+
+    /// Everything recorded so far is in the store when this returns.
+    ///
+    /// # Errors
+    /// Why something is not.
+    pub async fn flush(&self) -> Result<(), String> {
+        metadata_writer::barrier(&self.connected.metadata).await
+    }
+
+    /// Waits, at most `SPANS_WAIT`, for the spans that the executor still owes, and flushes them.
+    pub async fn flush_traces(&self) {
+        let context = TraceContext::default();
+        drop(self.connected.trace.ask_within(SPANS_WAIT, context, TraceMessage::Settled).await);
+        self.collector.flush().await;
+    }
+
+    /// Waits for owed spans, writes what is pending to the store and the trace file, and says goodbye to the executor.
+    /// Runs still under way end as lost. Not cancellation safe: what was not flushed is lost.
+    pub async fn shutdown(self) {
+        self.flush_traces().await;
+        if let Err(error) = self.flush().await {
+            tracing::warn!(%error, "not every run was recorded");
+        }
+        drop(self.connected.framer.control(FramerControl::End("the harness is done".into())));
+        self.connected.framer.drain().await;
+        self.collector.flush().await;
+    }
+}
+
+impl Drop for Harness {
+    fn drop(&mut self) {
+        drop(self.connected.framer.control(FramerControl::End("the harness is gone".into())));
+    }
+}

@@ -1,0 +1,328 @@
+//! A run: a stream of events, and a future of how it finished.
+
+use std::fmt;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use bytes::Bytes;
+use dwell_messages::process::{CHUNK_MAX_BYTES, Signal, Write};
+use dwell_messages::{Closed, ErrorCode, ExitStatus, Reply as WireReply, Request, TraceContext, TraceId, WireError};
+
+use super::command::GRACE;
+use super::shared::RunShared;
+use super::timings::CallTimings;
+use crate::account::{Account, Segment};
+use crate::dispatcher::client::{Dispatcher, DispatcherMessage};
+use crate::mailbox::{AskError, Mailbox};
+use crate::relay_framer::Arrival;
+use crate::telemetry::{Collector, Stage, Tick};
+use crate::terminal_delivery::Captured;
+use crate::terminal_delivery::receive::ReceiveControl;
+
+/// What a running command tells.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum RunEvent {
+    /// It runs.
+    Started {
+        /// Its process id on the executor's machine.
+        pid: u32,
+        /// Names of variables withheld from it because they look like secrets.
+        withheld: Vec<String>,
+    },
+    /// It wrote to its standard output.
+    Stdout(Bytes),
+    /// It wrote to its standard error.
+    Stderr(Bytes),
+    /// Its wait status is known. Output may follow.
+    Exited(ExitStatus),
+}
+
+/// Why a run has no exit status.
+#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
+pub enum RunError {
+    /// It did not start, and never will: what was wrong, and what to do.
+    #[error("{0}")]
+    Refused(WireError),
+    /// Nothing was sent: trying again is safe.
+    #[error("the command was not sent: {0}; connect again and retry")]
+    NotStarted(String),
+    /// The link was lost while it ran. Its output up to there was delivered; its end is not known.
+    #[error("the outcome is unknown: {0}; look at what the command was to change before running it again")]
+    Lost(String),
+    /// Its deadline passed; it was told to end.
+    #[error("the deadline passed and the command was terminated: allow more time, or find out why it is slow with `dwell trace`")]
+    DeadlineExceeded,
+}
+
+impl RunError {
+    /// The executor's errno, where starting failed in a system call.
+    pub fn errno(&self) -> Option<i32> {
+        match self {
+            Self::Refused(error) => error.errno,
+            Self::NotStarted(_) | Self::Lost(_) | Self::DeadlineExceeded => None,
+        }
+    }
+
+    /// The kind of error, where the executor or this side refused.
+    pub fn code(&self) -> Option<ErrorCode> {
+        match self {
+            Self::Refused(error) => Some(error.code),
+            Self::NotStarted(_) | Self::Lost(_) | Self::DeadlineExceeded => None,
+        }
+    }
+
+    fn error_type(&self) -> &'static str {
+        match self {
+            Self::Refused(error) => error.code.name(),
+            Self::NotStarted(_) => "not_started",
+            Self::Lost(_) => "outcome_unknown",
+            Self::DeadlineExceeded => "deadline_exceeded",
+        }
+    }
+}
+
+/// How a run ended, as its delivery hands it over.
+#[derive(Debug)]
+pub(crate) struct Ended {
+    pub(crate) status: ExitStatus,
+    pub(crate) closed: Closed,
+    pub(crate) account: Box<Account>,
+    pub(crate) arrival: Arrival,
+}
+
+/// A finished run.
+#[derive(Clone, Debug)]
+pub struct Finished {
+    /// How the process ended.
+    pub status: ExitStatus,
+    /// Its standard output, both ends of it when it was long. Empty where events were taken one by one.
+    pub stdout: Captured,
+    /// Its standard error.
+    pub stderr: Captured,
+    /// Bytes of standard output and standard error in all.
+    pub output_bytes: [u64; 2],
+    /// Whether every pipe of the process was at its end; else something it started still holds one.
+    pub drained: bool,
+    /// Where the time went.
+    pub timings: CallTimings,
+    /// The call's trace.
+    pub trace_id: TraceId,
+}
+
+/// A command under way. Dropping it terminates the process (TERM, then KILL after the command's grace), unless it was
+/// detached.
+#[must_use = "dropping a run terminates its process: wait for it, or detach it"]
+pub struct Run {
+    pub(super) shared: Arc<RunShared>,
+    pub(super) dispatcher: Mailbox<Dispatcher>,
+    pub(super) collector: Collector,
+    pub(super) context: TraceContext,
+    /// The span this call hangs below, if the caller gave one.
+    pub(super) parent: Option<TraceContext>,
+    pub(super) begun: Tick,
+    pub(super) grace: Duration,
+    pub(super) output_limit: usize,
+    pub(super) ping_us: u64,
+    pub(super) written: u64,
+    pub(super) done: bool,
+    pub(super) detached: bool,
+}
+
+impl fmt::Debug for Run {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Run").field("context", &self.context).field("done", &self.done).finish_non_exhaustive()
+    }
+}
+
+impl Run {
+    /// The next event; `None` when there is none left: then `wait` has the end. Cancellation safe.
+    pub async fn next(&mut self) -> Option<RunEvent> {
+        std::future::poll_fn(|cx| self.poll_event(cx)).await
+    }
+
+    /// Waits for the end, collecting what was not taken event by event. Cancellation: dropping the future drops the
+    /// run, and so terminates its process.
+    ///
+    /// # Errors
+    /// `RunError` says whether the command ran, and what to do.
+    pub async fn wait(mut self) -> Result<Finished, RunError> {
+        self.shared.collect(self.output_limit);
+        self.tell(ReceiveControl::Consumed);
+        let last = std::future::poll_fn(|cx| self.shared.poll_end(cx)).await;
+        self.done = true;
+        let now = Tick::now();
+        match last.ended {
+            Ok(ended) => {
+                let Ended { status, closed, mut account, arrival } = ended;
+                account.lap(Segment::HandOff, now);
+                let timings = CallTimings::new(&account, &closed.timings, &arrival, self.ping_us);
+                self.record(last.put, now, Some(&timings), None);
+                Ok(Finished {
+                    status,
+                    stdout: last.stdout,
+                    stderr: last.stderr,
+                    output_bytes: [closed.stdout_end, closed.stderr_end],
+                    drained: closed.drained,
+                    timings,
+                    trace_id: self.context.trace_id,
+                })
+            }
+            Err(error) => {
+                self.record(last.put, now, None, Some(error.error_type()));
+                Err(error)
+            }
+        }
+    }
+
+    /// Writes to the process's standard input; returns when the process's pipe has taken all of it. Not cancellation
+    /// safe: how much was written is not known after a dropped call.
+    ///
+    /// # Errors
+    /// A `RunError` with `StdinClosed` when the command has no pipe as input, or closed it.
+    pub async fn write_stdin(&mut self, mut data: Bytes) -> Result<(), RunError> {
+        while !data.is_empty() {
+            let chunk = data.split_to(data.len().min(CHUNK_MAX_BYTES));
+            self.write(chunk, false).await?;
+        }
+        Ok(())
+    }
+
+    /// Ends the process's standard input.
+    ///
+    /// # Errors
+    /// As `write_stdin`.
+    pub async fn close_stdin(&mut self) -> Result<(), RunError> {
+        self.write(Bytes::new(), true).await
+    }
+
+    /// Sends a signal to the process's leader.
+    ///
+    /// # Errors
+    /// When there is no such signal, or the process has ended.
+    pub async fn signal(&self, signal: i32) -> Result<(), RunError> {
+        self.ask(Request::Signal(Signal { signal })).await.map(drop)
+    }
+
+    /// Ends the process: TERM and CONT to its group, KILL when `grace` is over. Returns at once; `wait` has the end.
+    pub fn terminate(&self, grace: Duration) {
+        self.shared.cancel(grace);
+        self.tell(ReceiveControl::Terminate(grace));
+    }
+
+    /// Lets the process live on when this handle is dropped, for as long as its session does.
+    pub fn detach(mut self) {
+        self.detached = true;
+    }
+
+    /// The call's trace.
+    pub fn trace_id(&self) -> TraceId {
+        self.context.trace_id
+    }
+
+    fn tell(&self, control: ReceiveControl) {
+        if let Some(delivery) = self.shared.delivery() {
+            drop(delivery.control(control));
+        }
+    }
+
+    async fn write(&mut self, data: Bytes, eof: bool) -> Result<(), RunError> {
+        let write = Write { offset: self.written, data, eof };
+        match self.ask(Request::Write(write)).await? {
+            WireReply::Written(written) => {
+                self.written = written.offset;
+                Ok(())
+            }
+            _ => Err(RunError::Lost("the executor answered a write with something else".into())),
+        }
+    }
+
+    async fn ask(&self, request: Request) -> Result<WireReply, RunError> {
+        // The lanes of input and signals overtake a start: wait for its answer first.
+        std::future::poll_fn(|cx| self.shared.poll_started(cx)).await;
+        let Some(process) = self.shared.process() else {
+            return Err(RunError::NotStarted("the command has ended or was never sent".into()));
+        };
+        let answer = self.dispatcher.ask(self.context.clone(), |reply| DispatcherMessage::Ask {
+            process,
+            request: Box::new(request),
+            deadline: None,
+            reply,
+        });
+        match answer.await {
+            Ok(Ok(reply)) => Ok(reply),
+            Ok(Err(error)) => Err(RunError::Refused(error)),
+            Err(AskError::NotStarted | AskError::Stopped) => {
+                Err(RunError::NotStarted("the harness was shut down".into()))
+            }
+            Err(error @ (AskError::OutcomeUnknown | AskError::ActorFailed)) => {
+                Err(RunError::Lost(error.to_string()))
+            }
+        }
+    }
+
+    fn poll_event(&mut self, cx: &mut Context<'_>) -> Poll<Option<RunEvent>> {
+        match self.shared.poll_event(cx) {
+            Poll::Ready(Some((event, restate))) => {
+                if restate {
+                    self.tell(ReceiveControl::Consumed);
+                }
+                Poll::Ready(Some(event))
+            }
+            Poll::Ready(None) => Poll::Ready(None),
+            Poll::Pending => Poll::Pending,
+        }
+    }
+
+    /// The call's own span and its last stage, written also when it failed.
+    fn record(&self, put: Tick, now: Tick, timings: Option<&CallTimings>, error: Option<&'static str>) {
+        if !self.context.is_sampled() {
+            return;
+        }
+        self.collector.stage(Stage::new(&self.context, "terminal consume", put, now));
+        let parent = self.parent.as_ref().unwrap_or(&self.context);
+        let mut stage = Stage::with_id(parent, self.context.span_id, "call", self.begun, now).failed(error);
+        if self.parent.is_none() {
+            stage = stage.root();
+        }
+        if let Some(timings) = timings {
+            stage = timings.annotate(stage);
+        }
+        self.collector.stage(stage);
+    }
+}
+
+impl futures_core::Stream for Run {
+    type Item = RunEvent;
+
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<RunEvent>> {
+        self.poll_event(cx)
+    }
+}
+
+impl IntoFuture for Run {
+    type Output = Result<Finished, RunError>;
+    type IntoFuture = Pin<Box<dyn Future<Output = Self::Output> + Send>>;
+
+    fn into_future(self) -> Self::IntoFuture {
+        Box::pin(self.wait())
+    }
+}
+
+impl Drop for Run {
+    fn drop(&mut self) {
+        if self.done {
+            return;
+        }
+        self.shared.abandon();
+        if self.detached || self.shared.is_ended() {
+            self.tell(ReceiveControl::Consumed);
+            return;
+        }
+        let grace = if self.grace.is_zero() { GRACE } else { self.grace };
+        self.shared.cancel(grace);
+        self.tell(ReceiveControl::Terminate(grace));
+        self.record(Tick::now(), Tick::now(), None, Some("dropped"));
+    }
+}

@@ -1,0 +1,296 @@
+//! `TerminalDelivery` on the harness: puts a process's events in order and hands them to their consumer.
+//!
+//! Owns one run until its end. Never waits for the consumer: output is only under way within the credit that the
+//! consumer's reading gave. Full: cannot be, for the same reason; a peer that passes its credit ends the run. Stop:
+//! with the run. Who sends: the framer, and the run's own handle.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use dwell_messages::process::Terminate;
+use dwell_messages::{
+    Closed, Envelope, ErrorCode, Event, Message as Wire, OutputStream, ProcessId, Reply, Request, TraceContext,
+};
+
+use super::order::{Handed, OrderCore};
+use crate::account::{Account, Segment};
+use crate::dispatcher::Mode;
+use crate::dispatcher::client::{Dispatcher, DispatcherControl};
+use crate::harness::{Ended, RunError, RunEvent, RunShared};
+use crate::mailbox::{Actor, BulkResidence, Mailbox, Message, TimerGuard, Turn};
+use crate::metadata_writer::{MetadataMessage, MetadataWriter, Run};
+use crate::relay_framer::{self, Arrival, FramerMessage, RelayFramer, ToSend};
+use crate::rpc_queue::caller::{Call, Outcome, RpcMessage, RpcQueue};
+use crate::telemetry::{Collector, Stage, Tick};
+
+/// Events of one process that may wait to be put in order.
+pub const DELIVERY_MAILBOX_MAX: usize = 128;
+
+/// What does not change about a run.
+#[derive(Clone)]
+pub(crate) struct RunFacts {
+    pub(crate) process: ProcessId,
+    pub(crate) mode: Mode,
+    pub(crate) context: TraceContext,
+    pub(crate) begun: Tick,
+}
+
+/// Whom a delivery speaks to.
+#[derive(Clone)]
+pub(crate) struct Wiring {
+    pub(crate) rpc: Mailbox<RpcQueue>,
+    pub(crate) framer: Mailbox<RelayFramer>,
+    pub(crate) dispatcher: Mailbox<Dispatcher>,
+    pub(crate) metadata: Mailbox<MetadataWriter>,
+    pub(crate) collector: Collector,
+}
+
+/// What it is told.
+pub(crate) enum ReceiveMessage {
+    /// An event.
+    Event { event: Event, arrival: Arrival, bulk: Option<Arc<BulkResidence>> },
+}
+
+/// What it is told urgently.
+pub(crate) enum ReceiveControl {
+    /// What came of the start.
+    Started(Box<Outcome>),
+    /// The consumer has taken some.
+    Consumed,
+    /// The consumer wants it to end.
+    Terminate(Duration),
+    /// The deadline is here.
+    Deadline,
+    /// The link is gone.
+    Lost(String),
+}
+
+impl Message for ReceiveMessage {
+    const NAMES: &'static [&'static str] = &["Event"];
+
+    fn index(&self) -> usize {
+        0
+    }
+
+    fn bulk(&self) -> Option<&BulkResidence> {
+        let Self::Event { bulk, .. } = self;
+        bulk.as_deref()
+    }
+}
+
+/// See the module.
+pub(crate) struct TerminalDelivery {
+    facts: RunFacts,
+    wiring: Wiring,
+    shared: Arc<RunShared>,
+    order: OrderCore,
+    sent: Option<(Account, Option<Tick>)>,
+    started: bool,
+    terminate: Option<Duration>,
+    terminated: bool,
+    program: Vec<u8>,
+    grace: Duration,
+    deadline: Option<Duration>,
+    timer: Option<TimerGuard>,
+    over: bool,
+}
+
+impl TerminalDelivery {
+    pub(crate) fn new(
+        facts: RunFacts,
+        wiring: Wiring,
+        shared: Arc<RunShared>,
+        program: Vec<u8>,
+        deadline: Option<Duration>,
+        grace: Duration,
+    ) -> Self {
+        Self {
+            facts,
+            wiring,
+            shared,
+            order: OrderCore::default(),
+            sent: None,
+            started: false,
+            terminate: None,
+            terminated: false,
+            program,
+            grace,
+            deadline,
+            timer: None,
+            over: false,
+        }
+    }
+
+    fn started_outcome(&mut self, outcome: Outcome, turn: &mut Turn<'_, Self>) {
+        match outcome.result {
+            Ok(Reply::Started(started)) => {
+                self.started = true;
+                self.sent = Some((outcome.account, outcome.written));
+                self.shared.put(RunEvent::Started { pid: started.pid, withheld: started.withheld });
+                if let Some(grace) = self.terminate.take() {
+                    self.request_end(grace, turn);
+                }
+            }
+            Ok(_) => {
+                let why = "the executor answered a start with something else: update the older side";
+                self.finish(Err(RunError::Lost(why.into())), turn);
+            }
+            Err(error) => {
+                let failed = match error.code {
+                    ErrorCode::OutcomeUnknown => RunError::Lost(error.message.clone()),
+                    ErrorCode::Disconnected => RunError::NotStarted(error.message.clone()),
+                    ErrorCode::DeadlineExceeded => RunError::DeadlineExceeded,
+                    _ => RunError::Refused(error.clone()),
+                };
+                self.finish(Err(failed), turn);
+            }
+        }
+    }
+
+    fn event(&mut self, context: &TraceContext, event: Event, arrival: Arrival, turn: &mut Turn<'_, Self>) {
+        if self.over {
+            return;
+        }
+        let shared = Arc::clone(&self.shared);
+        let mut consumed = None;
+        let mut closed = None;
+        let outcome = self.order.accept(event, |handed| match handed {
+            Handed::Output(OutputStream::Stdout, data) => consumed = Some(shared.put(RunEvent::Stdout(data))),
+            Handed::Output(OutputStream::Stderr, data) => consumed = Some(shared.put(RunEvent::Stderr(data))),
+            Handed::Exited(exited) => drop(shared.put(RunEvent::Exited(exited.status))),
+            Handed::Closed(end) => closed = Some(end),
+        });
+        if let Err(error) = outcome {
+            self.request_end(self.grace, turn);
+            return self.finish(Err(RunError::Lost(error.to_string())), turn);
+        }
+        if let Some(consumed) = consumed {
+            self.credit(consumed, turn);
+        }
+        if let Some(closed) = closed {
+            self.closed(context, closed, arrival, turn);
+        }
+    }
+
+    fn credit(&mut self, consumed: [u64; 2], turn: &mut Turn<'_, Self>) {
+        for stream in [OutputStream::Stdout, OutputStream::Stderr] {
+            if let Some(limit) = self.order.restate(stream, consumed[stream.index()]) {
+                let message = Wire::Credit { process: self.facts.process, stream, limit };
+                // Credit has no span: an empty context travels with it.
+                turn.tell(
+                    &self.wiring.framer,
+                    TraceContext::default(),
+                    FramerMessage::Send(ToSend::plain(message)),
+                );
+            }
+        }
+    }
+
+    fn closed(&mut self, context: &TraceContext, closed: Closed, arrival: Arrival, turn: &mut Turn<'_, Self>) {
+        let now = Tick::now();
+        let (mut account, written) = self
+            .sent
+            .take()
+            .unwrap_or_else(|| (Account::begin(self.facts.begun), None));
+        if let Some(written) = written {
+            account.lap(Segment::Send, written);
+        }
+        account.lap(Segment::Remote, arrival.first);
+        account.lap(Segment::Receive, turn.residence().enqueued);
+        account.lap(Segment::Mailbox, turn.residence().dequeued);
+        account.lap(Segment::Delivery, now);
+        self.wiring.collector.stage(Stage::new(context, "terminal delivery", arrival.first, now));
+        let Some(status) = closed.status else {
+            let why = "the executor lost the process's wait status to somebody else's wait";
+            return self.finish(Err(RunError::Lost(why.into())), turn);
+        };
+        let ended = Ended { status, closed, account: Box::new(account), arrival };
+        self.finish(Ok(ended), turn);
+    }
+
+    /// Hands over the end, records the run and goes.
+    fn finish(&mut self, end: Result<Ended, RunError>, turn: &mut Turn<'_, Self>) {
+        if self.over {
+            return;
+        }
+        self.over = true;
+        self.timer = None;
+        let run = Run::new(&self.facts, &self.program, &end);
+        self.shared.end(end, Tick::now());
+        turn.tell(
+            &self.wiring.metadata,
+            self.facts.context.clone(),
+            MetadataMessage::Record(Box::new(run)),
+        );
+        let (dispatcher, process, mode) =
+            (self.wiring.dispatcher.clone(), self.facts.process, self.facts.mode);
+        drop(dispatcher.control(DispatcherControl::Finished(process, mode)));
+        turn.stop();
+    }
+
+    fn request_end(&mut self, grace: Duration, turn: &mut Turn<'_, Self>) {
+        if !self.started {
+            self.terminate = Some(grace);
+            return;
+        }
+        if self.terminated {
+            return;
+        }
+        self.terminated = true;
+        let grace_ms = u32::try_from(grace.as_millis()).unwrap_or(u32::MAX);
+        let call = Call {
+            process: Some(self.facts.process),
+            request: Request::Terminate(Terminate { grace_ms }),
+            deadline: None,
+            account: Account::begin(Tick::now()),
+            reply: Box::new(|_| {}),
+        };
+        let context = self.facts.context.clone();
+        turn.tell(&self.wiring.rpc, context, RpcMessage::Call(Box::new(call)));
+    }
+}
+
+impl Actor for TerminalDelivery {
+    const NAME: &'static str = "TerminalDelivery";
+    type Message = ReceiveMessage;
+    type Control = ReceiveControl;
+
+    fn started(&mut self, turn: &mut Turn<'_, Self>) {
+        self.timer = self.deadline.map(|after| turn.timer(after, ReceiveControl::Deadline));
+    }
+
+    fn receive(&mut self, envelope: Envelope<ReceiveMessage>, turn: &mut Turn<'_, Self>) {
+        let ReceiveMessage::Event { event, arrival, .. } = envelope.body;
+        self.event(&envelope.context, event, arrival, turn);
+    }
+
+    fn control(&mut self, control: ReceiveControl, turn: &mut Turn<'_, Self>) {
+        if self.over {
+            return;
+        }
+        match control {
+            ReceiveControl::Started(outcome) => self.started_outcome(*outcome, turn),
+            ReceiveControl::Consumed => self.credit(self.shared.consumed(), turn),
+            ReceiveControl::Terminate(grace) => self.request_end(grace, turn),
+            ReceiveControl::Deadline => {
+                self.request_end(self.grace, turn);
+                self.finish(Err(RunError::DeadlineExceeded), turn);
+            }
+            ReceiveControl::Lost(why) => self.finish(Err(RunError::Lost(why)), turn),
+        }
+    }
+
+    fn drained(&mut self, turn: &mut Turn<'_, Self>) {
+        self.finish(Err(RunError::Lost("the harness was shut down".into())), turn);
+    }
+}
+
+/// The relay's framer is told through here so that the message's type stays its own.
+pub(crate) fn deliver(
+    turn: &mut Turn<'_, relay_framer::RelayFramer>,
+    to: &Mailbox<TerminalDelivery>,
+    context: TraceContext,
+    message: ReceiveMessage,
+) {
+    turn.tell(to, context, message);
+}

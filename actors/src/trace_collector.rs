@@ -1,0 +1,161 @@
+//! `TraceCollector`: a session's end of the collector's thread.
+//!
+//! On the executor it fetches a call's spans when its terminal event has been written and sends them behind it, on the
+//! lowest lane. On the harness it gives the spans that came to the collector, and knows which calls still miss theirs.
+//! Never waits for the thread: that comes back as a message into reserved room. Full: the framer waits. Who sends: the
+//! framer.
+
+use std::collections::HashMap;
+
+use dwell_messages::{
+    Envelope, Message as Wire, ProcessId, Role, Span, TraceContext, TraceRecords,
+};
+
+use crate::mailbox::{Actor, Mailbox, Message, Reply, Turn};
+use crate::relay_framer::{self, RelayFramer, ToSend};
+use crate::telemetry::{ClockOffset, Collector, Kept};
+
+/// Messages that may lie in the mailbox.
+pub const TRACE_MAILBOX_MAX: usize = 256;
+/// Bytes of spans that are sent of one call; more is dropped and counted.
+pub const RECORDS_MAX_BYTES: usize = 64 * 1024;
+/// What one span takes on the wire at the most that we count with.
+const SPAN_BYTES_ESTIMATE: usize = 160;
+/// Calls whose spans are still awaited; past it the oldest are given up.
+pub const AWAITED_MAX: usize = 1_024;
+
+/// What it is told.
+pub(crate) enum TraceMessage {
+    /// A sampled call's terminal event has been written: its spans follow.
+    Ship(ProcessId),
+    /// Here they are.
+    Collected(ProcessId, Box<Kept>),
+    /// The executor's spans of a call.
+    Received(ProcessId, Box<TraceRecords>),
+    /// A sampled call has been sent: its spans will come.
+    Await(ProcessId),
+    /// Answer when no call misses its spans.
+    Settled(Reply<()>),
+}
+
+/// What it is told urgently.
+pub(crate) enum TraceControl {
+    /// How far the executor's clock is off, as far as is known.
+    Clock(ClockOffset),
+    /// A call will get no spans: it was refused, or its link is gone.
+    #[expect(dead_code, reason = "told by the framer when a link is lost")]
+    Forget(Option<ProcessId>),
+}
+
+impl Message for TraceMessage {
+    const NAMES: &'static [&'static str] = &["Ship", "Collected", "Received", "Await", "Settled"];
+
+    fn index(&self) -> usize {
+        match self {
+            Self::Ship(_) => 0,
+            Self::Collected(..) => 1,
+            Self::Received(..) => 2,
+            Self::Await(_) => 3,
+            Self::Settled(_) => 4,
+        }
+    }
+}
+
+/// See the module.
+pub(crate) struct TraceCollector {
+    collector: Collector,
+    framer: Mailbox<RelayFramer>,
+    clock: ClockOffset,
+    awaited: HashMap<ProcessId, ()>,
+    settled: Vec<Reply<()>>,
+}
+
+impl TraceCollector {
+    pub(crate) fn new(collector: Collector, framer: Mailbox<RelayFramer>) -> Self {
+        let clock = ClockOffset { offset_us: 0, error_us: u64::MAX };
+        Self { collector, framer, clock, awaited: HashMap::new(), settled: Vec::new() }
+    }
+
+    fn ship(&self, context: &TraceContext, process: ProcessId, turn: &mut Turn<'_, Self>) {
+        let Some(slot) = turn.mailbox().port(1).try_reserve() else { return };
+        let (collector, trace) = (self.collector.clone(), context.trace_id);
+        // The spans carry their own ancestry: what only carries them makes none.
+        let quiet = TraceContext { flags: dwell_messages::TraceFlags::NONE, ..context.clone() };
+        turn.after_record(move || {
+            collector.take(trace, move |kept| {
+                slot.send(Envelope::new(quiet, TraceMessage::Collected(process, Box::new(kept))));
+            });
+        });
+    }
+
+    fn send(&self, context: TraceContext, process: ProcessId, kept: Kept, turn: &mut Turn<'_, Self>) {
+        let room = RECORDS_MAX_BYTES / SPAN_BYTES_ESTIMATE;
+        let mut spans = kept.spans;
+        let over = spans.len().saturating_sub(room);
+        if over > 0 {
+            drop_residence_first(&mut spans, room);
+        }
+        let records = TraceRecords { role: Role::Executor, spans, dropped: kept.dropped + over as u64, last: true };
+        relay_framer::send(turn, &self.framer, context, ToSend::plain(Wire::TraceRecords { process, records }));
+    }
+
+    fn received(&mut self, process: ProcessId, records: TraceRecords) {
+        if records.dropped > 0 {
+            tracing::info!(dropped = records.dropped, "the executor left spans out of a trace");
+        }
+        self.collector.foreign(records.role, self.clock, records.spans);
+        if records.last {
+            self.awaited.remove(&process);
+        }
+        self.settle();
+    }
+
+    fn settle(&mut self) {
+        if self.awaited.is_empty() {
+            self.settled.drain(..).for_each(|reply| reply.send(()));
+        }
+    }
+}
+
+/// Stage spans say more than residence spans: those go last.
+fn drop_residence_first(spans: &mut Vec<Span>, room: usize) {
+    spans.sort_by_key(|span| span.link.is_some());
+    spans.truncate(room);
+}
+
+impl Actor for TraceCollector {
+    const NAME: &'static str = "TraceCollector";
+    type Message = TraceMessage;
+    type Control = TraceControl;
+
+    fn receive(&mut self, envelope: Envelope<TraceMessage>, turn: &mut Turn<'_, Self>) {
+        match envelope.body {
+            TraceMessage::Ship(process) => self.ship(&envelope.context, process, turn),
+            TraceMessage::Collected(process, kept) => self.send(envelope.context, process, *kept, turn),
+            TraceMessage::Received(process, records) => self.received(process, *records),
+            TraceMessage::Await(process) => {
+                if self.awaited.len() < AWAITED_MAX {
+                    self.awaited.insert(process, ());
+                }
+            }
+            TraceMessage::Settled(reply) => {
+                self.settled.push(reply);
+                self.settle();
+            }
+        }
+    }
+
+    fn control(&mut self, control: TraceControl, _: &mut Turn<'_, Self>) {
+        match control {
+            TraceControl::Clock(clock) => self.clock = clock,
+            TraceControl::Forget(process) => {
+                match process {
+                    Some(process) => drop(self.awaited.remove(&process)),
+                    None => self.awaited.clear(),
+                }
+                self.settle();
+            }
+        }
+    }
+}
+
