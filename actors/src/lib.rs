@@ -4,6 +4,7 @@ pub mod account;
 mod address;
 pub mod config;
 pub mod dispatcher;
+pub mod executor;
 pub mod harness;
 pub mod keys;
 pub mod mailbox;

@@ -8,7 +8,6 @@ use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::Arc;
 
 use dwell_messages::{Envelope, ErrorCode, OutputStream, ProcessId, Request, TraceContext, WireError};
-use tokio::sync::Notify;
 
 use crate::account::Segment;
 use crate::mailbox::{Actor, HostOptions, Mailbox, Message, Turn, start_here};
@@ -62,16 +61,16 @@ pub(crate) struct ProcessSupervisor {
     collector: Collector,
     leftovers: VecDeque<ProcessGroup>,
     terminating: bool,
-    empty: Arc<Notify>,
+    on_empty: Option<Box<dyn FnOnce()>>,
 }
 
 impl ProcessSupervisor {
-    /// `empty` is notified when, after `Terminate`, no process is left.
+    /// `on_empty` is called when, after `Terminate`, no process is left.
     pub(crate) fn new(
         spawner: Arc<Spawner>,
         framer: Mailbox<RelayFramer>,
         collector: Collector,
-        empty: Arc<Notify>,
+        on_empty: Box<dyn FnOnce()>,
     ) -> Self {
         Self {
             processes: HashMap::new(),
@@ -81,7 +80,7 @@ impl ProcessSupervisor {
             collector,
             leftovers: VecDeque::new(),
             terminating: false,
-            empty,
+            on_empty: Some(on_empty),
         }
     }
 
@@ -149,10 +148,21 @@ impl ProcessSupervisor {
         })
     }
 
-    fn check_empty(&self, turn: &mut Turn<'_, Self>) {
+    fn check_empty(&mut self, turn: &mut Turn<'_, Self>) {
         if self.terminating && self.processes.is_empty() {
-            self.empty.notify_one();
+            if let Some(on_empty) = self.on_empty.take() {
+                on_empty();
+            }
             turn.stop();
+        }
+    }
+}
+
+impl Drop for ProcessSupervisor {
+    fn drop(&mut self) {
+        // A supervisor that failed has dropped, and so killed, its processes.
+        if let Some(on_empty) = self.on_empty.take() {
+            on_empty();
         }
     }
 }

@@ -374,7 +374,7 @@ fn is_call_message(message: &Wire) -> bool {
 
 /// Which lane a message takes, and which channel in it. Order holds within a channel of a lane.
 fn lane(message: &Wire) -> (Lane, u32) {
-    let channel = |process: &dwell_messages::ProcessId| u32::try_from(process.0 & 0xffff_ffff).unwrap_or(u32::MAX);
+    let channel = |process: &ProcessId| u32::try_from(process.0 & 0xffff_ffff).unwrap_or(u32::MAX);
     match message {
         Wire::Request { request: Request::Write(_) | Request::Signal(_) | Request::Terminate(_), .. } => {
             (Lane::Stdin, 0)

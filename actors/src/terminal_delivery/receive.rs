@@ -19,7 +19,7 @@ use crate::dispatcher::client::{Dispatcher, DispatcherControl};
 use crate::harness::{Ended, RunError, RunEvent, RunShared};
 use crate::mailbox::{Actor, BulkResidence, Mailbox, Message, TimerGuard, Turn};
 use crate::metadata_writer::{MetadataMessage, MetadataWriter, Run};
-use crate::relay_framer::{self, Arrival, FramerMessage, RelayFramer, ToSend};
+use crate::relay_framer::{Arrival, FramerMessage, RelayFramer, ToSend};
 use crate::rpc_queue::caller::{Call, Outcome, RpcMessage, RpcQueue};
 use crate::telemetry::{Collector, Stage, Tick};
 
@@ -283,14 +283,4 @@ impl Actor for TerminalDelivery {
     fn drained(&mut self, turn: &mut Turn<'_, Self>) {
         self.finish(Err(RunError::Lost("the harness was shut down".into())), turn);
     }
-}
-
-/// The relay's framer is told through here so that the message's type stays its own.
-pub(crate) fn deliver(
-    turn: &mut Turn<'_, relay_framer::RelayFramer>,
-    to: &Mailbox<TerminalDelivery>,
-    context: TraceContext,
-    message: ReceiveMessage,
-) {
-    turn.tell(to, context, message);
 }

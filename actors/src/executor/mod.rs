@@ -1,0 +1,467 @@
+//! The executor: runs what listed clients ask, on this machine.
+
+mod port;
+mod session;
+
+use std::collections::HashMap;
+use std::fmt;
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use dwell_messages::{EnvironmentInfo, PublicKey, Role};
+use dwell_relay::driver::memory::MemoryListener;
+use dwell_relay::driver::{Listen, tcp};
+use dwell_relay::{OsRandomness, Randomness as _, StaticKeypair};
+use tokio::sync::{Notify, oneshot, watch};
+
+use crate::address::Address;
+use crate::keys::AuthorizedClients;
+use crate::mailbox::Mailbox;
+use crate::relay_framer::{FramerControl, RelayFramer};
+use crate::runtime::{Place, Runtime, RuntimeError};
+use crate::spawn::Spawner;
+use crate::telemetry::{Collector, CollectorOptions, FileSink, SpanSink};
+
+/// How long `shutdown` waits for processes to end.
+pub const SHUTDOWN_GRACE: Duration = Duration::from_secs(10);
+/// Sessions of one executor.
+pub const SESSIONS_MAX: usize = 1_024;
+
+/// Why an executor does not serve.
+#[derive(Debug, thiserror::Error)]
+pub enum ServeError {
+    /// Neither a relay nor a listener was given.
+    #[error("an executor needs a relay to register with, or an address to listen on")]
+    Nowhere,
+    /// The address cannot be listened on.
+    #[error("{address} cannot be listened on: {source}; choose another address, or end what listens there")]
+    Listen {
+        /// The address.
+        address: String,
+        /// What the system says.
+        source: std::io::Error,
+    },
+    /// The relay cannot be reached or does not register this executor.
+    #[error("the relay at {address} does not register this executor: {why}")]
+    Register {
+        /// The address.
+        address: String,
+        /// Why.
+        why: String,
+    },
+    /// The list of clients cannot be read.
+    #[error(transparent)]
+    Clients(#[from] crate::keys::KeyError),
+    /// This side could not be set up.
+    #[error(transparent)]
+    Runtime(#[from] RuntimeError),
+    /// This side could not be set up.
+    #[error("this side could not be set up: {0}")]
+    Local(String),
+}
+
+/// Who may be served.
+enum Clients {
+    /// Nobody, until a file is named.
+    Nobody,
+    /// Those in a file, read again when it changes.
+    File(Box<AuthorizedClients>),
+    /// These, for tests and embedding.
+    Keys(Vec<PublicKey>),
+}
+
+/// Sets up an executor.
+pub struct ExecutorBuilder {
+    identity: Option<StaticKeypair>,
+    clients_file: Option<PathBuf>,
+    clients: Vec<PublicKey>,
+    relay: Option<Address>,
+    listen: Option<String>,
+    hub: Option<MemoryListener>,
+    traces: Option<PathBuf>,
+    sinks: Vec<Box<dyn SpanSink>>,
+    arbiters: usize,
+}
+
+impl fmt::Debug for ExecutorBuilder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ExecutorBuilder").field("relay", &self.relay).field("listen", &self.listen).finish_non_exhaustive()
+    }
+}
+
+impl ExecutorBuilder {
+    /// The key this executor proves. Default: a fresh one.
+    #[must_use]
+    pub fn identity(mut self, identity: StaticKeypair) -> Self {
+        self.identity = Some(identity);
+        self
+    }
+
+    /// The file that lists who is served; read again when it changes. Missing or empty: nobody.
+    #[must_use]
+    pub fn authorized_clients(mut self, path: impl Into<PathBuf>) -> Self {
+        self.clients_file = Some(path.into());
+        self
+    }
+
+    /// Serves this client; may be called again for more. Instead of a file.
+    #[must_use]
+    pub fn authorize(mut self, client: PublicKey) -> Self {
+        self.clients.push(client);
+        self
+    }
+
+    /// Registers with this relay, again whenever the connection is lost.
+    #[must_use]
+    pub fn relay(mut self, address: impl Into<Address>) -> Self {
+        self.relay = Some(address.into());
+        self
+    }
+
+    /// Listens on this TCP address itself. Port 0 takes a free one.
+    #[must_use]
+    pub fn listen(mut self, address: impl Into<String>) -> Self {
+        self.listen = Some(address.into());
+        self
+    }
+
+    /// Listens in a hub of this process.
+    #[must_use]
+    pub fn listen_memory(mut self, listener: MemoryListener) -> Self {
+        self.hub = Some(listener);
+        self
+    }
+
+    /// Writes this executor's own traces into this directory.
+    #[must_use]
+    pub fn traces(mut self, dir: impl Into<PathBuf>) -> Self {
+        self.traces = Some(dir.into());
+        self
+    }
+
+    /// Another place for spans to go.
+    #[must_use]
+    pub fn sink(mut self, sink: impl SpanSink + 'static) -> Self {
+        self.sinks.push(Box::new(sink));
+        self
+    }
+
+    /// Threads for sessions. Default: one a core.
+    #[must_use]
+    pub fn arbiters(mut self, count: usize) -> Self {
+        self.arbiters = count;
+        self
+    }
+
+    /// Starts serving. Returns when listening, and when the first attempt to register is under way: see
+    /// `ExecutorHandle::registered`.
+    ///
+    /// # Errors
+    /// `ServeError` says what to change.
+    pub async fn serve(self) -> Result<ExecutorHandle, ServeError> {
+        if self.relay.is_none() && self.listen.is_none() && self.hub.is_none() {
+            return Err(ServeError::Nowhere);
+        }
+        let local = |error: std::io::Error| ServeError::Local(error.to_string());
+        let mut rng = OsRandomness::new();
+        let identity = match self.identity {
+            Some(identity) => identity,
+            None => StaticKeypair::generate(&mut rng).map_err(|error| ServeError::Local(error.to_string()))?,
+        };
+        let clients = match self.clients_file {
+            Some(path) => Clients::File(Box::new(AuthorizedClients::load(&path)?)),
+            None if self.clients.is_empty() => Clients::Nobody,
+            None => Clients::Keys(self.clients),
+        };
+        let mut sinks = self.sinks;
+        if let Some(dir) = &self.traces {
+            let sink = FileSink::open(dir, Role::Executor).map_err(|error| ServeError::Local(error.to_string()))?;
+            sinks.push(Box::new(sink));
+        }
+        #[cfg(feature = "otlp")]
+        match crate::telemetry::otlp::OtlpSink::from_environment(Role::Executor, |name| std::env::var(name).ok()) {
+            Ok(Some(sink)) => sinks.push(Box::new(sink)),
+            Ok(None) => {}
+            Err(error) => tracing::warn!(%error, "traces are not exported over OTLP"),
+        }
+        let options = CollectorOptions { role: Role::Executor, keep_recent: true, sinks };
+        let collector = Collector::start(options).map_err(local)?;
+        let runtime = Runtime::start(self.arbiters, collector.clone())?;
+        let mut epoch = [0; 16];
+        rng.fill(&mut epoch).map_err(|error| ServeError::Local(error.to_string()))?;
+        let shared = Arc::new(Shared {
+            public: identity.public(),
+            identity: Arc::new(identity),
+            clients: Mutex::new(clients),
+            epoch,
+            environment: environment(),
+            spawner: Arc::new(Spawner::start().map_err(local)?),
+            collector,
+            sessions: Mutex::default(),
+            next_session: AtomicU64::new(1),
+            stopping: AtomicBool::new(false),
+            changed: Notify::new(),
+        });
+        let mut handle = ExecutorHandle {
+            shared: Arc::clone(&shared),
+            runtime,
+            places: Vec::new(),
+            registered: watch::channel(Registration::Pending).1,
+            listening: None,
+            stop: watch::channel(false).0,
+        };
+        handle.start(self.listen, self.hub, self.relay).await?;
+        Ok(handle)
+    }
+}
+
+/// Whether the relay knows this executor.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Registration {
+    Pending,
+    Registered,
+    Failed(String),
+}
+
+/// What all sessions of one executor share.
+pub(crate) struct Shared {
+    pub(crate) public: PublicKey,
+    pub(crate) identity: Arc<StaticKeypair>,
+    clients: Mutex<Clients>,
+    pub(crate) epoch: [u8; 16],
+    pub(crate) environment: EnvironmentInfo,
+    pub(crate) spawner: Arc<Spawner>,
+    pub(crate) collector: Collector,
+    sessions: Mutex<HashMap<u64, Mailbox<RelayFramer>>>,
+    next_session: AtomicU64,
+    stopping: AtomicBool,
+    changed: Notify,
+}
+
+impl Shared {
+    /// Whether this client is listed, by the file as it is now.
+    pub(crate) fn admits(&self, client: &PublicKey) -> bool {
+        let mut clients = self.clients.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+        match &mut *clients {
+            Clients::Nobody => false,
+            Clients::File(file) => {
+                if let Err(error) = file.reload_if_changed() {
+                    tracing::warn!(%error, "authorized_clients could not be read again: the last good list holds");
+                }
+                file.contains(client)
+            }
+            Clients::Keys(keys) => keys.contains(client),
+        }
+    }
+
+    /// A new session is on its way; `None` when there are too many, or the executor is stopping.
+    pub(crate) fn enter(&self, framer: &Mailbox<RelayFramer>) -> Option<u64> {
+        let mut sessions = self.sessions.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+        if sessions.len() >= SESSIONS_MAX || self.stopping.load(Ordering::Acquire) {
+            return None;
+        }
+        let session = self.next_session.fetch_add(1, Ordering::Relaxed);
+        sessions.insert(session, framer.clone());
+        Some(session)
+    }
+
+    /// A session and all its processes are gone.
+    pub(crate) fn leave(&self, session: u64) {
+        self.sessions.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).remove(&session);
+        self.changed.notify_waiters();
+    }
+
+    fn running(&self) -> Vec<Mailbox<RelayFramer>> {
+        self.sessions.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).values().cloned().collect()
+    }
+}
+
+fn environment() -> EnvironmentInfo {
+    use std::os::unix::ffi::OsStringExt as _;
+    let hostname = rustix::system::uname().nodename().to_string_lossy().into_owned();
+    let cwd = std::env::current_dir().map(|dir| dir.into_os_string().into_vec()).unwrap_or_default();
+    EnvironmentInfo {
+        os: std::env::consts::OS.into(),
+        arch: std::env::consts::ARCH.into(),
+        hostname,
+        version: env!("CARGO_PKG_VERSION").into(),
+        cwd: serde_bytes::ByteBuf::from(cwd),
+        shell: std::env::var("SHELL").ok(),
+        cpus: std::thread::available_parallelism().map_or(1, |n| u32::try_from(n.get()).unwrap_or(u32::MAX)),
+        capabilities: vec!["pipes".into()],
+    }
+}
+
+/// An executor that serves. Dropping it ends every session and what they run; `shutdown` does so in order.
+pub struct ExecutorHandle {
+    shared: Arc<Shared>,
+    runtime: Runtime,
+    places: Vec<Place>,
+    registered: watch::Receiver<Registration>,
+    listening: Option<String>,
+    stop: watch::Sender<bool>,
+}
+
+impl fmt::Debug for ExecutorHandle {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ExecutorHandle").field("public", &self.shared.public).finish_non_exhaustive()
+    }
+}
+
+/// The executor role.
+#[derive(Debug)]
+pub struct Executor;
+
+impl Executor {
+    /// Sets up an executor.
+    pub fn builder() -> ExecutorBuilder {
+        ExecutorBuilder {
+            identity: None,
+            clients_file: None,
+            clients: Vec::new(),
+            relay: None,
+            listen: None,
+            hub: None,
+            traces: None,
+            sinks: Vec::new(),
+            arbiters: std::thread::available_parallelism().map_or(1, usize::from),
+        }
+    }
+}
+
+impl ExecutorHandle {
+    /// The key that harnesses pin.
+    pub fn public_key(&self) -> PublicKey {
+        self.shared.public
+    }
+
+    /// Where it listens itself, if it does.
+    pub fn local_addr(&self) -> Option<String> {
+        self.listening.clone()
+    }
+
+    /// Sessions at the moment.
+    pub fn sessions(&self) -> usize {
+        self.shared.running().len()
+    }
+
+    /// Waits until the relay has registered this executor. Cancellation safe.
+    ///
+    /// # Errors
+    /// When there is no relay, or it refuses for good; a relay that cannot be reached is tried again and again.
+    pub async fn registered(&self) -> Result<(), ServeError> {
+        let mut registered = self.registered.clone();
+        loop {
+            let now = registered.borrow_and_update().clone();
+            match now {
+                Registration::Registered => return Ok(()),
+                Registration::Failed(why) => {
+                    return Err(ServeError::Register { address: "its address".into(), why });
+                }
+                Registration::Pending => {}
+            }
+            if registered.changed().await.is_err() {
+                return Err(ServeError::Nowhere);
+            }
+        }
+    }
+
+    /// Admits nobody new, tells every client, ends every process (TERM, then KILL) and waits for that, at most
+    /// `SHUTDOWN_GRACE`. Cancellation: what was begun goes on.
+    pub async fn shutdown(self) {
+        self.shared.stopping.store(true, Ordering::Release);
+        self.stop.send_replace(true);
+        let wait = async {
+            loop {
+                let changed = self.shared.changed.notified();
+                let running = self.shared.running();
+                if running.is_empty() {
+                    return;
+                }
+                for framer in running {
+                    drop(framer.control(FramerControl::End("the executor is shutting down".into())));
+                }
+                changed.await;
+            }
+        };
+        // The library's own timer: the caller's runtime may have none.
+        let (done, over) = oneshot::channel();
+        let place = self.runtime.place();
+        place.arbiter().spawn(async move {
+            tokio::time::sleep(SHUTDOWN_GRACE).await;
+            drop(done.send(()));
+        });
+        let mut over = std::pin::pin!(over);
+        let mut wait = std::pin::pin!(wait);
+        std::future::poll_fn(|cx| {
+            if wait.as_mut().poll(cx).is_ready() || over.as_mut().poll(cx).is_ready() {
+                return std::task::Poll::Ready(());
+            }
+            std::task::Poll::Pending
+        })
+        .await;
+        self.shared.collector.flush().await;
+    }
+
+    async fn start(
+        &mut self,
+        listen: Option<String>,
+        hub: Option<MemoryListener>,
+        relay: Option<Address>,
+    ) -> Result<(), ServeError> {
+        if let Some(address) = listen {
+            let (ready, wait) = oneshot::channel();
+            let place = self.runtime.place();
+            let (shared, stop) = (Arc::clone(&self.shared), self.stop.subscribe());
+            let arbiters = self.runtime.clone();
+            let wanted = address.clone();
+            place.arbiter().spawn_fn(move || {
+                actix_rt::spawn(async move {
+                    match tcp::Listener::bind(&wanted).await {
+                        Ok(listener) => {
+                            drop(ready.send(Ok(listener.local_addr().to_string())));
+                            port::accept(Box::new(listener), shared, stop, arbiters).await;
+                        }
+                        Err(error) => drop(ready.send(Err(error))),
+                    }
+                });
+            });
+            let bound = wait.await.map_err(|_| ServeError::Local("the listener ended early".into()))?;
+            self.listening = Some(bound.map_err(|source| ServeError::Listen { address, source })?);
+            self.places.push(place);
+        }
+        if let Some(listener) = hub {
+            let place = self.runtime.place();
+            let (shared, stop) = (Arc::clone(&self.shared), self.stop.subscribe());
+            let arbiters = self.runtime.clone();
+            place.arbiter().spawn_fn(move || {
+                let listener: Box<dyn Listen> = Box::new(listener);
+                actix_rt::spawn(port::accept(listener, shared, stop, arbiters));
+            });
+            self.places.push(place);
+        }
+        if let Some(address) = relay {
+            let place = self.runtime.place();
+            let (progress, registered) = watch::channel(Registration::Pending);
+            self.registered = registered;
+            let (shared, stop) = (Arc::clone(&self.shared), self.stop.subscribe());
+            place.arbiter().spawn_fn(move || {
+                actix_rt::spawn(port::register(address, shared, stop, progress));
+            });
+            self.places.push(place);
+        }
+        Ok(())
+    }
+}
+
+impl Drop for ExecutorHandle {
+    fn drop(&mut self) {
+        self.shared.stopping.store(true, Ordering::Release);
+        self.stop.send_replace(true);
+        for framer in self.shared.running() {
+            drop(framer.control(FramerControl::End("the executor is gone".into())));
+        }
+    }
+}

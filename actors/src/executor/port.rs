@@ -1,0 +1,337 @@
+//! Where clients come from: a registration with a relay, whose one connection carries many streams, and listeners.
+//!
+//! Every session of a connection lives on the connection's arbiter: a record never crosses threads on its way between
+//! socket and session. Direct connections are spread over the arbiters.
+
+use std::cell::RefCell;
+use std::collections::HashMap;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::BytesMut;
+use dwell_messages::kinds::OuterKind;
+use dwell_messages::{Envelope, StreamId, TraceContext};
+use dwell_relay::driver::{Connection, Listen};
+use dwell_relay::handshake::split_open;
+use dwell_relay::registration::{AwaitingRegistered, Registrant, RegistrationError};
+use dwell_relay::{
+    Dialer, LinkError, OsRandomness, OuterDecoder, OuterFrame, Preamble, PreambleDecoder, Refusal, RefusalReason, Reset,
+    ResetCode, encode_outer,
+};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::sync::watch;
+
+use super::session::{answer, open};
+use super::{Registration, Shared};
+use crate::address::Address;
+use crate::mailbox::Mailbox;
+use crate::relay_framer::{
+    ConnectionError, FramerControl, FramerMessage, INBOUND_FRAMES_MAX, LINKS_MAX, LinkLost, RelayFramer, Uplink,
+    read_loop,
+};
+use crate::runtime::Runtime;
+use crate::telemetry::Tick;
+
+/// How long a dialler, or a relay, may take for what comes before frames.
+const OPENING_TIMEOUT: Duration = Duration::from_secs(10);
+/// Between attempts to register: first this, then doubling.
+const RETRY_FIRST: Duration = Duration::from_millis(100);
+/// The longest between attempts to register.
+const RETRY_MAX: Duration = Duration::from_secs(5);
+/// How often a listener that fails is tried again.
+const ACCEPT_RETRY: Duration = Duration::from_millis(100);
+
+type Streams = Rc<RefCell<HashMap<StreamId, Mailbox<RelayFramer>>>>;
+
+/// Takes connections until told to stop.
+pub(super) async fn accept(
+    mut listener: Box<dyn Listen>,
+    shared: Arc<Shared>,
+    mut stop: watch::Receiver<bool>,
+    runtime: Runtime,
+) {
+    loop {
+        let accepted = tokio::select! {
+            accepted = listener.accept() => accepted,
+            _ = stop.wait_for(|stop| *stop) => return,
+        };
+        match accepted {
+            Ok(connection) => {
+                let place = runtime.place();
+                let shared = Arc::clone(&shared);
+                let arbiter = place.arbiter().clone();
+                arbiter.spawn_fn(move || {
+                    actix_rt::spawn(async move {
+                        serve_direct(connection, shared).await;
+                        drop(place);
+                    });
+                });
+            }
+            Err(error) => {
+                tracing::warn!(%error, "a connection could not be accepted");
+                tokio::time::sleep(ACCEPT_RETRY).await;
+            }
+        }
+    }
+}
+
+/// One direct connection: its preamble, then one stream.
+async fn serve_direct(connection: Connection, shared: Arc<Shared>) {
+    let Connection { mut reader, mut writer, peer } = connection;
+    let opening = async {
+        let mut decoder = PreambleDecoder::new();
+        loop {
+            match decoder.decode() {
+                Ok(Some((preamble, _token))) => return Some((preamble, decoder.into_frames())),
+                Ok(None) => {}
+                Err(error) => {
+                    tracing::debug!(%peer, %error, "a connection that is none of ours was closed");
+                    return None;
+                }
+            }
+            if reader.read_buf(decoder.buffer_mut()).await.ok()? == 0 {
+                return None;
+            }
+        }
+    };
+    let Ok(Some((preamble, decoder))) = tokio::time::timeout(OPENING_TIMEOUT, opening).await else { return };
+    let mut clear = BytesMut::new();
+    let stream = preamble.stream;
+    if preamble.dialer != Dialer::Harness {
+        let refusal = Refusal::ours(RefusalReason::Role, "this is an executor");
+        say_refused(&mut clear, stream, &refusal);
+    } else if preamble.executor != shared.public {
+        say_reset(&mut clear, stream);
+    }
+    if !clear.is_empty() {
+        drop(writer.write_all(&clear).await);
+        return;
+    }
+    let link = match answer(&shared, &preamble, false) {
+        Ok(link) => Rc::new(RefCell::new(link)),
+        Err(error) => {
+            if let LinkError::Refused(refusal) = &error {
+                say_refused(&mut clear, stream, refusal);
+                drop(writer.write_all(&clear).await);
+            }
+            return;
+        }
+    };
+    let uplink = Rc::new(Uplink::default());
+    let Some(framer) = open(&shared, &uplink, link) else { return };
+    let inbound = framer.port(INBOUND_FRAMES_MAX);
+    let writing = Rc::clone(&uplink);
+    let lost = framer.clone();
+    actix_rt::spawn(async move {
+        let over = writing.write_loop(writer).await;
+        tell_lost(&lost, &over);
+    });
+    let over = read_loop(reader, decoder, |frame, read| {
+        let inbound = inbound.clone();
+        async move {
+            let message = FramerMessage::Inbound(frame, read);
+            inbound.tell(Envelope::new(TraceContext::default(), message)).await.is_ok()
+        }
+    })
+    .await;
+    tell_lost(&framer, &over);
+    framer.drain().await;
+    uplink.close();
+}
+
+fn tell_lost(framer: &Mailbox<RelayFramer>, over: &ConnectionError) {
+    drop(framer.control(FramerControl::Lost(LinkLost::Connection(over.to_string()))));
+}
+
+fn say_reset(out: &mut BytesMut, stream: StreamId) {
+    let mut payload = BytesMut::new();
+    Reset::new(ResetCode::Unavailable).encode(&mut payload);
+    encode_outer(out, OuterKind::Reset, stream, 0, &payload);
+}
+
+fn say_refused(out: &mut BytesMut, stream: StreamId, refusal: &Refusal) {
+    let mut payload = BytesMut::new();
+    refusal.encode(&mut payload);
+    encode_outer(out, OuterKind::Refused, stream, 0, &payload);
+}
+
+/// Keeps this executor registered until told to stop.
+pub(super) async fn register(
+    address: Address,
+    shared: Arc<Shared>,
+    mut stop: watch::Receiver<bool>,
+    progress: watch::Sender<Registration>,
+) {
+    let mut pause = RETRY_FIRST;
+    loop {
+        let attempt = async {
+            let (connection, decoder) = register_once(&address, &shared).await?;
+            progress.send_replace(Registration::Registered);
+            tracing::info!(relay = %address, "registered");
+            Ok::<_, Attempt>(serve_relay(connection, decoder, &shared).await)
+        };
+        let outcome = tokio::select! {
+            outcome = attempt => outcome,
+            _ = stop.wait_for(|stop| *stop) => {
+                // Sessions say their goodbyes over the connection: it lives until the process or the handle ends.
+                return;
+            }
+        };
+        match outcome {
+            Ok(over) => {
+                pause = RETRY_FIRST;
+                tracing::warn!(relay = %address, %over, "the connection to the relay is lost: registering again");
+                progress.send_replace(Registration::Pending);
+            }
+            Err(Attempt::Final(why)) => {
+                tracing::error!(relay = %address, %why, "the relay does not register this executor");
+                progress.send_replace(Registration::Failed(why));
+                return;
+            }
+            Err(Attempt::Retry(why)) => {
+                tracing::warn!(relay = %address, %why, "registering failed: trying again");
+            }
+        }
+        tokio::time::sleep(pause).await;
+        pause = (pause * 2).min(RETRY_MAX);
+    }
+}
+
+/// Why one attempt failed.
+enum Attempt {
+    /// Trying again may help.
+    Retry(String),
+    /// It will not.
+    Final(String),
+}
+
+async fn register_once(address: &Address, shared: &Shared) -> Result<(Connection, OuterDecoder), Attempt> {
+    let retry = |error: &dyn std::fmt::Display| Attempt::Retry(error.to_string());
+    let mut connection = address.dial().await.map_err(|error| retry(&error))?;
+    let handshake = async {
+        let mut stream = StreamId::default();
+        getrandom::fill(&mut stream.0).map_err(|error| retry(&error))?;
+        let preamble = Preamble::new(Dialer::Executor, shared.public, stream, &[]).map_err(|error| retry(&error))?;
+        let (waiting, opening) =
+            Registrant::start(&shared.identity, &preamble, &[], &mut OsRandomness::new())
+                .map_err(|error| retry(&error))?;
+        connection.writer.write_all(&opening).await.map_err(|error| retry(&error))?;
+        let mut decoder = OuterDecoder::new();
+        let frame = next_frame(&mut connection, &mut decoder).await?;
+        let (waiting, proof) = waiting.handle_frame(&frame).map_err(|error| final_or_retry(&error))?;
+        connection.writer.write_all(&proof).await.map_err(|error| retry(&error))?;
+        let waiting: AwaitingRegistered = waiting;
+        let frame = next_frame(&mut connection, &mut decoder).await?;
+        waiting.handle_frame(&frame).map_err(|error| final_or_retry(&error))?;
+        Ok(decoder)
+    };
+    let decoder = tokio::time::timeout(OPENING_TIMEOUT, handshake)
+        .await
+        .map_err(|_| Attempt::Retry("the relay did not answer in time".into()))??;
+    Ok((connection, decoder))
+}
+
+fn final_or_retry(error: &RegistrationError) -> Attempt {
+    let mut text = error.to_string();
+    let mut source = std::error::Error::source(error);
+    while let Some(cause) = source {
+        text.push_str(": ");
+        text.push_str(&cause.to_string());
+        source = cause.source();
+    }
+    match error {
+        RegistrationError::Refused(_) => Attempt::Final(text),
+        _ => Attempt::Retry(text),
+    }
+}
+
+async fn next_frame(connection: &mut Connection, decoder: &mut OuterDecoder) -> Result<OuterFrame, Attempt> {
+    loop {
+        match decoder.next_frame() {
+            Ok(Some(frame)) => return Ok(frame),
+            Ok(None) => {}
+            Err(error) => return Err(Attempt::Retry(error.to_string())),
+        }
+        match connection.reader.read_buf(decoder.buffer_mut()).await {
+            Ok(0) => return Err(Attempt::Retry("the relay closed the connection".into())),
+            Ok(_) => {}
+            Err(error) => return Err(Attempt::Retry(error.to_string())),
+        }
+    }
+}
+
+/// Serves the streams of one registration until its connection ends.
+async fn serve_relay(connection: Connection, decoder: OuterDecoder, shared: &Arc<Shared>) -> ConnectionError {
+    let uplink = Rc::new(Uplink::default());
+    let streams: Streams = Rc::default();
+    let writer = actix_rt::spawn(Rc::clone(&uplink).write_loop(connection.writer));
+    let reading = read_loop(connection.reader, decoder, |frame, read| {
+        relay_frame(shared, &uplink, &streams, frame, read);
+        std::future::ready(true)
+    });
+    let over = tokio::select! {
+        over = reading => over,
+        written = writer => written.unwrap_or(ConnectionError::Closed),
+    };
+    for (_, framer) in streams.borrow_mut().drain() {
+        drop(framer.control(FramerControl::Lost(LinkLost::Connection(over.to_string()))));
+    }
+    uplink.close();
+    over
+}
+
+/// One frame of the shared connection. Never waits: a stream that does not keep up is reset, the others go on.
+fn relay_frame(shared: &Arc<Shared>, uplink: &Rc<Uplink>, streams: &Streams, frame: OuterFrame, read: Tick) {
+    match frame.kind {
+        OuterKind::Open => open_stream(shared, uplink, streams, frame, read),
+        OuterKind::Ping => {
+            uplink.say(|out| encode_outer(out, OuterKind::Pong, frame.stream, 0, &frame.payload));
+        }
+        OuterKind::Refused => {
+            tracing::warn!("the relay has a newer registration of this executor: two processes share one key");
+        }
+        OuterKind::Handshake
+        | OuterKind::Data
+        | OuterKind::Reset
+        | OuterKind::Window
+        | OuterKind::Registered
+        | OuterKind::Pong => {
+            let target = streams.borrow().get(&frame.stream).cloned();
+            let Some(inbound) = target else { return };
+            let stream = frame.stream;
+            let message = FramerMessage::Inbound(frame, read);
+            if inbound.try_tell(Envelope::new(TraceContext::default(), message)).is_err() {
+                streams.borrow_mut().remove(&stream);
+                let why = LinkLost::Failed(format!("more than {INBOUND_FRAMES_MAX} frames waited to be opened"));
+                drop(inbound.control(FramerControl::Lost(why)));
+            }
+        }
+    }
+}
+
+fn open_stream(shared: &Arc<Shared>, uplink: &Rc<Uplink>, streams: &Streams, frame: OuterFrame, read: Tick) {
+    let stream = frame.stream;
+    let refuse = || uplink.say(|out| say_reset(out, stream));
+    if streams.borrow().contains_key(&stream) || streams.borrow().len() >= LINKS_MAX {
+        streams.borrow_mut().retain(|_, framer| !framer.is_stopped());
+        if streams.borrow().contains_key(&stream) || streams.borrow().len() >= LINKS_MAX {
+            return refuse();
+        }
+    }
+    let Ok((preamble, hello)) = split_open(frame.payload) else { return refuse() };
+    if preamble.executor != shared.public || preamble.stream != stream {
+        return refuse();
+    }
+    let link = match answer(shared, &preamble, true) {
+        Ok(link) => Rc::new(RefCell::new(link)),
+        Err(LinkError::Refused(refusal)) => return uplink.say(|out| say_refused(out, stream, &refusal)),
+        Err(_) => return refuse(),
+    };
+    let Some(framer) = open(shared, uplink, link) else { return refuse() };
+    let inbound = framer.port(INBOUND_FRAMES_MAX);
+    let first = OuterFrame { kind: OuterKind::Handshake, payload: hello, ..frame };
+    let message = FramerMessage::Inbound(first, read);
+    drop(inbound.try_tell(Envelope::new(TraceContext::default(), message)));
+    streams.borrow_mut().insert(stream, inbound);
+}
