@@ -493,13 +493,9 @@ fn every_flipped_bit_of_a_frames_header_is_an_error_or_silence() {
         changed[bit / 8] ^= 1 << (bit % 8);
         let mut decoder = OuterDecoder::new();
         decoder.feed(changed);
-        match decoder.next_frame() {
-            Ok(Some(frame)) => {
-                pair.harness.handle(pair.now, frame);
-                // Some kinds are clear and say nothing of their own accord, such as a pong.
-                assert!(pair.harness.received.is_empty(), "bit {bit}");
-            }
-            Ok(None) | Err(_) => {}
+        // Some kinds are clear and say nothing of their own accord, such as a pong.
+        if let Ok(Some(frame)) = decoder.next_frame() {
+            pair.harness.handle(pair.now, frame);
         }
         assert!(pair.harness.received.is_empty(), "bit {bit}");
     }
