@@ -251,6 +251,20 @@ impl OuterDecoder {
     }
 }
 
+/// Whether a payload of this many bytes may follow a header of this kind.
+pub(crate) fn check_bounds(kind: OuterKind, payload: usize) -> Result<(), OuterError> {
+    let (min, max) = payload_bounds(kind);
+    if (min..=max).contains(&payload) {
+        return Ok(());
+    }
+    Err(OuterError::Length {
+        kind,
+        actual: u32::try_from(payload).unwrap_or(u32::MAX),
+        min,
+        max,
+    })
+}
+
 /// Gives a read buffer room, without keeping more than one incomplete frame in it.
 pub(crate) fn make_room(buffer: &mut BytesMut) {
     if buffer.capacity() - buffer.len() < READ_ROOM_MIN_BYTES {
@@ -267,16 +281,8 @@ fn read_header(header: &[u8; OUTER_HEADER_BYTES]) -> Result<(OuterKind, StreamId
     if flags != 0 || reserved != 0 {
         return Err(OuterError::Reserved { kind });
     }
-    let (min, max) = payload_bounds(kind);
     let payload = usize::try_from(length).unwrap_or(usize::MAX);
-    if !(min..=max).contains(&payload) {
-        return Err(OuterError::Length {
-            kind,
-            actual: length,
-            min,
-            max,
-        });
-    }
+    check_bounds(kind, payload)?;
     let mut stream = [0; 16];
     rest.copy_to_slice(&mut stream);
     Ok((kind, StreamId(stream), payload))

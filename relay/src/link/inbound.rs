@@ -8,7 +8,7 @@ use dwell_messages::kinds::OuterKind;
 use crate::chunk::ChunkError;
 use crate::control::{Refusal, Reset, ResetCode};
 use crate::handshake::{Established, Responder, split_open};
-use crate::outer::{OUTER_HEADER_BYTES, OuterFrame, WINDOW_BYTES, encode_outer};
+use crate::outer::{OUTER_HEADER_BYTES, OuterFrame, check_bounds, encode_outer};
 
 use super::{
     EVENTS_PENDING_MAX, Link, LinkError, LinkEstablished, LinkEvent, PONGS_PENDING_MAX_BYTES, State,
@@ -34,6 +34,7 @@ impl<T> Link<T> {
                 | LinkError::Preamble(_)
                 | LinkError::Record(_)
                 | LinkError::Chunk(_)
+                | LinkError::Frame(_)
                 | LinkError::Control(_)
                 | LinkError::UnexpectedFrame { .. }
                 | LinkError::WrongStream { .. }
@@ -52,6 +53,7 @@ impl<T> Link<T> {
                 actual: frame.stream,
             });
         }
+        check_bounds(frame.kind, frame.payload.len())?;
         if self.events.len() >= EVENTS_PENDING_MAX {
             return Err(LinkError::EventsNotTaken);
         }
@@ -89,7 +91,7 @@ impl<T> Link<T> {
     }
 
     fn window(&mut self, mut payload: &[u8]) {
-        if self.options.windowed && payload.len() == WINDOW_BYTES {
+        if self.options.windowed {
             self.send_window.raise(payload.get_u64());
         }
     }

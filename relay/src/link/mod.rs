@@ -18,7 +18,7 @@ use crate::handshake::{AwaitingVerdict, AwaitingWelcome, Established, HandshakeE
 use crate::keys::StaticKeypair;
 use crate::lanes::{CutMessage, EnqueueError, EnqueueProblem, Lane, Lanes, Outgoing};
 use crate::noise::EphemeralSeed;
-use crate::outer::encode_outer;
+use crate::outer::{OuterError, encode_outer};
 use crate::preamble::{PREAMBLE_BYTES, Preamble, PreambleError};
 use crate::random::Randomness;
 use crate::reassembly::{Incoming, Reassembly};
@@ -122,6 +122,9 @@ pub enum LinkError {
     /// What is inside the seal is malformed.
     #[error("the inside of a record is malformed")]
     Chunk(#[from] ChunkError),
+    /// A frame that did not come out of an [`crate::OuterDecoder`].
+    #[error("an outer frame is malformed")]
+    Frame(#[from] OuterError),
     /// A clear frame is malformed.
     #[error("a clear frame is malformed")]
     Control(#[from] ControlError),

@@ -16,6 +16,9 @@ use super::{Link, LinkError, RECORD_LIMIT_MIN_BYTES, State, TransmitReport};
 /// What a record costs on the wire besides its plaintext.
 const RECORD_OVERHEAD_BYTES: usize = OUTER_HEADER_BYTES + TAG_BYTES;
 
+/// Most room made at once for one call's records; the next ones make theirs one by one.
+const RESERVE_MAX_BYTES: usize = 1024 * 1024;
+
 impl<T> Link<T> {
     /// Whether anything waits to be sent, whether or not it may leave now.
     pub fn has_pending(&self) -> bool {
@@ -108,6 +111,17 @@ impl<T> Link<T> {
         report: &mut TransmitReport<T>,
     ) -> Result<(), LinkError> {
         let max_bytes = max_bytes.max(RECORD_OVERHEAD_BYTES + RECORD_LIMIT_MIN_BYTES);
+        if self.plaintext_room(max_bytes).is_some() && self.is_up() {
+            // Room for all of it at once, since growing would copy what is already sealed.
+            let queued = self.lanes.queued_bytes_total();
+            let window = usize::try_from(self.send_window.left()).unwrap_or(usize::MAX);
+            out.reserve(
+                (queued + queued / 64)
+                    .min(max_bytes)
+                    .min(window)
+                    .min(RESERVE_MAX_BYTES),
+            );
+        }
         while self.lanes.has_urgent() || self.bulk_may_leave() || self.confirmation_is_due() {
             let Some(record_bytes) = self.plaintext_room(max_bytes - report.data_bytes.min(max_bytes)) else {
                 break;
