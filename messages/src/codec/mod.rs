@@ -284,7 +284,8 @@ fn unknown(header: &Header) -> DecodeError {
 
 fn context(header: &Header, state: &[u8]) -> (Option<TraceContext>, bool) {
     let Some(mut context) = TraceContext::decode(&header.context) else {
-        return (None, header.context != [0; crate::trace::TRACE_CONTEXT_BYTES]);
+        let absent = header.context == [0; crate::trace::TRACE_CONTEXT_BYTES] && state.is_empty();
+        return (None, !absent);
     };
     if state.is_empty() {
         return (Some(context), false);
