@@ -6,7 +6,7 @@ use dwell_messages::ids::{ProcessId, RequestId};
 use dwell_messages::kinds::MessageKind;
 use dwell_messages::message::{Message, Reply, Request, TraceRecords};
 use dwell_messages::process::{
-    Closed, Containment, EnvironmentPolicy, Event, ExitStatus, Exited, Inherit, Output, OutputStream, Read,
+    Closed, Containment, EnvironmentPolicy, ExitStatus, Exited, Inherit, Output, OutputStream, Read,
     ReadReply, Signal, Start, Started, Terminate, Write, Written,
 };
 use dwell_messages::session::{EnvironmentInfo, Hello, Welcome};
