@@ -20,7 +20,7 @@ const OUTPUT_OVERHEAD_MAX_BYTES: usize = 160;
 
 fn body(kind: MessageKind) -> Value {
     let message = encoded(kind);
-    let header = Header::read(&message).unwrap();
+    let header = Header::read(&message).expect("a sample has a header");
     let at = HEADER_BYTES + header.tracestate;
     read(&message[at..at + header.body])
 }

@@ -157,3 +157,25 @@ fn the_trailer_is_the_last_eight_bytes_turnaround_first() {
         assert_eq!(decoded.message, message(*kind));
     }
 }
+
+/// PROTOCOL.md names every kind with its number, which ids it needs and whether a trailer follows.
+#[test]
+fn the_protocol_page_has_a_line_for_every_kind_and_every_error() {
+    let page = include_str!("../../PROTOCOL.md");
+    let mark = |set: bool| if set { " x " } else { " " };
+    for kind in MessageKind::ALL {
+        let header = codec::Header::read(&encoded(*kind)).unwrap();
+        let line = format!(
+            "| {:#04x} | {kind:?} |{}|{}|{}|\n",
+            kind.to_wire(),
+            mark(header.id != 0),
+            mark(header.process != 0),
+            mark(header.trailer)
+        );
+        assert!(page.contains(&line), "PROTOCOL.md lacks {line:?}");
+    }
+    for code in dwell_messages::ErrorCode::ALL {
+        let entry = format!("{} {}", u16::from(*code), code.name());
+        assert!(page.contains(&entry), "PROTOCOL.md lacks {entry:?}");
+    }
+}

@@ -24,7 +24,11 @@ fn decoded(context: &[u8; TRACE_CONTEXT_BYTES], state: &[u8]) -> Decoded {
     let state_end = STATE_AT + usize::from(u16::from_be_bytes([whole[58], whole[59]]));
     let mut bytes = whole[..CONTEXT_AT].to_vec();
     bytes.extend(context);
-    bytes.extend(u16::try_from(state.len()).unwrap().to_be_bytes());
+    bytes.extend(
+        u16::try_from(state.len())
+            .expect("a tracestate of a test")
+            .to_be_bytes(),
+    );
     bytes.extend(state);
     bytes.extend(&whole[state_end..]);
     let decoded = codec::decode(&Bytes::from(bytes)).expect("a context never fails a message");
