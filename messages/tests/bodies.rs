@@ -11,6 +11,7 @@ use dwell_messages::message::{Message, Reply, Request};
 use dwell_messages::process::{CHUNK_MAX_BYTES, Output, OutputStream, ReadReply, Start, Write};
 use dwell_messages::session::{AUTHORIZATION_MAX_BYTES, Hello, Welcome};
 use dwell_messages::{Envelope, Timings, TraceContext};
+use proptest::prelude::*;
 use rmpv::Value;
 
 use common::{bytes, encoded, hello, message, raw, request, start, welcome};
@@ -458,4 +459,50 @@ fn a_hello_of_a_newer_client_and_a_bare_one_are_understood() {
     assert_eq!((hello.timestamp_ms, hello.authorization.len()), (5, 0));
     let error = Hello::decode(&write(&Value::Map(vec![]))).unwrap_err();
     assert!(error.to_string().contains("`timestamp_ms`"), "{error}");
+}
+
+fn any_value() -> impl Strategy<Value = Value> {
+    let leaf = prop_oneof![
+        Just(Value::Nil),
+        any::<bool>().prop_map(Value::from),
+        any::<u64>().prop_map(Value::from),
+        any::<i64>().prop_map(Value::from),
+        any::<f64>().prop_map(Value::from),
+        any::<f32>().prop_map(Value::from),
+        "\\PC{0,40}".prop_map(Value::from),
+        proptest::collection::vec(any::<u8>(), 0..300).prop_map(Value::from),
+    ];
+    leaf.prop_recursive(6, 80, 20, |inner| {
+        prop_oneof![
+            proptest::collection::vec(inner.clone(), 0..20).prop_map(Value::from),
+            proptest::collection::vec((inner.clone(), inner), 0..20).prop_map(Value::from),
+        ]
+    })
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(1_000))]
+
+    /// What a second writer calls MessagePack passes, wherever nobody reads it.
+    #[test]
+    fn any_value_of_a_second_writer_is_passed_over_in_an_unknown_field(value in any_value()) {
+        let body = Value::Map(vec![("later".into(), value), ("v".into(), 7.into())]);
+        prop_assert_eq!(decode(MessageKind::Ping, &body), Ok(Message::Ping(7)));
+    }
+
+    /// What we accept a second reader understands too, as one value and to its last byte.
+    #[test]
+    fn a_changed_body_that_is_accepted_is_accepted_by_a_second_reader(
+        kind in proptest::sample::select(MessageKind::ALL),
+        changes in proptest::collection::vec((any::<proptest::sample::Index>(), any::<u8>()), 1..4),
+    ) {
+        let mut bytes = write(&body(kind));
+        for (at, value) in changes {
+            let at = at.index(bytes.len());
+            bytes[at] = value;
+        }
+        if codec::decode(&raw(kind.to_wire(), 8, 5, &bytes)).is_ok() {
+            prop_assert!(read(&bytes).is_map());
+        }
+    }
 }
