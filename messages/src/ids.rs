@@ -1,6 +1,7 @@
 //! Ids: one newtype each, so that none can be taken for another.
 
 use std::fmt;
+use std::str::FromStr;
 
 /// A static X25519 public key: who an executor or a client is.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -29,6 +30,44 @@ fn hex(bytes: &[u8], f: &mut fmt::Formatter<'_>) -> fmt::Result {
 impl fmt::Display for PublicKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         hex(&self.0, f)
+    }
+}
+
+/// A text is not a public key.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
+pub enum ParseKeyError {
+    /// Too short or too long.
+    #[error("a public key has 64 hexadecimal digits and this has {actual} characters: copy the whole key")]
+    Length {
+        /// Characters that came.
+        actual: usize,
+    },
+    /// Something else than a digit.
+    #[error("character {at} of the public key is not a hexadecimal digit: copy the key again")]
+    Digit {
+        /// Which character, from 1.
+        at: usize,
+    },
+}
+
+/// 64 hexadecimal digits, lower or upper case, and nothing around them.
+impl FromStr for PublicKey {
+    type Err = ParseKeyError;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let mut key = [0; 32];
+        let actual = text.chars().count();
+        if actual != 2 * key.len() {
+            return Err(ParseKeyError::Length { actual });
+        }
+        for (index, character) in text.chars().enumerate() {
+            let digit = character
+                .to_digit(16)
+                .and_then(|digit| u8::try_from(digit).ok())
+                .ok_or(ParseKeyError::Digit { at: index + 1 })?;
+            key[index / 2] = key[index / 2] << 4 | digit;
+        }
+        Ok(Self(key))
     }
 }
 

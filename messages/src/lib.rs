@@ -16,7 +16,7 @@ pub mod trace;
 
 pub use envelope::Envelope;
 pub use error::{Blame, ErrorCode, WireError};
-pub use ids::{Epoch, ProcessId, PublicKey, RequestId, StreamId};
+pub use ids::{Epoch, ParseKeyError, ProcessId, PublicKey, RequestId, StreamId};
 pub use message::{Message, Reply, Request, TraceRecords};
 pub use process::{Closed, Event, ExitStatus, Exited, Output, OutputStream};
 pub use session::{EnvironmentInfo, Hello, Welcome};

@@ -199,7 +199,8 @@ impl ExitStatus {
     pub fn shell_code(self) -> i32 {
         match self {
             Self::Code(code) => code,
-            Self::Signal(signal) => 128 + signal,
+            // The peer's word: a number no system has must not panic.
+            Self::Signal(signal) => signal.saturating_add(128),
         }
     }
 }

@@ -8,6 +8,11 @@ use crate::codec::{DecodeError, EncodeError, from_body, to_body};
 /// Most bytes of authorization in message 1.
 pub const AUTHORIZATION_MAX_BYTES: usize = 4_096;
 
+/// Bytes of an epoch.
+pub const EPOCH_BYTES: usize = 16;
+/// Bytes of a session's grant.
+pub const GRANT_BYTES: usize = 32;
+
 /// The payload of handshake message 1. Nothing in it has any effect by itself.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct Hello {
@@ -96,8 +101,23 @@ impl Welcome {
     /// From a handshake payload.
     ///
     /// # Errors
-    /// When it is not one.
+    /// When it is not one, or its epoch or grant has another length than it must.
     pub fn decode(bytes: &[u8]) -> Result<Self, DecodeError> {
-        from_body(bytes)
+        let welcome: Self = from_body(bytes)?;
+        let fields = [
+            ("epoch", welcome.epoch.len(), EPOCH_BYTES),
+            ("grant", welcome.grant.len(), GRANT_BYTES),
+        ];
+        match fields
+            .into_iter()
+            .find(|(_, actual, expected)| actual != expected)
+        {
+            None => Ok(welcome),
+            Some((field, actual, expected)) => Err(DecodeError::BadBody {
+                kind: 0,
+                id: None,
+                why: format!("{field} has {actual} bytes and must have {expected}"),
+            }),
+        }
     }
 }

@@ -58,9 +58,12 @@ impl Timings {
         ]
     }
 
-    /// All segments of the chain together, in microseconds.
+    /// All segments of the chain together, in microseconds; at most `u64::MAX`.
     pub fn named_sum(&self) -> u64 {
-        self.segments().iter().map(|(_, micros)| micros).sum()
+        // The peer's word: a sum that does not fit must not panic.
+        self.segments()
+            .iter()
+            .fold(0, |sum, (_, micros)| sum.saturating_add(*micros))
     }
 
     /// What the chain's length has that no segment names, in microseconds.

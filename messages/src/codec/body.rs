@@ -8,9 +8,9 @@ use crate::error::WireError;
 use crate::ids::{ProcessId, RequestId};
 use crate::kinds::MessageKind;
 use crate::message::{Answer, CreditBody, Farewell, Message, Nothing, Number, Reply, Request};
-use crate::process::{CHUNK_MAX_BYTES, Event, Start};
+use crate::process::{CHUNK_MAX_BYTES, Event, ReadReply, Start};
 
-use super::{DecodeError, EncodeError, Header, scan};
+use super::{DecodeError, ELEMENTS_MAX, EncodeError, Header, scan};
 
 /// A first guess at an encoded size, so that one allocation does.
 pub(super) fn size_hint(message: &Message) -> usize {
@@ -102,7 +102,10 @@ fn encode_response(
                 timings,
             },
         ),
-        Ok(Reply::Read(value)) => put(out, &Answer { value, timings }),
+        Ok(Reply::Read(value)) => {
+            check_chunk(longest_chunk(value))?;
+            put(out, &Answer { value, timings })
+        }
         Err(value) => put(out, &Answer { value, timings }),
     }
 }
@@ -124,8 +127,25 @@ fn check_chunk(actual: usize) -> Result<(), EncodeError> {
     Ok(())
 }
 
-/// Strings that no system call takes.
+/// Bytes of the longest chunk among the events of an answer.
+fn longest_chunk(reply: &ReadReply) -> usize {
+    let length = |event: &Event| match event {
+        Event::Output(output) => output.data.len(),
+        Event::Exited(_) | Event::Closed(_) => 0,
+    };
+    reply.events.iter().map(length).max().unwrap_or(0)
+}
+
+/// Strings that no system call takes, and lists that no peer decodes.
 fn check_start(start: &Start) -> Result<(), (&'static str, &'static str)> {
+    let lists = [
+        ("argv", start.argv.len()),
+        ("env.set", start.env.set.len()),
+        ("env.unset", start.env.unset.len()),
+    ];
+    if let Some((field, _)) = lists.into_iter().find(|(_, length)| *length > ELEMENTS_MAX) {
+        return Err((field, "has more than 65,536 elements"));
+    }
     let nul = "holds a NUL byte";
     if start.argv.iter().any(|arg| arg.contains(&0)) {
         return Err(("argv", nul));
@@ -183,7 +203,7 @@ pub(super) fn decode(kind: MessageKind, header: &Header, bytes: &Bytes) -> Resul
         MessageKind::Written => body.response(Reply::Written),
         MessageKind::Signalled => body.response(|_: Nothing| Reply::Signalled),
         MessageKind::Terminated => body.response(|_: Nothing| Reply::Terminated),
-        MessageKind::ReadReply => body.response(Reply::Read),
+        MessageKind::ReadReply => body.read_reply(),
         MessageKind::Error => {
             let Answer { value, timings } = body.read()?;
             Ok(Message::Response {
@@ -235,6 +255,9 @@ impl Body<'_> {
             error if self.answerable().is_some() => self.bad(error.to_string()),
             error => error,
         })?;
+        if !matches!(self.bytes.first(), Some(0x80..=0x8f | 0xde | 0xdf)) {
+            return Err(self.bad("it is not a map".into()));
+        }
         let mut reader = rmp_serde::Deserializer::from_read_ref(&self.bytes[..]);
         T::deserialize(&mut reader).map_err(|error| self.bad(error.to_string()))
     }
@@ -256,6 +279,16 @@ impl Body<'_> {
         Ok(Message::Response {
             id: self.id()?,
             result: Ok(reply(value)),
+            timings,
+        })
+    }
+
+    fn read_reply(&self) -> Result<Message, DecodeError> {
+        let Answer { value, timings } = self.read()?;
+        self.chunk(longest_chunk(&value))?;
+        Ok(Message::Response {
+            id: self.id()?,
+            result: Ok(Reply::Read(value)),
             timings,
         })
     }

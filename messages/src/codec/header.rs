@@ -4,7 +4,7 @@ use bytes::{Buf as _, BufMut as _, BytesMut};
 
 use crate::trace::{TRACE_CONTEXT_BYTES, TRACESTATE_MAX_BYTES, TraceContext};
 
-use super::DecodeError;
+use super::{DecodeError, MESSAGE_MAX_BYTES};
 
 /// Bytes of the header, tracestate excluded.
 pub const HEADER_BYTES: usize = 60;
@@ -56,6 +56,12 @@ impl Header {
             return Err(DecodeError::ReservedBits { flags });
         }
         let body = bytes.get_u32() as usize;
+        if body > MESSAGE_MAX_BYTES {
+            return Err(DecodeError::TooLarge {
+                limit: MESSAGE_MAX_BYTES,
+                actual: body,
+            });
+        }
         let (sequence, id, process) = (bytes.get_u64(), bytes.get_u64(), bytes.get_u64());
         let mut context = [0; TRACE_CONTEXT_BYTES];
         bytes.copy_to_slice(&mut context);

@@ -284,7 +284,8 @@ fn unknown(header: &Header) -> DecodeError {
 
 fn context(header: &Header, state: &[u8]) -> (Option<TraceContext>, bool) {
     let Some(mut context) = TraceContext::decode(&header.context) else {
-        return (None, header.context != [0; crate::trace::TRACE_CONTEXT_BYTES]);
+        let absent = header.context == [0; crate::trace::TRACE_CONTEXT_BYTES] && state.is_empty();
+        return (None, !absent);
     };
     if state.is_empty() {
         return (Some(context), false);
@@ -303,6 +304,13 @@ pub(crate) fn to_body<T: Serialize>(value: &T) -> Result<Vec<u8>, EncodeError> {
 
 pub(crate) fn from_body<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, DecodeError> {
     scan::check(bytes)?;
+    if !matches!(bytes.first(), Some(0x80..=0x8f | 0xde | 0xdf)) {
+        return Err(DecodeError::BadBody {
+            kind: 0,
+            id: None,
+            why: "it is not a map".into(),
+        });
+    }
     rmp_serde::from_slice(bytes).map_err(|error| DecodeError::BadBody {
         kind: 0,
         id: None,

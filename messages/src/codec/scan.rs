@@ -4,7 +4,7 @@ use super::DecodeError;
 
 /// Most nesting of a body.
 pub const DEPTH_MAX: usize = 32;
-/// Most elements of one collection.
+/// Most elements of one array, or pairs of one map.
 pub const ELEMENTS_MAX: usize = 65_536;
 
 /// Accepts exactly one value that fills `bytes`.
@@ -17,14 +17,16 @@ pub(super) fn check(bytes: &[u8]) -> Result<(), DecodeError> {
     let mut open = [0_usize; DEPTH_MAX];
     let mut depth = 0;
     loop {
-        let children = rest.value()?;
-        if children > 0 {
+        if let Some(children) = rest.value()? {
+            // An empty collection nests too: serde descends into it like into any other.
             if depth == DEPTH_MAX {
                 return Err(DecodeError::TooDeep { limit: DEPTH_MAX });
             }
-            open[depth] = children;
-            depth += 1;
-            continue;
+            if children > 0 {
+                open[depth] = children;
+                depth += 1;
+                continue;
+            }
         }
         while depth > 0 && open[depth - 1] == 1 {
             depth -= 1;
@@ -46,35 +48,36 @@ struct Rest<'a> {
 }
 
 impl Rest<'_> {
-    /// Passes over one value's head and its scalar bytes; returns how many values it holds.
-    fn value(&mut self) -> Result<usize, DecodeError> {
+    /// Passes over one value's head and its scalar bytes; returns how many values a collection holds.
+    fn value(&mut self) -> Result<Option<usize>, DecodeError> {
         let head = self.take(1)?[0];
-        let children = match head {
-            0x00..=0x7f | 0xe0..=0xff | 0xc0 | 0xc2 | 0xc3 => 0,
-            0x80..=0x8f => 2 * usize::from(head & 0x0f),
-            0x90..=0x9f => usize::from(head & 0x0f),
-            0xa0..=0xbf => self.skip(usize::from(head & 0x1f))?,
-            0xc4 | 0xd9 => self.sized(1)?,
-            0xc5 | 0xda => self.sized(2)?,
-            0xc6 | 0xdb => self.sized(4)?,
-            0xcc | 0xd0 => self.skip(1)?,
-            0xcd | 0xd1 => self.skip(2)?,
-            0xca | 0xce | 0xd2 => self.skip(4)?,
-            0xcb | 0xcf | 0xd3 => self.skip(8)?,
-            0xdc => self.number(2)?,
-            0xdd => self.number(4)?,
-            0xde => self.number(2)?.saturating_mul(2),
-            0xdf => self.number(4)?.saturating_mul(2),
+        let (elements, values_each) = match head {
+            0x00..=0x7f | 0xe0..=0xff | 0xc0 | 0xc2 | 0xc3 => return Ok(None),
+            0x80..=0x8f => (usize::from(head & 0x0f), 2),
+            0x90..=0x9f => (usize::from(head & 0x0f), 1),
+            0xa0..=0xbf => return self.skip(usize::from(head & 0x1f)),
+            0xc4 | 0xd9 => return self.sized(1),
+            0xc5 | 0xda => return self.sized(2),
+            0xc6 | 0xdb => return self.sized(4),
+            0xcc | 0xd0 => return self.skip(1),
+            0xcd | 0xd1 => return self.skip(2),
+            0xca | 0xce | 0xd2 => return self.skip(4),
+            0xcb | 0xcf | 0xd3 => return self.skip(8),
+            0xdc => (self.number(2)?, 1),
+            0xdd => (self.number(4)?, 1),
+            0xde => (self.number(2)?, 2),
+            0xdf => (self.number(4)?, 2),
             0xc1 | 0xc7..=0xc9 | 0xd4..=0xd8 => return Err(DecodeError::ForbiddenType { head }),
         };
-        if children > 2 * ELEMENTS_MAX {
+        if elements > ELEMENTS_MAX {
             return Err(DecodeError::TooMany { limit: ELEMENTS_MAX });
         }
+        let children = values_each * elements;
         // Every element takes a byte at least: a count past the end is a lie.
         if children > self.bytes.len() - self.at {
             return Err(DecodeError::Truncated);
         }
-        Ok(children)
+        Ok(Some(children))
     }
 
     fn take(&mut self, count: usize) -> Result<&[u8], DecodeError> {
@@ -84,8 +87,8 @@ impl Rest<'_> {
         Ok(taken)
     }
 
-    fn skip(&mut self, count: usize) -> Result<usize, DecodeError> {
-        self.take(count).map(|_| 0)
+    fn skip(&mut self, count: usize) -> Result<Option<usize>, DecodeError> {
+        self.take(count).map(|_| None)
     }
 
     fn number(&mut self, width: usize) -> Result<usize, DecodeError> {
@@ -95,7 +98,7 @@ impl Rest<'_> {
             .fold(0, |number, byte| number << 8 | usize::from(*byte)))
     }
 
-    fn sized(&mut self, width: usize) -> Result<usize, DecodeError> {
+    fn sized(&mut self, width: usize) -> Result<Option<usize>, DecodeError> {
         let length = self.number(width)?;
         self.skip(length)
     }

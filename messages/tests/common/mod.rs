@@ -1,0 +1,242 @@
+//! One sample of every message, filled in everywhere, for the tests that need real bytes.
+
+use bytes::Bytes;
+use dwell_messages::error::{ErrorCode, WireError};
+use dwell_messages::ids::{ProcessId, RequestId};
+use dwell_messages::kinds::MessageKind;
+use dwell_messages::message::{Message, Reply, Request, TraceRecords};
+use dwell_messages::process::{
+    Closed, Containment, EnvironmentPolicy, ExitStatus, Exited, Inherit, Output, OutputStream, Read,
+    ReadReply, Signal, Start, Started, Terminate, Write, Written,
+};
+use dwell_messages::session::{EnvironmentInfo, Hello, Welcome};
+use dwell_messages::{Envelope, Role, Span, SpanId, SpanKind, Timings, TraceContext, Value};
+use serde_bytes::ByteBuf;
+
+/// The link's sequence number in every sample.
+pub(crate) const SEQUENCE: u64 = 0x0102_0304_0506_0708;
+
+pub(crate) fn context() -> TraceContext {
+    TraceContext::from_traceparent(
+        "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01",
+        Some("congo=t61rcWkgMzE,rojo=00f067aa0ba902b7"),
+    )
+    .expect("a valid traceparent")
+}
+
+pub(crate) fn envelope(kind: MessageKind) -> Envelope<Message> {
+    Envelope::new(context(), message(kind))
+}
+
+pub(crate) fn encoded(kind: MessageKind) -> Bytes {
+    dwell_messages::codec::encode(&envelope(kind), SEQUENCE).expect("a sample encodes")
+}
+
+pub(crate) fn message(kind: MessageKind) -> Message {
+    let process = ProcessId(0x1122_3344_5566_7788);
+    let event = |event| Message::Event { process, event };
+    match kind {
+        MessageKind::EnvironmentInfo => Message::Request {
+            id: RequestId(7),
+            process: None,
+            request: Request::EnvironmentInfo,
+        },
+        MessageKind::Start => request(Request::Start(start())),
+        MessageKind::Write => request(Request::Write(Write {
+            offset: 70_000,
+            data: Bytes::from_static(b"in\0put\xff"),
+            eof: true,
+        })),
+        MessageKind::Signal => request(Request::Signal(Signal { signal: 15 })),
+        MessageKind::Terminate => request(Request::Terminate(Terminate { grace_ms: 5_000 })),
+        MessageKind::Read => request(Request::Read(Read {
+            after: 3,
+            max_bytes: 1 << 20,
+            wait_ms: 30_000,
+        })),
+        MessageKind::EnvironmentInfoReply => response(Ok(Reply::EnvironmentInfo(environment()))),
+        MessageKind::Started => response(Ok(Reply::Started(Started {
+            pid: 4_242,
+            containment: Containment::ProcessGroup,
+            withheld: vec!["AWS_SECRET_ACCESS_KEY".into()],
+        }))),
+        MessageKind::Written => response(Ok(Reply::Written(Written { offset: 70_006 }))),
+        MessageKind::Signalled => response(Ok(Reply::Signalled)),
+        MessageKind::Terminated => response(Ok(Reply::Terminated)),
+        MessageKind::ReadReply => response(Ok(Reply::Read(ReadReply {
+            events: vec![output().into(), exited().into(), closed().into()],
+            next: 12,
+            closed: true,
+            truncated: false,
+        }))),
+        MessageKind::Error => response(Err(WireError::new(ErrorCode::SpawnFailed, "no such program")
+            .with_errno(Some(2))
+            .with_limit(10, 11))),
+        MessageKind::Output => event(output().into()),
+        MessageKind::Exited => event(exited().into()),
+        MessageKind::Closed => event(closed().into()),
+        MessageKind::Cancel => Message::Cancel(RequestId(9)),
+        MessageKind::Ack => Message::Ack(u64::MAX),
+        MessageKind::Credit => Message::Credit {
+            process,
+            stream: OutputStream::Stderr,
+            limit: 1 << 20,
+        },
+        MessageKind::Ping => Message::Ping(1),
+        MessageKind::Pong => Message::Pong(128),
+        MessageKind::Goodbye => Message::Goodbye("shutting down".into()),
+        MessageKind::TraceRecords => Message::TraceRecords {
+            process,
+            records: TraceRecords {
+                role: Role::Executor,
+                spans: vec![span()],
+                dropped: 2,
+                last: true,
+            },
+        },
+    }
+}
+
+pub(crate) fn request(request: Request) -> Message {
+    Message::Request {
+        id: RequestId(8),
+        process: Some(ProcessId(5)),
+        request,
+    }
+}
+
+fn response(result: Result<Reply, WireError>) -> Message {
+    Message::Response {
+        id: RequestId(8),
+        result,
+        timings: timings(),
+    }
+}
+
+pub(crate) fn start() -> Start {
+    Start {
+        argv: vec![bytes(b"sh"), bytes(b"-c"), bytes(b"echo \xff=")],
+        cwd: Some(bytes(b"/tmp/\xfe")),
+        env: EnvironmentPolicy {
+            inherit: Inherit::All,
+            set: vec![(bytes(b"LANG"), bytes(b"C=1"))],
+            unset: vec![bytes(b"EDITOR")],
+        },
+        stdin: true,
+        credit: 262_144,
+        grace_ms: 10_000,
+        launch: Some(bytes(&[0xb7, 0xad, 0x6b, 0x71, 0x69, 0x20, 0x33, 0x31])),
+    }
+}
+
+fn output() -> Output {
+    Output {
+        event: 9,
+        stream: OutputStream::Stdout,
+        offset: 300,
+        data: Bytes::from_static(b"hello\n\xc1"),
+    }
+}
+
+fn exited() -> Exited {
+    Exited {
+        event: 10,
+        status: ExitStatus::Code(-1),
+        core_dumped: true,
+        stdout_end: 307,
+        stderr_end: 0,
+    }
+}
+
+fn closed() -> Closed {
+    Closed {
+        event: 11,
+        status: Some(ExitStatus::Signal(9)),
+        stdout_end: 307,
+        stderr_end: 0,
+        drained: true,
+        timings: timings(),
+    }
+}
+
+fn timings() -> Timings {
+    Timings {
+        receive: 1,
+        mailbox: 2,
+        admission: 3,
+        dispatch: 4,
+        spawn_queue: 5,
+        spawn: 600,
+        first_byte: 700,
+        run: 80_000,
+        drain: 9,
+        delivery: 10,
+        total: 80_700,
+    }
+}
+
+fn span() -> Span {
+    Span {
+        trace_id: context().trace_id.0,
+        span_id: [2; 8],
+        parent: SpanId([3; 8]).0,
+        name: "process".into(),
+        kind: SpanKind::Server,
+        start_unix_ns: 1_700_000_000_000_000_000,
+        end_unix_ns: 1_700_000_000_000_000_900,
+        attributes: vec![
+            ("flag".into(), Value::Bool(true)),
+            ("depth".into(), Value::I64(-3)),
+            ("ratio".into(), Value::F64(0.5)),
+            ("program".into(), Value::Str("true".into())),
+        ],
+        link: Some([4; 8]),
+        error: Some("spawn_failed".into()),
+    }
+}
+
+fn environment() -> EnvironmentInfo {
+    EnvironmentInfo {
+        os: "linux".into(),
+        arch: "x86_64".into(),
+        hostname: "builder".into(),
+        version: "0.1.0".into(),
+        cwd: bytes(b"/home/\xff"),
+        shell: Some("/bin/sh".into()),
+        cpus: 2,
+        capabilities: vec!["pipes".into()],
+    }
+}
+
+pub(crate) fn hello() -> Hello {
+    Hello {
+        timestamp_ms: 1_700_000_000_123,
+        authorization: bytes(b"token"),
+    }
+}
+
+pub(crate) fn welcome() -> Welcome {
+    Welcome {
+        epoch: bytes(&[0xe0; 16]),
+        grant: bytes(&[0x60; 32]),
+        unix_ns: 1_700_000_000_123_456_789,
+        environment: environment(),
+    }
+}
+
+pub(crate) fn bytes(bytes: &[u8]) -> ByteBuf {
+    ByteBuf::from(bytes.to_vec())
+}
+
+/// A message as a faulty peer could write it: the header is right for `body`, whatever that is.
+pub(crate) fn raw(kind: u8, id: u64, process: u64, body: &[u8]) -> Bytes {
+    let mut bytes = vec![1, kind, 0, 0];
+    bytes.extend(u32::try_from(body.len()).expect("a body of a test").to_be_bytes());
+    bytes.extend(SEQUENCE.to_be_bytes());
+    bytes.extend(id.to_be_bytes());
+    bytes.extend(process.to_be_bytes());
+    bytes.extend(context().encode());
+    bytes.extend([0, 0]);
+    bytes.extend(body);
+    bytes.into()
+}
