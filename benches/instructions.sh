@@ -31,7 +31,8 @@ per_message() {
 row() {
     awk -v name="$1" -v ours="$2" -v bare="$3" -v budget="$4" 'BEGIN {
         ratio = ours / bare
-        printf "%-12s %12d %8.2f %8s%s\n", name, ours, ratio, budget, budget != "" && ratio > budget ? "  over" : ""
+        verdict = (budget != "" && ratio > budget) ? "  over" : ""
+        printf "%-12s %12d %8.2f %8s%s\n", name, ours, ratio, budget, verdict
     }'
 }
 
