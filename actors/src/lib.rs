@@ -12,6 +12,7 @@ pub mod metadata_writer;
 pub mod process;
 pub mod process_supervisor;
 pub mod relay_framer;
+pub mod relay_server;
 pub mod rpc_queue;
 pub mod run_store;
 pub mod runtime;
