@@ -108,6 +108,24 @@ fn records_are_noise_transport_messages() {
 }
 
 #[test]
+fn an_opener_that_failed_once_opens_nothing_ever_after() {
+    let parties = Parties::new();
+    let (waiting, first) = parties.start();
+    let verdict =
+        Responder::read_hello(&parties.server, &parties.preamble, 1, &first, &mut Seeded(4)).unwrap();
+    let (mut server, second) = verdict.welcome(b"").unwrap();
+    let mut client = waiting.read(&second).unwrap();
+    let mut record = BytesMut::from(&b"good"[..]);
+    client.sealer.seal_in_place(&mut record, 0).unwrap();
+    let error = server
+        .opener
+        .open_in_place(&mut BytesMut::from(&[0; 32][..]))
+        .unwrap_err();
+    assert_eq!(server.opener.open_in_place(&mut record), Err(error));
+    assert_eq!(server.opener.records(), 0);
+}
+
+#[test]
 fn every_flipped_bit_of_message_1_is_rejected() {
     let parties = Parties::new();
     let (_, first) = parties.start();

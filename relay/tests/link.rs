@@ -127,6 +127,24 @@ fn an_unfinished_urgent_message_lets_nothing_lower_into_its_record() {
 }
 
 #[test]
+fn a_gap_too_small_for_an_urgent_message_is_not_given_to_a_lower_one() {
+    let mut pair = Pair::up(&PairOptions::default());
+    let link = &mut pair.executor.link;
+    // The first leaves 100 bytes of its record, the second needs more, the third would fit.
+    link.enqueue(message(Lane::Control, 1, pattern(32 * 1024 - 107, 1)))
+        .unwrap();
+    link.enqueue(message(Lane::Control, 1, pattern(1000, 1))).unwrap();
+    link.enqueue(message(Lane::Bulk, 1, "fits")).unwrap();
+    let records = frames_of(pair.executor.transmit(pair.now, usize::MAX));
+    assert_eq!(records.len(), 2);
+    pair.harness.handle(pair.now, records[0].clone());
+    assert_eq!(pair.harness.received.len(), 1);
+    pair.harness.handle(pair.now, records[1].clone());
+    let lanes: Vec<Lane> = pair.harness.received.iter().map(|message| message.lane).collect();
+    assert_eq!(lanes, [Lane::Control, Lane::Control, Lane::Bulk]);
+}
+
+#[test]
 fn bulk_channels_take_turns_of_a_record_and_a_late_one_is_not_starved() {
     let mut pair = Pair::up(&PairOptions::default());
     for channel in [1, 2, 3] {
