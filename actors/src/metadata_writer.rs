@@ -35,8 +35,7 @@ impl Run {
         let started_ns = Anchor::take().unix_ns(facts.begun);
         let started_unix_us = i64::try_from(started_ns / 1_000).unwrap_or(i64::MAX);
         let name = ProgramName::from_argv0(program);
-        let mut record =
-            RunRecord::started(facts.context.trace_id, facts.process, name, started_unix_us);
+        let mut record = RunRecord::started(facts.context.trace_id, facts.process, name, started_unix_us);
         match end {
             Ok(ended) => {
                 let closed = &ended.closed;
@@ -60,7 +59,10 @@ impl Run {
             }
             Err(_) => record.status = RunStatus::Unknown,
         }
-        Self { record, context: facts.context.clone() }
+        Self {
+            record,
+            context: facts.context.clone(),
+        }
     }
 }
 
@@ -105,14 +107,22 @@ impl MetadataWriter {
     ///
     /// # Errors
     /// When the thread cannot be started.
-    pub(crate) fn start_worker(store: Box<dyn RunStore>, collector: Collector) -> std::io::Result<MetadataHandle> {
+    pub(crate) fn start_worker(
+        store: Box<dyn RunStore>,
+        collector: Collector,
+    ) -> std::io::Result<MetadataHandle> {
         let (jobs, queue) = sync_channel(METADATA_QUEUE_MAX);
-        std::thread::Builder::new().name("dwell-store".into()).spawn(move || work(store, &collector, &queue))?;
+        std::thread::Builder::new()
+            .name("dwell-store".into())
+            .spawn(move || work(store, &collector, &queue))?;
         Ok(MetadataHandle(jobs))
     }
 
     pub(crate) fn new(handle: &MetadataHandle) -> Self {
-        Self { jobs: handle.0.clone(), waiting: std::collections::VecDeque::new() }
+        Self {
+            jobs: handle.0.clone(),
+            waiting: std::collections::VecDeque::new(),
+        }
     }
 
     /// Order is kept: nothing passes what waits. What waits keeps its room in the mailbox, which bounds it.
@@ -150,7 +160,10 @@ pub(crate) struct MetadataHandle(SyncSender<Job>);
 /// # Errors
 /// Why something is not.
 pub(crate) async fn barrier(writer: &Mailbox<MetadataWriter>) -> Result<(), String> {
-    match writer.ask(TraceContext::default(), MetadataMessage::Barrier).await {
+    match writer
+        .ask(TraceContext::default(), MetadataMessage::Barrier)
+        .await
+    {
         Ok(outcome) => outcome,
         Err(error) => Err(error.to_string()),
     }

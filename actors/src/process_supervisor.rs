@@ -100,7 +100,11 @@ impl ProcessSupervisor {
         match self.processes.get(&process) {
             Some(target) => turn.tell(target, context, ProcessMessage::Call(Box::new(call))),
             None => {
-                let text = if self.used.contains(&process) { "has ended" } else { "was never started here" };
+                let text = if self.used.contains(&process) {
+                    "has ended"
+                } else {
+                    "was never started here"
+                };
                 let error =
                     WireError::new(ErrorCode::UnknownProcess, format!("process {} {text}", process.0));
                 call.responder.answer(turn, context, Err(error), call.account);
@@ -118,13 +122,19 @@ impl ProcessSupervisor {
         }
         if self.processes.len() >= PROCESSES_MAX {
             let running = self.processes.len() as u64;
-            return Err(WireError::new(ErrorCode::Busy, "too many processes in this session")
-                .with_limit(PROCESSES_MAX as u64, running + 1));
+            return Err(
+                WireError::new(ErrorCode::Busy, "too many processes in this session")
+                    .with_limit(PROCESSES_MAX as u64, running + 1),
+            );
         }
         if self.used.len() >= TOMBSTONES_MAX + PROCESSES_MAX {
             // Ids only grow at a well-behaved client: the lowest ones are the ones nobody asks for any more.
-            let mut ended: Vec<_> =
-                self.used.iter().copied().filter(|id| !self.processes.contains_key(id)).collect();
+            let mut ended: Vec<_> = self
+                .used
+                .iter()
+                .copied()
+                .filter(|id| !self.processes.contains_key(id))
+                .collect();
             ended.sort_unstable();
             ended.truncate(TOMBSTONES_MAX / 2);
             ended.iter().for_each(|id| {
@@ -144,7 +154,13 @@ impl ProcessSupervisor {
             drop(failed.control(SupervisorControl::Ended(process)));
         });
         start_here(options, move || {
-            Process::new(process, Arc::clone(&spawner), framer.clone(), supervisor.clone(), collector.clone())
+            Process::new(
+                process,
+                Arc::clone(&spawner),
+                framer.clone(),
+                supervisor.clone(),
+                collector.clone(),
+            )
         })
     }
 

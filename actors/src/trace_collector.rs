@@ -7,9 +7,7 @@
 
 use std::collections::HashMap;
 
-use dwell_messages::{
-    Envelope, Message as Wire, ProcessId, Role, Span, TraceContext, TraceRecords,
-};
+use dwell_messages::{Envelope, Message as Wire, ProcessId, Role, Span, TraceContext, TraceRecords};
 
 use crate::mailbox::{Actor, Mailbox, Message, Reply, Turn};
 use crate::relay_framer::{self, RelayFramer, ToSend};
@@ -43,7 +41,6 @@ pub(crate) enum TraceControl {
     /// How far the executor's clock is off, as far as is known.
     Clock(ClockOffset),
     /// A call will get no spans: it was refused, or its link is gone.
-    #[expect(dead_code, reason = "told by the framer when a link is lost")]
     Forget(Option<ProcessId>),
 }
 
@@ -72,18 +69,35 @@ pub(crate) struct TraceCollector {
 
 impl TraceCollector {
     pub(crate) fn new(collector: Collector, framer: Mailbox<RelayFramer>) -> Self {
-        let clock = ClockOffset { offset_us: 0, error_us: u64::MAX };
-        Self { collector, framer, clock, awaited: HashMap::new(), settled: Vec::new() }
+        let clock = ClockOffset {
+            offset_us: 0,
+            error_us: u64::MAX,
+        };
+        Self {
+            collector,
+            framer,
+            clock,
+            awaited: HashMap::new(),
+            settled: Vec::new(),
+        }
     }
 
     fn ship(&self, context: &TraceContext, process: ProcessId, turn: &mut Turn<'_, Self>) {
-        let Some(slot) = turn.mailbox().port(1).try_reserve() else { return };
+        let Some(slot) = turn.mailbox().port(1).try_reserve() else {
+            return;
+        };
         let (collector, trace) = (self.collector.clone(), context.trace_id);
         // The spans carry their own ancestry: what only carries them makes none.
-        let quiet = TraceContext { flags: dwell_messages::TraceFlags::NONE, ..context.clone() };
+        let quiet = TraceContext {
+            flags: dwell_messages::TraceFlags::NONE,
+            ..context.clone()
+        };
         turn.after_record(move || {
             collector.take(trace, move |kept| {
-                slot.send(Envelope::new(quiet, TraceMessage::Collected(process, Box::new(kept))));
+                slot.send(Envelope::new(
+                    quiet,
+                    TraceMessage::Collected(process, Box::new(kept)),
+                ));
             });
         });
     }
@@ -95,13 +109,26 @@ impl TraceCollector {
         if over > 0 {
             drop_residence_first(&mut spans, room);
         }
-        let records = TraceRecords { role: Role::Executor, spans, dropped: kept.dropped + over as u64, last: true };
-        relay_framer::send(turn, &self.framer, context, ToSend::plain(Wire::TraceRecords { process, records }));
+        let records = TraceRecords {
+            role: Role::Executor,
+            spans,
+            dropped: kept.dropped + over as u64,
+            last: true,
+        };
+        relay_framer::send(
+            turn,
+            &self.framer,
+            context,
+            ToSend::plain(Wire::TraceRecords { process, records }),
+        );
     }
 
     fn received(&mut self, process: ProcessId, records: TraceRecords) {
         if records.dropped > 0 {
-            tracing::info!(dropped = records.dropped, "the executor left spans out of a trace");
+            tracing::info!(
+                dropped = records.dropped,
+                "the executor left spans out of a trace"
+            );
         }
         self.collector.foreign(records.role, self.clock, records.spans);
         if records.last {
@@ -158,4 +185,3 @@ impl Actor for TraceCollector {
         }
     }
 }
-

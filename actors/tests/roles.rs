@@ -1,5 +1,7 @@
 //! Harness, relay and executor in one process.
 
+#![allow(clippy::unwrap_used, reason = "a test that cannot set itself up has failed")]
+
 use std::time::Duration;
 
 use dwell_actors::executor::{Executor, ExecutorHandle};
@@ -18,8 +20,12 @@ async fn run(harness: &Harness, command: Command) -> Finished {
 async fn relayed() -> (RelayHandle, ExecutorHandle, Harness) {
     let client = StaticKeypair::generate(&mut OsRandomness::new()).unwrap();
     let relay = Relay::builder().listen("127.0.0.1:0").serve().await.unwrap();
-    let executor =
-        Executor::builder().relay(relay.local_addr()).authorize(client.public()).serve().await.unwrap();
+    let executor = Executor::builder()
+        .relay(relay.local_addr())
+        .authorize(client.public())
+        .serve()
+        .await
+        .unwrap();
     executor.registered().await.unwrap();
     let target = Target::relay(relay.local_addr(), executor.public_key());
     let harness = Harness::builder().identity(client).connect(target).await.unwrap();
@@ -29,12 +35,19 @@ async fn relayed() -> (RelayHandle, ExecutorHandle, Harness) {
 #[tokio::test]
 async fn a_command_runs_directly_and_its_output_status_and_account_come_back() {
     let client = StaticKeypair::generate(&mut OsRandomness::new()).unwrap();
-    let executor =
-        Executor::builder().listen("127.0.0.1:0").authorize(client.public()).serve().await.unwrap();
+    let executor = Executor::builder()
+        .listen("127.0.0.1:0")
+        .authorize(client.public())
+        .serve()
+        .await
+        .unwrap();
     let target = Target::direct(executor.local_addr().unwrap(), executor.public_key());
     let harness = Harness::builder().identity(client).connect(target).await.unwrap();
-    let finished =
-        run(&harness, Command::new("sh").args(["-c", "echo out; echo err >&2; exit 7"])).await;
+    let finished = run(
+        &harness,
+        Command::new("sh").args(["-c", "echo out; echo err >&2; exit 7"]),
+    )
+    .await;
     assert_eq!(finished.status, ExitStatus::Code(7));
     assert_eq!(finished.stdout.to_text(), "out\n");
     assert_eq!(finished.stderr.to_text(), "err\n");
@@ -50,7 +63,11 @@ async fn a_command_runs_through_a_relay() {
         assert_eq!(finished.status, ExitStatus::Code(0));
         println!("{}", finished.timings);
     }
-    let finished = run(&harness, Command::new("head").args(["-c", "200000000", "/dev/zero"])).await;
+    let finished = run(
+        &harness,
+        Command::new("head").args(["-c", "200000000", "/dev/zero"]),
+    )
+    .await;
     assert_eq!(finished.output_bytes, [200_000_000, 0]);
     println!("{}", finished.timings);
     harness.shutdown().await;

@@ -40,9 +40,16 @@ pub(crate) enum DispatcherMessage {
     /// Run a command.
     Exec(Box<Exec>),
     /// Something for a process that runs.
-    Ask { process: ProcessId, request: Box<Request>, deadline: Option<Duration>, reply: Reply<Result<WireReply, WireError>> },
+    Ask {
+        process: ProcessId,
+        request: Box<Request>,
+        deadline: Option<Duration>,
+        reply: Reply<Result<WireReply, WireError>>,
+    },
     /// What is the environment? Costs one round trip.
-    Environment { reply: Reply<Result<WireReply, WireError>> },
+    Environment {
+        reply: Reply<Result<WireReply, WireError>>,
+    },
 }
 
 /// What it is told urgently.
@@ -111,10 +118,19 @@ impl Dispatcher {
             return exec.shared.end(Err(RunError::Refused(error)), Tick::now());
         }
         if let Some(why) = &self.lost {
-            return exec.shared.end(Err(RunError::NotStarted(why.clone())), Tick::now());
+            return exec
+                .shared
+                .end(Err(RunError::NotStarted(why.clone())), Tick::now());
         }
         let mode = exec.command.mode;
-        match self.lock.submit(mode, Waiting { exec, account, taken: turn.now() }) {
+        match self.lock.submit(
+            mode,
+            Waiting {
+                exec,
+                account,
+                taken: turn.now(),
+            },
+        ) {
             Ok(Some(call)) => self.begin(call, turn),
             Ok(None) => {}
             Err(Full(call)) => {
@@ -126,11 +142,25 @@ impl Dispatcher {
     }
 
     fn begin(&mut self, call: Waiting, turn: &mut Turn<'_, Self>) {
-        let Waiting { exec, mut account, taken } = call;
-        let Exec { command, shared, context, .. } = exec;
+        let Waiting {
+            exec,
+            mut account,
+            taken,
+        } = call;
+        let Exec {
+            command,
+            shared,
+            context,
+            ..
+        } = exec;
         let process = ProcessId(self.next_process);
         self.next_process += 1;
-        let facts = RunFacts { process, mode: command.mode, context: context.clone(), begun: account.first() };
+        let facts = RunFacts {
+            process,
+            mode: command.mode,
+            context: context.clone(),
+            begun: account.first(),
+        };
         let wiring = Wiring {
             rpc: self.rpc.clone(),
             framer: self.framer.clone(),
@@ -142,23 +172,43 @@ impl Dispatcher {
         let (deadline, grace) = (command.deadline, command.grace);
         let owned = Arc::clone(&shared);
         let delivery = start_here(HostOptions::new(DELIVERY_MAILBOX_MAX), move || {
-            Delivery::new(facts.clone(), wiring.clone(), Arc::clone(&owned), program.clone(), deadline, grace)
+            Delivery::new(
+                facts.clone(),
+                wiring.clone(),
+                Arc::clone(&owned),
+                program.clone(),
+                deadline,
+                grace,
+            )
         });
         self.deliveries.insert(process, delivery.clone());
         let route = delivery.clone();
-        drop(self.framer.control(FramerControl::Upper(Box::new(move |upper| upper.route(process, route)))));
-        shared.begun(process, delivery.clone());
+        drop(self.framer.control(FramerControl::Upper(Box::new(move |upper| {
+            upper.route(process, route)
+        }))));
+        shared.begun(process, &delivery);
         let now = Tick::now();
         account.lap(Segment::Dispatch, now);
-        self.collector.stage(
-            Stage::new(&context, "tool dispatch", taken, now)
-                .text("dispatch.lock", if command.mode == Mode::Serial { "serial" } else { "parallel" }),
-        );
+        self.collector
+            .stage(Stage::new(&context, "tool dispatch", taken, now).text(
+                "dispatch.lock",
+                if command.mode == Mode::Serial {
+                    "serial"
+                } else {
+                    "parallel"
+                },
+            ));
         let reply = Box::new(move |outcome| {
             drop(delivery.control(ReceiveControl::Started(Box::new(outcome))));
         });
         let request = Request::Start(start(command, &context));
-        let call = Call { process: Some(process), request, deadline, account, reply };
+        let call = Call {
+            process: Some(process),
+            request,
+            deadline,
+            account,
+            reply,
+        };
         turn.tell(&self.rpc, context, RpcMessage::Call(Box::new(call)));
     }
 
@@ -172,13 +222,21 @@ impl Dispatcher {
     ) {
         let reply = Box::new(move |outcome: crate::rpc_queue::caller::Outcome| reply.send(outcome.result));
         let account = Account::begin(turn.residence().enqueued);
-        let call = Call { process, request, deadline, account, reply };
+        let call = Call {
+            process,
+            request,
+            deadline,
+            account,
+            reply,
+        };
         turn.tell(&self.rpc, context, RpcMessage::Call(Box::new(call)));
     }
 
     fn abandon(&mut self, why: String) {
         for call in self.lock.abandon() {
-            call.exec.shared.end(Err(RunError::NotStarted(why.clone())), Tick::now());
+            call.exec
+                .shared
+                .end(Err(RunError::NotStarted(why.clone())), Tick::now());
         }
         for delivery in self.deliveries.values() {
             drop(delivery.control(ReceiveControl::Lost(why.clone())));
@@ -193,12 +251,26 @@ fn check(command: &Command) -> Result<(), WireError> {
         return Err(WireError::new(ErrorCode::EmptyArgv, "the command has no program"));
     }
     let nul = |bytes: &[u8]| bytes.contains(&0);
-    let fields = command.argv.iter().chain(&command.cwd).chain(command.set.iter().flat_map(|(n, v)| [n, v]));
+    let fields = command
+        .argv
+        .iter()
+        .chain(&command.cwd)
+        .chain(command.set.iter().flat_map(|(n, v)| [n, v]));
     if fields.into_iter().any(|field| nul(field)) {
-        return Err(WireError::new(ErrorCode::BadRequest, "an argument, path or variable holds a NUL byte"));
+        return Err(WireError::new(
+            ErrorCode::BadRequest,
+            "an argument, path or variable holds a NUL byte",
+        ));
     }
-    if command.set.iter().any(|(name, _)| name.is_empty() || name.contains(&b'=')) {
-        return Err(WireError::new(ErrorCode::BadRequest, "a variable's name is empty or holds '='"));
+    if command
+        .set
+        .iter()
+        .any(|(name, _)| name.is_empty() || name.contains(&b'='))
+    {
+        return Err(WireError::new(
+            ErrorCode::BadRequest,
+            "a variable's name is empty or holds '='",
+        ));
     }
     Ok(())
 }
@@ -213,7 +285,11 @@ fn start(command: Command, context: &TraceContext) -> Start {
                 Inherit::All => WireInherit::All,
                 Inherit::None => WireInherit::None,
             },
-            set: command.set.into_iter().map(|(n, v)| (ByteBuf::from(n), ByteBuf::from(v))).collect(),
+            set: command
+                .set
+                .into_iter()
+                .map(|(n, v)| (ByteBuf::from(n), ByteBuf::from(v)))
+                .collect(),
             unset: command.unset.into_iter().map(ByteBuf::from).collect(),
         },
         stdin: command.stdin,
@@ -232,7 +308,12 @@ impl Actor for Dispatcher {
         let context = envelope.context;
         match envelope.body {
             DispatcherMessage::Exec(exec) => self.exec(*exec, turn),
-            DispatcherMessage::Ask { process, request, deadline, reply } => {
+            DispatcherMessage::Ask {
+                process,
+                request,
+                deadline,
+                reply,
+            } => {
                 self.ask(context, (Some(process), *request), deadline, reply, turn);
             }
             DispatcherMessage::Environment { reply } => {
@@ -250,7 +331,9 @@ impl Actor for Dispatcher {
             }
             DispatcherControl::Finished(process, mode) => {
                 self.deliveries.remove(&process);
-                drop(self.framer.control(FramerControl::Upper(Box::new(move |upper| upper.unroute(process)))));
+                drop(self.framer.control(FramerControl::Upper(Box::new(move |upper| {
+                    upper.unroute(process)
+                }))));
                 for call in self.lock.finished(mode) {
                     self.begin(call, turn);
                 }

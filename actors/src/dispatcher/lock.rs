@@ -17,11 +17,11 @@ pub enum Mode {
 
 /// There is no room to wait; the call comes back.
 #[derive(Debug, PartialEq, Eq)]
-pub struct Full<T>(pub T);
+pub(super) struct Full<T>(pub(super) T);
 
 /// Admits calls once the link is ready: any number of parallel ones, or one serial one, first come first served.
 #[derive(Debug)]
-pub struct LockCore<T> {
+pub(super) struct LockCore<T> {
     ready: bool,
     parallel: usize,
     serial: bool,
@@ -30,7 +30,12 @@ pub struct LockCore<T> {
 
 impl<T> Default for LockCore<T> {
     fn default() -> Self {
-        Self { ready: false, parallel: 0, serial: false, waiting: VecDeque::new() }
+        Self {
+            ready: false,
+            parallel: 0,
+            serial: false,
+            waiting: VecDeque::new(),
+        }
     }
 }
 
@@ -39,7 +44,7 @@ impl<T> LockCore<T> {
     ///
     /// # Errors
     /// `Full` when `WAITING_MAX` calls wait already.
-    pub fn submit(&mut self, mode: Mode, call: T) -> Result<Option<T>, Full<T>> {
+    pub(super) fn submit(&mut self, mode: Mode, call: T) -> Result<Option<T>, Full<T>> {
         if self.waiting.is_empty() && self.may_run(mode) {
             self.take(mode);
             return Ok(Some(call));
@@ -52,13 +57,13 @@ impl<T> LockCore<T> {
     }
 
     /// The link is up. Returns the calls to start now, in order.
-    pub fn ready(&mut self) -> Vec<T> {
+    pub(super) fn ready(&mut self) -> Vec<T> {
         self.ready = true;
         self.release()
     }
 
     /// A started call is over. Returns the calls to start now, in order.
-    pub fn finished(&mut self, mode: Mode) -> Vec<T> {
+    pub(super) fn finished(&mut self, mode: Mode) -> Vec<T> {
         match mode {
             Mode::Parallel => self.parallel = self.parallel.saturating_sub(1),
             Mode::Serial => self.serial = false,
@@ -67,14 +72,9 @@ impl<T> LockCore<T> {
     }
 
     /// The link is gone: every waiting call, to be told so.
-    pub fn abandon(&mut self) -> Vec<T> {
+    pub(super) fn abandon(&mut self) -> Vec<T> {
         self.ready = false;
         self.waiting.drain(..).map(|(_, call)| call).collect()
-    }
-
-    /// Calls that run.
-    pub fn running(&self) -> usize {
-        self.parallel + usize::from(self.serial)
     }
 
     fn may_run(&self, mode: Mode) -> bool {
@@ -100,7 +100,9 @@ impl<T> LockCore<T> {
             if !self.may_run(mode) {
                 break;
             }
-            let Some((_, call)) = self.waiting.pop_front() else { break };
+            let Some((_, call)) = self.waiting.pop_front() else {
+                break;
+            };
             self.take(mode);
             started.push(call);
         }
@@ -133,7 +135,6 @@ mod tests {
         assert_eq!(core.submit(Mode::Parallel, 1), Ok(Some(1)));
         assert_eq!(core.submit(Mode::Serial, 2), Ok(None));
         assert_eq!(core.submit(Mode::Parallel, 3), Ok(None));
-        assert_eq!(core.running(), 1);
         assert_eq!(core.finished(Mode::Parallel), vec![2]);
         assert_eq!(core.finished(Mode::Serial), vec![3]);
     }

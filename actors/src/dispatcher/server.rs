@@ -2,7 +2,7 @@
 //!
 //! Owns what its client may do and what the environment is. Never holds a call. Full: the `RpcQueue` waits.
 
-use dwell_messages::{EnvironmentInfo, Envelope, ErrorCode, Reply, Request, TraceContext, WireError};
+use dwell_messages::{Envelope, EnvironmentInfo, ErrorCode, Reply, Request, TraceContext, WireError};
 
 use crate::account::Segment;
 use crate::mailbox::{Actor, Mailbox, Message, Turn};
@@ -60,19 +60,31 @@ pub(crate) struct Dispatcher {
 }
 
 /// A listed client may do everything; restricted keys are a later version's.
-const ALL_SCOPES: &[Scope] = &[Scope::Inspect, Scope::Spawn, Scope::Stdin, Scope::Signal, Scope::Attach];
+const ALL_SCOPES: &[Scope] = &[
+    Scope::Inspect,
+    Scope::Spawn,
+    Scope::Stdin,
+    Scope::Signal,
+    Scope::Attach,
+];
 
 impl Dispatcher {
     pub(crate) fn new(environment: EnvironmentInfo, supervisor: Mailbox<ProcessSupervisor>) -> Self {
-        Self { scopes: ALL_SCOPES, environment, supervisor }
+        Self {
+            scopes: ALL_SCOPES,
+            environment,
+            supervisor,
+        }
     }
 
     fn call(&mut self, context: TraceContext, mut call: Call, turn: &mut Turn<'_, Self>) {
         call.account.lap(Segment::Mailbox, turn.residence().dequeued);
         let scope = Scope::of(&call.request);
         if !self.scopes.contains(&scope) {
-            let error =
-                WireError::new(ErrorCode::PermissionDenied, format!("this key lacks the scope {scope:?}"));
+            let error = WireError::new(
+                ErrorCode::PermissionDenied,
+                format!("this key lacks the scope {scope:?}"),
+            );
             return call.responder.answer(turn, context, Err(error), call.account);
         }
         call.account.lap(Segment::Dispatch, Tick::now());

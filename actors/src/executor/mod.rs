@@ -87,7 +87,10 @@ pub struct ExecutorBuilder {
 
 impl fmt::Debug for ExecutorBuilder {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("ExecutorBuilder").field("relay", &self.relay).field("listen", &self.listen).finish_non_exhaustive()
+        f.debug_struct("ExecutorBuilder")
+            .field("relay", &self.relay)
+            .field("listen", &self.listen)
+            .finish_non_exhaustive()
     }
 }
 
@@ -168,7 +171,9 @@ impl ExecutorBuilder {
         let mut rng = OsRandomness::new();
         let identity = match self.identity {
             Some(identity) => identity,
-            None => StaticKeypair::generate(&mut rng).map_err(|error| ServeError::Local(error.to_string()))?,
+            None => {
+                StaticKeypair::generate(&mut rng).map_err(|error| ServeError::Local(error.to_string()))?
+            }
         };
         let clients = match self.clients_file {
             Some(path) => Clients::File(Box::new(AuthorizedClients::load(&path)?)),
@@ -177,20 +182,28 @@ impl ExecutorBuilder {
         };
         let mut sinks = self.sinks;
         if let Some(dir) = &self.traces {
-            let sink = FileSink::open(dir, Role::Executor).map_err(|error| ServeError::Local(error.to_string()))?;
+            let sink =
+                FileSink::open(dir, Role::Executor).map_err(|error| ServeError::Local(error.to_string()))?;
             sinks.push(Box::new(sink));
         }
         #[cfg(feature = "otlp")]
-        match crate::telemetry::otlp::OtlpSink::from_environment(Role::Executor, |name| std::env::var(name).ok()) {
+        match crate::telemetry::otlp::OtlpSink::from_environment(Role::Executor, |name| {
+            std::env::var(name).ok()
+        }) {
             Ok(Some(sink)) => sinks.push(Box::new(sink)),
             Ok(None) => {}
             Err(error) => tracing::warn!(%error, "traces are not exported over OTLP"),
         }
-        let options = CollectorOptions { role: Role::Executor, keep_recent: true, sinks };
+        let options = CollectorOptions {
+            role: Role::Executor,
+            keep_recent: true,
+            sinks,
+        };
         let collector = Collector::start(options).map_err(local)?;
         let runtime = Runtime::start(self.arbiters, collector.clone())?;
         let mut epoch = [0; 16];
-        rng.fill(&mut epoch).map_err(|error| ServeError::Local(error.to_string()))?;
+        rng.fill(&mut epoch)
+            .map_err(|error| ServeError::Local(error.to_string()))?;
         let shared = Arc::new(Shared {
             public: identity.public(),
             identity: Arc::new(identity),
@@ -243,7 +256,10 @@ pub(crate) struct Shared {
 impl Shared {
     /// Whether this client is listed, by the file as it is now.
     pub(crate) fn admits(&self, client: &PublicKey) -> bool {
-        let mut clients = self.clients.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+        let mut clients = self
+            .clients
+            .lock()
+            .unwrap_or_else(|poisoned| poisoned.into_inner());
         match &mut *clients {
             Clients::Nobody => false,
             Clients::File(file) => {
@@ -258,7 +274,10 @@ impl Shared {
 
     /// A new session is on its way; `None` when there are too many, or the executor is stopping.
     pub(crate) fn enter(&self, framer: &Mailbox<RelayFramer>) -> Option<u64> {
-        let mut sessions = self.sessions.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+        let mut sessions = self
+            .sessions
+            .lock()
+            .unwrap_or_else(|poisoned| poisoned.into_inner());
         if sessions.len() >= SESSIONS_MAX || self.stopping.load(Ordering::Acquire) {
             return None;
         }
@@ -269,19 +288,29 @@ impl Shared {
 
     /// A session and all its processes are gone.
     pub(crate) fn leave(&self, session: u64) {
-        self.sessions.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).remove(&session);
+        self.sessions
+            .lock()
+            .unwrap_or_else(|poisoned| poisoned.into_inner())
+            .remove(&session);
         self.changed.notify_waiters();
     }
 
     fn running(&self) -> Vec<Mailbox<RelayFramer>> {
-        self.sessions.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).values().cloned().collect()
+        self.sessions
+            .lock()
+            .unwrap_or_else(|poisoned| poisoned.into_inner())
+            .values()
+            .cloned()
+            .collect()
     }
 }
 
 fn environment() -> EnvironmentInfo {
     use std::os::unix::ffi::OsStringExt as _;
     let hostname = rustix::system::uname().nodename().to_string_lossy().into_owned();
-    let cwd = std::env::current_dir().map(|dir| dir.into_os_string().into_vec()).unwrap_or_default();
+    let cwd = std::env::current_dir()
+        .map(|dir| dir.into_os_string().into_vec())
+        .unwrap_or_default();
     EnvironmentInfo {
         os: std::env::consts::OS.into(),
         arch: std::env::consts::ARCH.into(),
@@ -306,7 +335,9 @@ pub struct ExecutorHandle {
 
 impl fmt::Debug for ExecutorHandle {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("ExecutorHandle").field("public", &self.shared.public).finish_non_exhaustive()
+        f.debug_struct("ExecutorHandle")
+            .field("public", &self.shared.public)
+            .finish_non_exhaustive()
     }
 }
 
@@ -358,7 +389,10 @@ impl ExecutorHandle {
             match now {
                 Registration::Registered => return Ok(()),
                 Registration::Failed(why) => {
-                    return Err(ServeError::Register { address: "its address".into(), why });
+                    return Err(ServeError::Register {
+                        address: "its address".into(),
+                        why,
+                    });
                 }
                 Registration::Pending => {}
             }
@@ -391,7 +425,7 @@ impl ExecutorHandle {
         let place = self.runtime.place();
         place.arbiter().spawn(async move {
             tokio::time::sleep(SHUTDOWN_GRACE).await;
-            drop(done.send(()));
+            done.send(()).ok();
         });
         let mut over = std::pin::pin!(over);
         let mut wait = std::pin::pin!(wait);
@@ -428,7 +462,9 @@ impl ExecutorHandle {
                     }
                 });
             });
-            let bound = wait.await.map_err(|_| ServeError::Local("the listener ended early".into()))?;
+            let bound = wait
+                .await
+                .map_err(|_| ServeError::Local("the listener ended early".into()))?;
             self.listening = Some(bound.map_err(|source| ServeError::Listen { address, source })?);
             self.places.push(place);
         }

@@ -16,8 +16,8 @@ use dwell_relay::driver::{Connection, Listen};
 use dwell_relay::handshake::split_open;
 use dwell_relay::registration::{AwaitingRegistered, Registrant, RegistrationError};
 use dwell_relay::{
-    Dialer, LinkError, OsRandomness, OuterDecoder, OuterFrame, Preamble, PreambleDecoder, Refusal, RefusalReason, Reset,
-    ResetCode, encode_outer,
+    Dialer, LinkError, OsRandomness, OuterDecoder, OuterFrame, Preamble, PreambleDecoder, Refusal,
+    RefusalReason, Reset, ResetCode, encode_outer,
 };
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::sync::watch;
@@ -27,8 +27,8 @@ use super::{Registration, Shared};
 use crate::address::Address;
 use crate::mailbox::Mailbox;
 use crate::relay_framer::{
-    ConnectionError, FramerControl, FramerMessage, INBOUND_FRAMES_MAX, LINKS_MAX, LinkLost, RelayFramer, Uplink,
-    read_loop,
+    ConnectionError, FramerControl, FramerMessage, INBOUND_FRAMES_MAX, LINKS_MAX, LinkLost, RelayFramer,
+    Uplink, read_loop,
 };
 use crate::runtime::Runtime;
 use crate::telemetry::Tick;
@@ -78,7 +78,11 @@ pub(super) async fn accept(
 
 /// One direct connection: its preamble, then one stream.
 async fn serve_direct(connection: Connection, shared: Arc<Shared>) {
-    let Connection { mut reader, mut writer, peer } = connection;
+    let Connection {
+        mut reader,
+        mut writer,
+        peer,
+    } = connection;
     let opening = async {
         let mut decoder = PreambleDecoder::new();
         loop {
@@ -95,7 +99,9 @@ async fn serve_direct(connection: Connection, shared: Arc<Shared>) {
             }
         }
     };
-    let Ok(Some((preamble, decoder))) = tokio::time::timeout(OPENING_TIMEOUT, opening).await else { return };
+    let Ok(Some((preamble, decoder))) = tokio::time::timeout(OPENING_TIMEOUT, opening).await else {
+        return;
+    };
     let mut clear = BytesMut::new();
     let stream = preamble.stream;
     if preamble.dialer != Dialer::Harness {
@@ -119,7 +125,9 @@ async fn serve_direct(connection: Connection, shared: Arc<Shared>) {
         }
     };
     let uplink = Rc::new(Uplink::default());
-    let Some(framer) = open(&shared, &uplink, link) else { return };
+    let Some(framer) = open(&shared, &uplink, link) else {
+        return;
+    };
     let inbound = framer.port(INBOUND_FRAMES_MAX);
     let writing = Rc::clone(&uplink);
     let lost = framer.clone();
@@ -131,7 +139,10 @@ async fn serve_direct(connection: Connection, shared: Arc<Shared>) {
         let inbound = inbound.clone();
         async move {
             let message = FramerMessage::Inbound(frame, read);
-            inbound.tell(Envelope::new(TraceContext::default(), message)).await.is_ok()
+            inbound
+                .tell(Envelope::new(TraceContext::default(), message))
+                .await
+                .is_ok()
         }
     })
     .await;
@@ -212,18 +223,31 @@ async fn register_once(address: &Address, shared: &Shared) -> Result<(Connection
     let handshake = async {
         let mut stream = StreamId::default();
         getrandom::fill(&mut stream.0).map_err(|error| retry(&error))?;
-        let preamble = Preamble::new(Dialer::Executor, shared.public, stream, &[]).map_err(|error| retry(&error))?;
+        let preamble =
+            Preamble::new(Dialer::Executor, shared.public, stream, &[]).map_err(|error| retry(&error))?;
         let (waiting, opening) =
             Registrant::start(&shared.identity, &preamble, &[], &mut OsRandomness::new())
                 .map_err(|error| retry(&error))?;
-        connection.writer.write_all(&opening).await.map_err(|error| retry(&error))?;
+        connection
+            .writer
+            .write_all(&opening)
+            .await
+            .map_err(|error| retry(&error))?;
         let mut decoder = OuterDecoder::new();
         let frame = next_frame(&mut connection, &mut decoder).await?;
-        let (waiting, proof) = waiting.handle_frame(&frame).map_err(|error| final_or_retry(&error))?;
-        connection.writer.write_all(&proof).await.map_err(|error| retry(&error))?;
+        let (waiting, proof) = waiting
+            .handle_frame(&frame)
+            .map_err(|error| final_or_retry(&error))?;
+        connection
+            .writer
+            .write_all(&proof)
+            .await
+            .map_err(|error| retry(&error))?;
         let waiting: AwaitingRegistered = waiting;
         let frame = next_frame(&mut connection, &mut decoder).await?;
-        waiting.handle_frame(&frame).map_err(|error| final_or_retry(&error))?;
+        waiting
+            .handle_frame(&frame)
+            .map_err(|error| final_or_retry(&error))?;
         Ok(decoder)
     };
     let decoder = tokio::time::timeout(OPENING_TIMEOUT, handshake)
@@ -289,7 +313,9 @@ fn relay_frame(shared: &Arc<Shared>, uplink: &Rc<Uplink>, streams: &Streams, fra
             uplink.say(|out| encode_outer(out, OuterKind::Pong, frame.stream, 0, &frame.payload));
         }
         OuterKind::Refused => {
-            tracing::warn!("the relay has a newer registration of this executor: two processes share one key");
+            tracing::warn!(
+                "the relay has a newer registration of this executor: two processes share one key"
+            );
         }
         OuterKind::Handshake
         | OuterKind::Data
@@ -301,9 +327,14 @@ fn relay_frame(shared: &Arc<Shared>, uplink: &Rc<Uplink>, streams: &Streams, fra
             let Some(inbound) = target else { return };
             let stream = frame.stream;
             let message = FramerMessage::Inbound(frame, read);
-            if inbound.try_tell(Envelope::new(TraceContext::default(), message)).is_err() {
+            if inbound
+                .try_tell(Envelope::new(TraceContext::default(), message))
+                .is_err()
+            {
                 streams.borrow_mut().remove(&stream);
-                let why = LinkLost::Failed(format!("more than {INBOUND_FRAMES_MAX} frames waited to be opened"));
+                let why = LinkLost::Failed(format!(
+                    "more than {INBOUND_FRAMES_MAX} frames waited to be opened"
+                ));
                 drop(inbound.control(FramerControl::Lost(why)));
             }
         }
@@ -319,7 +350,9 @@ fn open_stream(shared: &Arc<Shared>, uplink: &Rc<Uplink>, streams: &Streams, fra
             return refuse();
         }
     }
-    let Ok((preamble, hello)) = split_open(frame.payload) else { return refuse() };
+    let Ok((preamble, hello)) = split_open(frame.payload) else {
+        return refuse();
+    };
     if preamble.executor != shared.public || preamble.stream != stream {
         return refuse();
     }
@@ -328,9 +361,15 @@ fn open_stream(shared: &Arc<Shared>, uplink: &Rc<Uplink>, streams: &Streams, fra
         Err(LinkError::Refused(refusal)) => return uplink.say(|out| say_refused(out, stream, &refusal)),
         Err(_) => return refuse(),
     };
-    let Some(framer) = open(shared, uplink, link) else { return refuse() };
+    let Some(framer) = open(shared, uplink, link) else {
+        return refuse();
+    };
     let inbound = framer.port(INBOUND_FRAMES_MAX);
-    let first = OuterFrame { kind: OuterKind::Handshake, payload: hello, ..frame };
+    let first = OuterFrame {
+        kind: OuterKind::Handshake,
+        payload: hello,
+        ..frame
+    };
     let message = FramerMessage::Inbound(first, read);
     drop(inbound.try_tell(Envelope::new(TraceContext::default(), message)));
     streams.borrow_mut().insert(stream, inbound);

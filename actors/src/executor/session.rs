@@ -20,7 +20,7 @@ use crate::dispatcher::server::Dispatcher;
 use crate::mailbox::{HostOptions, Mailbox, Turn, start_here};
 use crate::process_supervisor::{ProcessSupervisor, SUPERVISOR_MAILBOX_MAX, SupervisorControl};
 use crate::relay_framer::{
-    Arrival, LinkLost, OUTBOUND_MESSAGES_MAX, RelayFramer, Sent, SharedLink, Uplink, Upper,
+    Arrival, LinkLost, OUTBOUND_MESSAGES_MAX, OnClosed, RelayFramer, Sent, SharedLink, Uplink, Upper,
 };
 use crate::rpc_queue::RPC_MAILBOX_MAX;
 use crate::rpc_queue::server::{RpcMessage, RpcQueue};
@@ -29,18 +29,32 @@ use crate::trace_collector::{TRACE_MAILBOX_MAX, TraceCollector, TraceMessage};
 
 /// Answers a dialler: a link that waits for message 1.
 pub(super) fn answer(shared: &Shared, preamble: &Preamble, relayed: bool) -> Result<Link<Sent>, LinkError> {
-    let options = if relayed { LinkOptions::relayed() } else { LinkOptions::direct() };
-    Link::answer(Instant::now(), Arc::clone(&shared.identity), preamble, options, &mut OsRandomness::new())
+    let options = if relayed {
+        LinkOptions::relayed()
+    } else {
+        LinkOptions::direct()
+    };
+    Link::answer(
+        Instant::now(),
+        Arc::clone(&shared.identity),
+        preamble,
+        options,
+        &mut OsRandomness::new(),
+    )
 }
 
 /// Starts a framer over a link. `None`: the executor is full or stopping.
-pub(super) fn open(shared: &Arc<Shared>, uplink: &Rc<Uplink>, link: SharedLink) -> Option<Mailbox<RelayFramer>> {
+pub(super) fn open(
+    shared: &Arc<Shared>,
+    uplink: &Rc<Uplink>,
+    link: SharedLink,
+) -> Option<Mailbox<RelayFramer>> {
     let stream = link.borrow().stream();
     if !uplink.add(stream, Rc::clone(&link)) {
         return None;
     }
     let trace: Rc<RefCell<Option<Mailbox<TraceCollector>>>> = Rc::default();
-    let slot: Rc<RefCell<Option<(u64, Mailbox<RelayFramer>)>>> = Rc::default();
+    let slot: Slot = Rc::default();
     let (upper_trace, upper_slot, upper_shared) = (Rc::clone(&trace), Rc::clone(&slot), Arc::clone(shared));
     let (framer_uplink, collector) = (Rc::clone(uplink), shared.collector.clone());
     let framer = start_here(HostOptions::new(OUTBOUND_MESSAGES_MAX), move || {
@@ -51,7 +65,7 @@ pub(super) fn open(shared: &Arc<Shared>, uplink: &Rc<Uplink>, link: SharedLink) 
             actors: None,
         };
         let trace = Rc::clone(&upper_trace);
-        let ship: Rc<dyn Fn(TraceContext, dwell_messages::ProcessId)> = Rc::new(move |context, process| {
+        let ship: OnClosed = Rc::new(move |context, process| {
             if let Some(trace) = &*trace.borrow() {
                 drop(trace.try_tell(Envelope::new(context, TraceMessage::Ship(process))));
             }
@@ -72,6 +86,9 @@ pub(super) fn open(shared: &Arc<Shared>, uplink: &Rc<Uplink>, link: SharedLink) 
     Some(framer)
 }
 
+/// The session's number and its framer, once both are known.
+type Slot = Rc<RefCell<Option<(u64, Mailbox<RelayFramer>)>>>;
+
 struct Actors {
     rpc: Mailbox<RpcQueue>,
     supervisor: Mailbox<ProcessSupervisor>,
@@ -80,7 +97,7 @@ struct Actors {
 /// The session above a framer.
 struct SessionUpper {
     shared: Arc<Shared>,
-    slot: Rc<RefCell<Option<(u64, Mailbox<RelayFramer>)>>>,
+    slot: Slot,
     trace: Rc<RefCell<Option<Mailbox<TraceCollector>>>>,
     actors: Option<Actors>,
 }
@@ -89,7 +106,11 @@ impl SessionUpper {
     fn start(&mut self) -> Option<()> {
         let (session, framer) = self.slot.borrow().clone()?;
         let collector = self.shared.collector.clone();
-        let (spawner, f, c) = (Arc::clone(&self.shared.spawner), framer.clone(), collector.clone());
+        let (spawner, f, c) = (
+            Arc::clone(&self.shared.spawner),
+            framer.clone(),
+            collector.clone(),
+        );
         let shared = Arc::clone(&self.shared);
         let supervisor = start_here(HostOptions::new(SUPERVISOR_MAILBOX_MAX), move || {
             let shared = Arc::clone(&shared);
@@ -101,8 +122,9 @@ impl SessionUpper {
             Dispatcher::new(environment.clone(), s.clone())
         });
         let (d, f, c) = (dispatcher, framer.clone(), collector.clone());
-        let rpc =
-            start_here(HostOptions::new(RPC_MAILBOX_MAX), move || RpcQueue::new(d.clone(), f.clone(), c.clone()));
+        let rpc = start_here(HostOptions::new(RPC_MAILBOX_MAX), move || {
+            RpcQueue::new(d.clone(), f.clone(), c.clone())
+        });
         let trace = start_here(HostOptions::new(TRACE_MAILBOX_MAX), move || {
             TraceCollector::new(collector.clone(), framer.clone())
         });
@@ -150,10 +172,19 @@ impl Upper for SessionUpper {
         let Some(actors) = &self.actors else { return };
         match envelope.body {
             Wire::Request { id, process, request } => {
-                let message = RpcMessage::Request { id, process, request, arrival };
+                let message = RpcMessage::Request {
+                    id,
+                    process,
+                    request,
+                    arrival,
+                };
                 turn.tell(&actors.rpc, envelope.context, message);
             }
-            Wire::Credit { process, stream, limit } => {
+            Wire::Credit {
+                process,
+                stream,
+                limit,
+            } => {
                 let control = SupervisorControl::Credit(process, stream, limit);
                 // A full control queue loses nothing: credit is absolute, and restated.
                 drop(actors.supervisor.control(control));
@@ -170,13 +201,19 @@ impl Upper for SessionUpper {
     }
 
     fn unanswerable(&mut self, error: &DecodeError, turn: &mut Turn<'_, RelayFramer>) {
-        let (Some(actors), Some(id)) = (&self.actors, error.request_id()) else { return };
+        let (Some(actors), Some(id)) = (&self.actors, error.request_id()) else {
+            return;
+        };
         let code = match error {
             DecodeError::UnknownMethod { .. } => ErrorCode::UnknownMethod,
             _ => ErrorCode::BadRequest,
         };
         let error = WireError::new(code, error.to_string());
-        let message = RpcMessage::Refuse { id, error, arrival: Tick::now() };
+        let message = RpcMessage::Refuse {
+            id,
+            error,
+            arrival: Tick::now(),
+        };
         turn.tell(&actors.rpc, TraceContext::default(), message);
     }
 

@@ -63,8 +63,14 @@ impl Command {
 
     /// A command from its whole argument vector. An empty one is refused by `exec`.
     pub fn from_argv<S: AsRef<OsStr>>(argv: impl IntoIterator<Item = S>) -> Self {
-        let argv = argv.into_iter().map(|arg| arg.as_ref().as_bytes().to_vec()).collect();
-        Self { argv, ..Self::new("") }
+        let argv = argv
+            .into_iter()
+            .map(|arg| arg.as_ref().as_bytes().to_vec())
+            .collect();
+        Self {
+            argv,
+            ..Self::new("")
+        }
     }
 
     /// Adds one argument.
@@ -77,7 +83,8 @@ impl Command {
     /// Adds arguments.
     #[must_use]
     pub fn args<S: AsRef<OsStr>>(mut self, args: impl IntoIterator<Item = S>) -> Self {
-        self.argv.extend(args.into_iter().map(|arg| arg.as_ref().as_bytes().to_vec()));
+        self.argv
+            .extend(args.into_iter().map(|arg| arg.as_ref().as_bytes().to_vec()));
         self
     }
 
@@ -91,7 +98,10 @@ impl Command {
     /// Sets a variable for the command, also one that would be withheld.
     #[must_use]
     pub fn env(mut self, name: impl AsRef<OsStr>, value: impl AsRef<OsStr>) -> Self {
-        self.set.push((name.as_ref().as_bytes().to_vec(), value.as_ref().as_bytes().to_vec()));
+        self.set.push((
+            name.as_ref().as_bytes().to_vec(),
+            value.as_ref().as_bytes().to_vec(),
+        ));
         self
     }
 

@@ -12,7 +12,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use dwell_messages::{EnvironmentInfo, ErrorCode, PublicKey, Reply as WireReply, Role, TraceContext, WireError};
+use dwell_messages::{
+    EnvironmentInfo, ErrorCode, PublicKey, Reply as WireReply, Role, TraceContext, WireError,
+};
 use dwell_relay::{OsRandomness, StaticKeypair};
 use tokio::sync::oneshot;
 
@@ -27,8 +29,8 @@ use crate::telemetry::{Collector, CollectorOptions, FileSink, SpanSink, Tick, ro
 use crate::trace_collector::{TraceCollector, TraceMessage};
 
 pub use command::{Command, GRACE, Inherit};
-pub use run::{Finished, Run, RunError, RunEvent};
 pub(crate) use run::Ended;
+pub use run::{Finished, Run, RunError, RunEvent};
 pub(crate) use shared::RunShared;
 pub use timings::CallTimings;
 
@@ -49,12 +51,22 @@ pub struct Target {
 impl Target {
     /// The executor of this key, through a relay.
     pub fn relay(address: impl Into<Address>, executor: PublicKey) -> Self {
-        Self { address: address.into(), executor, relayed: true, token: Vec::new() }
+        Self {
+            address: address.into(),
+            executor,
+            relayed: true,
+            token: Vec::new(),
+        }
     }
 
     /// The executor of this key, which listens itself.
     pub fn direct(address: impl Into<Address>, executor: PublicKey) -> Self {
-        Self { address: address.into(), executor, relayed: false, token: Vec::new() }
+        Self {
+            address: address.into(),
+            executor,
+            relayed: false,
+            token: Vec::new(),
+        }
     }
 
     /// The relay's admission token, at most 255 bytes.
@@ -118,7 +130,9 @@ pub struct HarnessBuilder {
 
 impl fmt::Debug for HarnessBuilder {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("HarnessBuilder").field("traces", &self.traces).finish_non_exhaustive()
+        f.debug_struct("HarnessBuilder")
+            .field("traces", &self.traces)
+            .finish_non_exhaustive()
     }
 }
 
@@ -171,17 +185,24 @@ impl HarnessBuilder {
         };
         let mut sinks = self.sinks;
         if let Some(dir) = &self.traces {
-            let sink = FileSink::open(dir, Role::Harness).map_err(|error| ConnectError::Local(error.to_string()))?;
+            let sink =
+                FileSink::open(dir, Role::Harness).map_err(|error| ConnectError::Local(error.to_string()))?;
             sinks.push(Box::new(sink));
         }
         #[cfg(feature = "otlp")]
-        match crate::telemetry::otlp::OtlpSink::from_environment(Role::Harness, |name| std::env::var(name).ok()) {
+        match crate::telemetry::otlp::OtlpSink::from_environment(Role::Harness, |name| {
+            std::env::var(name).ok()
+        }) {
             Ok(Some(sink)) => sinks.push(Box::new(sink)),
             Ok(None) => {}
             Err(error) => tracing::warn!(%error, "traces are not exported over OTLP"),
         }
         let local = |error: std::io::Error| ConnectError::Local(error.to_string());
-        let options = CollectorOptions { role: Role::Harness, keep_recent: false, sinks };
+        let options = CollectorOptions {
+            role: Role::Harness,
+            keep_recent: false,
+            sinks,
+        };
         let collector = Collector::start(options).map_err(local)?;
         let runtime = Runtime::start(1, collector.clone())?;
         let store = open_store(self.store.as_deref())?;
@@ -190,7 +211,13 @@ impl HarnessBuilder {
         let (ready, wait) = oneshot::channel();
         let client = identity.public();
         let address = target.address.to_string();
-        let plan = session::Plan { identity, target, collector: collector.clone(), metadata, ready };
+        let plan = session::Plan {
+            identity,
+            target,
+            collector: collector.clone(),
+            metadata,
+            ready,
+        };
         place.arbiter().spawn_fn(move || {
             actix_rt::spawn(session::open(plan));
         });
@@ -215,7 +242,9 @@ fn open_store(path: Option<&std::path::Path>) -> Result<Box<dyn RunStore>, Conne
             .map(|store| Box::new(store) as Box<dyn RunStore>)
             .map_err(|error| ConnectError::Local(error.to_string())),
         #[cfg(not(feature = "store"))]
-        Some(_) => Err(ConnectError::Local("keeping runs in a file needs the feature `store`".into())),
+        Some(_) => Err(ConnectError::Local(
+            "keeping runs in a file needs the feature `store`".into(),
+        )),
         None => Ok(Box::new(MemoryRunStore::with_kept_max(MEMORY_RUNS_MAX))),
     }
 }
@@ -243,14 +272,22 @@ pub struct Harness {
 
 impl fmt::Debug for Harness {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Harness").field("environment", &self.connected.environment).finish_non_exhaustive()
+        f.debug_struct("Harness")
+            .field("environment", &self.connected.environment)
+            .finish_non_exhaustive()
     }
 }
 
 impl Harness {
     /// Sets up a harness.
     pub fn builder() -> HarnessBuilder {
-        HarnessBuilder { identity: None, traces: None, store: None, sampled: true, sinks: Vec::new() }
+        HarnessBuilder {
+            identity: None,
+            traces: None,
+            store: None,
+            sampled: true,
+            sinks: Vec::new(),
+        }
     }
 
     /// Connects with a fresh key and no trace file. See `HarnessBuilder::connect`.
@@ -284,13 +321,19 @@ impl Harness {
             done: false,
             detached: false,
         };
-        let exec = Exec { command, shared: Arc::clone(&shared), context: context.clone(), begun };
+        let exec = Exec {
+            command,
+            shared: Arc::clone(&shared),
+            context: context.clone(),
+            begun,
+        };
         let envelope = dwell_messages::Envelope::new(context, DispatcherMessage::Exec(Box::new(exec)));
         if let Err(error) = self.connected.dispatcher.try_tell(envelope) {
             let error = match error {
-                crate::mailbox::TellError::Full(_) => {
-                    RunError::Refused(WireError::new(ErrorCode::Busy, "too many commands wait to be dispatched"))
-                }
+                crate::mailbox::TellError::Full(_) => RunError::Refused(WireError::new(
+                    ErrorCode::Busy,
+                    "too many commands wait to be dispatched",
+                )),
                 crate::mailbox::TellError::Stopped(_) => RunError::NotStarted("the link is gone".into()),
             };
             shared.end(Err(error), Tick::now());
@@ -308,7 +351,10 @@ impl Harness {
     /// # Errors
     /// When the link is gone.
     pub async fn environment_info(&self) -> Result<EnvironmentInfo, RunError> {
-        let context = TraceContext { flags: dwell_messages::TraceFlags::NONE, ..root(false) };
+        let context = TraceContext {
+            flags: dwell_messages::TraceFlags::NONE,
+            ..root(false)
+        };
         let answer = self
             .connected
             .dispatcher
@@ -338,7 +384,12 @@ impl Harness {
     /// Waits, at most `SPANS_WAIT`, for the spans that the executor still owes, and flushes them.
     pub async fn flush_traces(&self) {
         let context = TraceContext::default();
-        drop(self.connected.trace.ask_within(SPANS_WAIT, context, TraceMessage::Settled).await);
+        drop(
+            self.connected
+                .trace
+                .ask_within(SPANS_WAIT, context, TraceMessage::Settled)
+                .await,
+        );
         self.collector.flush().await;
     }
 
@@ -349,7 +400,11 @@ impl Harness {
         if let Err(error) = self.flush().await {
             tracing::warn!(%error, "not every run was recorded");
         }
-        drop(self.connected.framer.control(FramerControl::End("the harness is done".into())));
+        drop(
+            self.connected
+                .framer
+                .control(FramerControl::End("the harness is done".into())),
+        );
         self.connected.framer.drain().await;
         self.collector.flush().await;
     }
@@ -357,6 +412,10 @@ impl Harness {
 
 impl Drop for Harness {
     fn drop(&mut self) {
-        drop(self.connected.framer.control(FramerControl::End("the harness is gone".into())));
+        drop(
+            self.connected
+                .framer
+                .control(FramerControl::End("the harness is gone".into())),
+        );
     }
 }

@@ -8,7 +8,9 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use dwell_messages::process::{CHUNK_MAX_BYTES, Signal, Write};
-use dwell_messages::{Closed, ErrorCode, ExitStatus, Reply as WireReply, Request, TraceContext, TraceId, WireError};
+use dwell_messages::{
+    Closed, ErrorCode, ExitStatus, Reply as WireReply, Request, TraceContext, TraceId, WireError,
+};
 
 use super::command::GRACE;
 use super::shared::RunShared;
@@ -52,7 +54,9 @@ pub enum RunError {
     #[error("the outcome is unknown: {0}; look at what the command was to change before running it again")]
     Lost(String),
     /// Its deadline passed; it was told to end.
-    #[error("the deadline passed and the command was terminated: allow more time, or find out why it is slow with `dwell trace`")]
+    #[error(
+        "the deadline passed and the command was terminated: allow more time, or find out why it is slow with `dwell trace`"
+    )]
     DeadlineExceeded,
 }
 
@@ -132,7 +136,10 @@ pub struct Run {
 
 impl fmt::Debug for Run {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Run").field("context", &self.context).field("done", &self.done).finish_non_exhaustive()
+        f.debug_struct("Run")
+            .field("context", &self.context)
+            .field("done", &self.done)
+            .finish_non_exhaustive()
     }
 }
 
@@ -155,7 +162,12 @@ impl Run {
         let now = Tick::now();
         match last.ended {
             Ok(ended) => {
-                let Ended { status, closed, mut account, arrival } = ended;
+                let Ended {
+                    status,
+                    closed,
+                    mut account,
+                    arrival,
+                } = ended;
                 account.lap(Segment::HandOff, now);
                 let timings = CallTimings::new(&account, &closed.timings, &arrival, self.ping_us);
                 self.record(last.put, now, Some(&timings), None);
@@ -228,13 +240,19 @@ impl Run {
     }
 
     async fn write(&mut self, data: Bytes, eof: bool) -> Result<(), RunError> {
-        let write = Write { offset: self.written, data, eof };
+        let write = Write {
+            offset: self.written,
+            data,
+            eof,
+        };
         match self.ask(Request::Write(write)).await? {
             WireReply::Written(written) => {
                 self.written = written.offset;
                 Ok(())
             }
-            _ => Err(RunError::Lost("the executor answered a write with something else".into())),
+            _ => Err(RunError::Lost(
+                "the executor answered a write with something else".into(),
+            )),
         }
     }
 
@@ -242,14 +260,18 @@ impl Run {
         // The lanes of input and signals overtake a start: wait for its answer first.
         std::future::poll_fn(|cx| self.shared.poll_started(cx)).await;
         let Some(process) = self.shared.process() else {
-            return Err(RunError::NotStarted("the command has ended or was never sent".into()));
+            return Err(RunError::NotStarted(
+                "the command has ended or was never sent".into(),
+            ));
         };
-        let answer = self.dispatcher.ask(self.context.clone(), |reply| DispatcherMessage::Ask {
-            process,
-            request: Box::new(request),
-            deadline: None,
-            reply,
-        });
+        let answer = self
+            .dispatcher
+            .ask(self.context.clone(), |reply| DispatcherMessage::Ask {
+                process,
+                request: Box::new(request),
+                deadline: None,
+                reply,
+            });
         match answer.await {
             Ok(Ok(reply)) => Ok(reply),
             Ok(Err(error)) => Err(RunError::Refused(error)),
@@ -280,7 +302,8 @@ impl Run {
         if !self.context.is_sampled() {
             return;
         }
-        self.collector.stage(Stage::new(&self.context, "terminal consume", put, now));
+        self.collector
+            .stage(Stage::new(&self.context, "terminal consume", put, now));
         let parent = self.parent.as_ref().unwrap_or(&self.context);
         let mut stage = Stage::with_id(parent, self.context.span_id, "call", self.begun, now).failed(error);
         if self.parent.is_none() {

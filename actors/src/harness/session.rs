@@ -12,8 +12,8 @@ use dwell_messages::{
     Envelope, Event, Hello, Message as Wire, ProcessId, PublicKey, StreamId, TraceContext, Welcome,
 };
 use dwell_relay::{
-    Dialer, Link, LinkEstablished, LinkOptions, OsRandomness, OuterDecoder, Preamble, Randomness as _, ResetCode,
-    StaticKeypair,
+    Dialer, Link, LinkEstablished, LinkOptions, OsRandomness, OuterDecoder, Preamble, Randomness as _,
+    ResetCode, StaticKeypair,
 };
 use tokio::sync::oneshot;
 
@@ -23,8 +23,8 @@ use crate::dispatcher::client::{Dispatcher, DispatcherControl};
 use crate::mailbox::{BulkResidence, HostOptions, Mailbox, Turn, start_here};
 use crate::metadata_writer::{METADATA_MAILBOX_MAX, MetadataHandle, MetadataWriter};
 use crate::relay_framer::{
-    Arrival, ConnectionError, FramerControl, FramerMessage, INBOUND_FRAMES_MAX, LinkLost, OUTBOUND_MESSAGES_MAX,
-    RelayFramer, ToSend, Uplink, Upper, read_loop,
+    Arrival, ConnectionError, FramerControl, FramerMessage, INBOUND_FRAMES_MAX, LinkLost,
+    OUTBOUND_MESSAGES_MAX, RelayFramer, ToSend, Uplink, Upper, read_loop,
 };
 use crate::rpc_queue::RPC_MAILBOX_MAX;
 use crate::rpc_queue::caller::{RpcControl, RpcMessage, RpcQueue};
@@ -50,11 +50,15 @@ impl Failed {
         match self {
             Self::Dial(source) => ConnectError::Unreachable { address, source },
             Self::Local(why) => ConnectError::Local(why),
-            Self::Lost(LinkLost::Reset { code: ResetCode::Unavailable, .. }) => {
-                ConnectError::Unavailable { address, client }
-            }
+            Self::Lost(LinkLost::Reset {
+                code: ResetCode::Unavailable,
+                ..
+            }) => ConnectError::Unavailable { address, client },
             Self::Lost(LinkLost::Refused(text)) => ConnectError::Refused(text),
-            Self::Lost(lost) => ConnectError::Failed { address, why: lost.to_string() },
+            Self::Lost(lost) => ConnectError::Failed {
+                address,
+                why: lost.to_string(),
+            },
         }
     }
 }
@@ -70,7 +74,13 @@ pub(crate) struct Plan {
 
 /// Dials and starts the session's actors, all on this arbiter.
 pub(crate) async fn open(plan: Plan) {
-    let Plan { identity, target, collector, metadata, ready } = plan;
+    let Plan {
+        identity,
+        target,
+        collector,
+        metadata,
+        ready,
+    } = plan;
     let connection = match target.address.dial().await {
         Ok(connection) => connection,
         Err(error) => return drop(ready.send(Err(Failed::Dial(error)))),
@@ -92,7 +102,9 @@ pub(crate) async fn open(plan: Plan) {
     });
     let (framer_link, framer_uplink, framer_collector) = (link, Rc::clone(&uplink), collector.clone());
     let framer = start_here(HostOptions::new(OUTBOUND_MESSAGES_MAX), move || {
-        let upper = upper.take().map_or_else(|| Box::new(Nobody) as Box<dyn Upper>, |upper| Box::new(upper));
+        let upper = upper
+            .take()
+            .map_or_else(|| Box::new(Nobody) as Box<dyn Upper>, |upper| Box::new(upper));
         RelayFramer::new(
             Rc::clone(&framer_link),
             Rc::clone(&framer_uplink),
@@ -109,7 +121,10 @@ pub(crate) async fn open(plan: Plan) {
             let inbound = inbound.clone();
             async move {
                 let message = FramerMessage::Inbound(frame, read);
-                inbound.tell(Envelope::new(TraceContext::default(), message)).await.is_ok()
+                inbound
+                    .tell(Envelope::new(TraceContext::default(), message))
+                    .await
+                    .is_ok()
             }
         })
         .await;
@@ -131,11 +146,26 @@ fn dial(identity: &StaticKeypair, target: &Target) -> Result<Link<crate::relay_f
     rng.fill(&mut stream.0).map_err(|error| error.to_string())?;
     let preamble = Preamble::new(Dialer::Harness, target.executor, stream, &target.token)
         .map_err(|error| error.to_string())?;
-    let hello = Hello { timestamp_ms: unix_now_ns() / 1_000_000, authorization: serde_bytes::ByteBuf::new() };
+    let hello = Hello {
+        timestamp_ms: unix_now_ns() / 1_000_000,
+        authorization: serde_bytes::ByteBuf::new(),
+    };
     let hello = hello.encode().map_err(|error| error.to_string())?;
-    let options = if target.relayed { LinkOptions::relayed() } else { LinkOptions::direct() };
-    Link::dial(Instant::now(), identity, &preamble, &target.token, &hello, options, &mut rng)
-        .map_err(|error| crate::relay_framer::chain(&error))
+    let options = if target.relayed {
+        LinkOptions::relayed()
+    } else {
+        LinkOptions::direct()
+    };
+    Link::dial(
+        Instant::now(),
+        identity,
+        &preamble,
+        &target.token,
+        &hello,
+        options,
+        &mut rng,
+    )
+    .map_err(|error| crate::relay_framer::chain(&error))
 }
 
 #[derive(Clone)]
@@ -149,17 +179,28 @@ struct Wiring {
 
 fn start_actors(framer: &Mailbox<RelayFramer>, metadata: &MetadataHandle, collector: &Collector) -> Wiring {
     let (f, c) = (framer.clone(), collector.clone());
-    let rpc = start_here(HostOptions::new(RPC_MAILBOX_MAX), move || RpcQueue::new(f.clone(), c.clone()));
+    let rpc = start_here(HostOptions::new(RPC_MAILBOX_MAX), move || {
+        RpcQueue::new(f.clone(), c.clone())
+    });
     let worker = metadata.clone();
-    let metadata =
-        start_here(HostOptions::new(METADATA_MAILBOX_MAX).restarting(), move || MetadataWriter::new(&worker));
+    let metadata = start_here(HostOptions::new(METADATA_MAILBOX_MAX).restarting(), move || {
+        MetadataWriter::new(&worker)
+    });
     let (f, c) = (framer.clone(), collector.clone());
-    let trace = start_here(HostOptions::new(TRACE_MAILBOX_MAX), move || TraceCollector::new(c.clone(), f.clone()));
+    let trace = start_here(HostOptions::new(TRACE_MAILBOX_MAX), move || {
+        TraceCollector::new(c.clone(), f.clone())
+    });
     let (r, f, m, c) = (rpc.clone(), framer.clone(), metadata.clone(), collector.clone());
     let dispatcher = start_here(HostOptions::new(DISPATCHER_MAILBOX_MAX), move || {
         Dispatcher::new(r.clone(), f.clone(), m.clone(), c.clone())
     });
-    Wiring { rpc, dispatcher, metadata, trace, framer: framer.clone() }
+    Wiring {
+        rpc,
+        dispatcher,
+        metadata,
+        trace,
+        framer: framer.clone(),
+    }
 }
 
 /// The harness above a framer.
@@ -190,7 +231,9 @@ impl HarnessUpper {
         turn: &mut Turn<'_, RelayFramer>,
     ) {
         // A process that nobody waits for any more may still speak until it hears that it is to end.
-        let Some(route) = self.routes.get(&process) else { return };
+        let Some(route) = self.routes.get(&process) else {
+            return;
+        };
         if context.is_sampled()
             && matches!(event, Event::Closed(_))
             && let Some(wiring) = self.wiring()
@@ -212,11 +255,15 @@ impl Upper for HarnessUpper {
         let now = Tick::now();
         let round_trip = now.micros_since(self.dialled);
         self.ping_us.store(round_trip, Ordering::Relaxed);
-        let (Some(ready), Some(wiring)) = (self.ready.take(), self.wiring()) else { return };
+        let (Some(ready), Some(wiring)) = (self.ready.take(), self.wiring()) else {
+            return;
+        };
         let welcome = match Welcome::decode(&peer.welcome) {
             Ok(welcome) => welcome,
             Err(error) => {
-                drop(ready.send(Err(Failed::Local(format!("the executor's welcome is not understood: {error}")))));
+                drop(ready.send(Err(Failed::Local(format!(
+                    "the executor's welcome is not understood: {error}"
+                )))));
                 return;
             }
         };
@@ -247,7 +294,8 @@ impl Upper for HarnessUpper {
         let Some(wiring) = self.wiring() else { return };
         match envelope.body {
             Wire::Response { id, result, timings } => {
-                turn.tell(&wiring.rpc, context, RpcMessage::Response { id, result, timings, arrival });
+                let answer = Box::new((result, timings));
+                turn.tell(&wiring.rpc, context, RpcMessage::Response { id, answer, arrival });
             }
             Wire::Event { process, event } => self.event(process, event, arrival, context, turn),
             Wire::TraceRecords { process, records } => {
@@ -256,7 +304,8 @@ impl Upper for HarnessUpper {
             }
             Wire::Pong(raw) => {
                 let sent = Tick::from_raw(raw);
-                self.ping_us.store(Tick::now().micros_since(sent).max(1), Ordering::Relaxed);
+                self.ping_us
+                    .store(Tick::now().micros_since(sent).max(1), Ordering::Relaxed);
             }
             Wire::Request { .. }
             | Wire::Cancel(_)
@@ -274,7 +323,13 @@ impl Upper for HarnessUpper {
     }
 
     fn route(&mut self, process: ProcessId, to: Mailbox<TerminalDelivery>) {
-        self.routes.insert(process, Route { delivery: to, bulk: Arc::default() });
+        self.routes.insert(
+            process,
+            Route {
+                delivery: to,
+                bulk: Arc::default(),
+            },
+        );
     }
 
     fn unroute(&mut self, process: ProcessId) {

@@ -187,7 +187,12 @@ impl RunShared {
                     Mode::Stream => Default::default(),
                     Mode::Collect { stdout, stderr } => (stdout.finish(), stderr.finish()),
                 };
-                Poll::Ready(Final { ended, stdout, stderr, put })
+                Poll::Ready(Final {
+                    ended,
+                    stdout,
+                    stderr,
+                    put,
+                })
             }
             None => {
                 inner.waker = Some(cx.waker().clone());
@@ -211,7 +216,7 @@ impl RunShared {
     }
 
     /// Arbiter: the call has its process id and its delivery. If its consumer gave up meanwhile it is told to end.
-    pub(crate) fn begun(&self, process: ProcessId, delivery: Mailbox<TerminalDelivery>) {
+    pub(crate) fn begun(&self, process: ProcessId, delivery: &Mailbox<TerminalDelivery>) {
         let cancelled = self.with(|inner| {
             inner.process = Some((process, delivery.clone()));
             inner.cancelled
@@ -233,7 +238,13 @@ impl RunShared {
 
     /// Its process id, while it runs.
     pub(crate) fn process(&self) -> Option<ProcessId> {
-        self.with(|inner| inner.process.as_ref().filter(|_| inner.started).map(|(process, _)| *process))
+        self.with(|inner| {
+            inner
+                .process
+                .as_ref()
+                .filter(|_| inner.started)
+                .map(|(process, _)| *process)
+        })
     }
 
     /// Consumer: ready when it runs, or is over.

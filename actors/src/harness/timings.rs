@@ -54,7 +54,11 @@ impl CallTimings {
         let total_ns = account.total_ns();
         let remote_ns = account.nanos(Segment::Remote);
         let own_ns: u64 = OWN.iter().map(|segment| account.nanos(*segment)).sum();
-        let mut remote: Vec<_> = executor.segments().into_iter().filter(|(_, micros)| *micros > 0).collect();
+        let mut remote: Vec<_> = executor
+            .segments()
+            .into_iter()
+            .filter(|(_, micros)| *micros > 0)
+            .collect();
         remote.push(("send", queued));
         Self {
             total_us: total_ns / 1_000,
@@ -121,7 +125,11 @@ impl fmt::Display for CallTimings {
                 writeln!(f, "  {machine:<9}{name:<12}{micros:>10} µs")?;
             }
         }
-        writeln!(f, "  {:<9}{:<12}{:>10} µs (ping {} µs)", "transit", "both ways", self.transit_us, self.ping_us)?;
+        writeln!(
+            f,
+            "  {:<9}{:<12}{:>10} µs (ping {} µs)",
+            "transit", "both ways", self.transit_us, self.ping_us
+        )?;
         write!(f, "  {:<21}{:>10} µs", "unattributed", self.unattributed_us())
     }
 }

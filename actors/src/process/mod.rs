@@ -20,7 +20,9 @@ use dwell_messages::{
 };
 
 use crate::account::{Account, Segment};
-use crate::mailbox::{Actor, BulkResidence, HostOptions, Mailbox, Message, Slot, TimerGuard, Turn, start_here};
+use crate::mailbox::{
+    Actor, BulkResidence, HostOptions, Mailbox, Message, Slot, TimerGuard, Turn, start_here,
+};
 use crate::process_supervisor::{ProcessSupervisor, SupervisorControl};
 use crate::relay_framer::RelayFramer;
 use crate::rpc_queue::server::{Call, Responder};
@@ -165,7 +167,12 @@ impl Process {
     }
 
     fn call(&mut self, context: TraceContext, call: Call, turn: &mut Turn<'_, Self>) {
-        let Call { request, mut account, responder, .. } = call;
+        let Call {
+            request,
+            mut account,
+            responder,
+            ..
+        } = call;
         account.lap(Segment::Mailbox, turn.residence().dequeued);
         match request {
             Request::Start(start) => self.start(context, start, account, responder, turn),
@@ -204,22 +211,47 @@ impl Process {
         self.launch = launch_context(&context, &start);
         self.credit.set(OutputStream::Stdout, start.credit);
         self.credit.set(OutputStream::Stderr, start.credit);
-        self.program = start.argv.first().map(|program| program_name(program)).unwrap_or_default();
+        self.program = start
+            .argv
+            .first()
+            .map(|program| program_name(program))
+            .unwrap_or_default();
         let framer = self.framer.clone();
         let id = self.id;
-        self.delivery =
-            Some(start_here(HostOptions::new(DELIVERY_MAILBOX_MAX), move || TerminalDelivery::new(id, framer.clone())));
+        self.delivery = Some(start_here(HostOptions::new(DELIVERY_MAILBOX_MAX), move || {
+            TerminalDelivery::new(id, framer.clone())
+        }));
         let resolved = Environment::resolve(&policy(&start, &self.context()), std::env::vars_os());
-        let withheld = resolved.withheld.iter().filter(|name| looks_secret(name)).map(|name| text(name)).collect();
+        let withheld = resolved
+            .withheld
+            .iter()
+            .filter(|name| looks_secret(name))
+            .map(|name| text(name))
+            .collect();
         let request = SpawnRequest {
-            argv: start.argv.into_iter().map(serde_bytes::ByteBuf::into_vec).collect(),
+            argv: start
+                .argv
+                .into_iter()
+                .map(serde_bytes::ByteBuf::into_vec)
+                .collect(),
             cwd: start.cwd.map(serde_bytes::ByteBuf::into_vec),
             env: resolved.environment,
-            stdin: if start.stdin { StdinMode::Piped } else { StdinMode::Null },
+            stdin: if start.stdin {
+                StdinMode::Piped
+            } else {
+                StdinMode::Null
+            },
         };
         account.lap(Segment::Dispatch, Tick::now());
-        self.starting = Some(Starting { responder, rpc_context: context, account, withheld });
-        let Some(slot) = turn.mailbox().port(1).try_reserve() else { return };
+        self.starting = Some(Starting {
+            responder,
+            rpc_context: context,
+            account,
+            withheld,
+        });
+        let Some(slot) = turn.mailbox().port(1).try_reserve() else {
+            return;
+        };
         let launch = self.context();
         let reply = move |outcome: SpawnOutcome| {
             slot.send(Envelope::new(launch, ProcessMessage::Spawned(Box::new(outcome))));
@@ -232,20 +264,29 @@ impl Process {
     }
 
     fn start_failed(&mut self, error: WireError, turn: &mut Turn<'_, Self>) {
-        let Some(starting) = self.starting.take() else { return };
+        let Some(starting) = self.starting.take() else {
+            return;
+        };
         let now = Tick::now();
         self.collector.stage(
             Stage::with_id(&self.launch, self.span, "process", self.begun, now)
                 .text("process.executable.name", self.program.clone())
                 .failed(Some(error.code.name())),
         );
-        starting.responder.answer(turn, starting.rpc_context, Err(error), starting.account);
+        starting
+            .responder
+            .answer(turn, starting.rpc_context, Err(error), starting.account);
         self.end(turn);
     }
 
     fn spawned(&mut self, outcome: SpawnOutcome, turn: &mut Turn<'_, Self>) {
-        let (begun, ended) = (Tick::from_instant(outcome.started), Tick::from_instant(outcome.ended));
-        let Some(starting) = &mut self.starting else { return };
+        let (begun, ended) = (
+            Tick::from_instant(outcome.started),
+            Tick::from_instant(outcome.ended),
+        );
+        let Some(starting) = &mut self.starting else {
+            return;
+        };
         starting.account.lap(Segment::SpawnQueue, begun);
         starting.account.lap(Segment::Spawn, ended);
         self.account = starting.account.clone();
@@ -253,7 +294,10 @@ impl Process {
         let error = outcome.result.as_ref().err().map(|_| "spawn_failed");
         self.collector.stage(
             Stage::new(&self.context(), "spawn", begun, ended)
-                .number("spawn.queue_us", u64::try_from(outcome.queued().as_micros()).unwrap_or(u64::MAX))
+                .number(
+                    "spawn.queue_us",
+                    u64::try_from(outcome.queued().as_micros()).unwrap_or(u64::MAX),
+                )
                 .failed(error),
         );
         match outcome.result {
@@ -274,9 +318,14 @@ impl Process {
             exit: port.try_reserve(),
         };
         let mut tasks = Vec::new();
-        for (stream, fd) in [(OutputStream::Stdout, spawned.stdout), (OutputStream::Stderr, spawned.stderr)] {
+        for (stream, fd) in [
+            (OutputStream::Stdout, spawned.stdout),
+            (OutputStream::Stderr, spawned.stderr),
+        ] {
             let slot = slots.readers[stream.index()].take();
-            let (Some(slot), Some(delivery)) = (slot, self.delivery.clone()) else { return };
+            let (Some(slot), Some(delivery)) = (slot, self.delivery.clone()) else {
+                return;
+            };
             let read = reader::read(reader::Source {
                 fd,
                 stream,
@@ -289,7 +338,10 @@ impl Process {
             let context = self.context();
             tasks.push(turn.spawn(async move {
                 let report = read.await;
-                slot.send(Envelope::new(context, ProcessMessage::ReaderEnded(stream, Box::new(report))));
+                slot.send(Envelope::new(
+                    context,
+                    ProcessMessage::ReaderEnded(stream, Box::new(report)),
+                ));
             }));
         }
         let context = self.context();
@@ -313,8 +365,17 @@ impl Process {
             drain: None,
         });
         if let Some(starting) = self.starting.take() {
-            let started = Started { pid, containment: Containment::ProcessGroup, withheld: starting.withheld };
-            starting.responder.answer(turn, starting.rpc_context, Ok(Reply::Started(started)), starting.account);
+            let started = Started {
+                pid,
+                containment: Containment::ProcessGroup,
+                withheld: starting.withheld,
+            };
+            starting.responder.answer(
+                turn,
+                starting.rpc_context,
+                Ok(Reply::Started(started)),
+                starting.account,
+            );
         }
         if self.terminate_early {
             self.terminate(SESSION_GRACE, turn);
@@ -341,7 +402,8 @@ impl Process {
 
     fn signal(&self, number: i32) -> Result<(), WireError> {
         let group = self.running.as_ref().and_then(|running| running.group.as_ref());
-        let group = group.ok_or_else(|| WireError::new(ErrorCode::UnknownProcess, "the process has ended"))?;
+        let group =
+            group.ok_or_else(|| WireError::new(ErrorCode::UnknownProcess, "the process has ended"))?;
         group.signal_leader(number).map_err(|error| match error {
             spawn::SignalError::Unsupported { .. } => WireError::new(ErrorCode::BadSignal, error.to_string()),
             spawn::SignalError::Gone => WireError::new(ErrorCode::UnknownProcess, error.to_string()),
@@ -379,7 +441,9 @@ impl Process {
 
     fn exited(&mut self, exit: std::io::Result<spawn::Exit>, seen: Tick, turn: &mut Turn<'_, Self>) {
         let context = self.context();
-        let (Some(running), Some(delivery)) = (&mut self.running, &self.delivery) else { return };
+        let (Some(running), Some(delivery)) = (&mut self.running, &self.delivery) else {
+            return;
+        };
         let status = exit.as_ref().ok().map(|exit| match exit.status {
             spawn::ExitStatus::Code(code) => ExitStatus::Code(code),
             spawn::ExitStatus::Signal(signal) => ExitStatus::Signal(signal),
@@ -401,9 +465,10 @@ impl Process {
     }
 
     fn close_if_done(&mut self, turn: &mut Turn<'_, Self>) {
-        let done = self.running.as_ref().is_some_and(|running| {
-            running.exited.is_some() && running.ended.iter().all(Option::is_some)
-        });
+        let done = self
+            .running
+            .as_ref()
+            .is_some_and(|running| running.exited.is_some() && running.ended.iter().all(Option::is_some));
         if done {
             self.close(true, turn);
         }
@@ -412,7 +477,9 @@ impl Process {
     /// The instant when the exit is known and every pipe is at its end: once, by whichever comes last.
     fn close(&mut self, drained: bool, turn: &mut Turn<'_, Self>) {
         let context = self.context();
-        let (Some(running), Some(delivery)) = (self.running.take(), self.delivery.take()) else { return };
+        let (Some(running), Some(delivery)) = (self.running.take(), self.delivery.take()) else {
+            return;
+        };
         let now = Tick::now();
         let (exited, status) = running.exited.unwrap_or((now, None));
         self.account.lap(Segment::Drain, now);
@@ -425,8 +492,15 @@ impl Process {
                 .text("process.executable.name", self.program.clone())
                 .failed(failure(status)),
         );
-        let first_byte = self.first_byte.map_or(0, |first| first.micros_since(running.spawn_ended));
-        let closed = PushMessage::Closed { status, drained, account: Box::new(self.account.clone()), first_byte };
+        let first_byte = self
+            .first_byte
+            .map_or(0, |first| first.micros_since(running.spawn_ended));
+        let closed = PushMessage::Closed {
+            status,
+            drained,
+            account: Box::new(self.account.clone()),
+            first_byte,
+        };
         turn.tell(&delivery, context, closed);
         if let Some(group) = running.group {
             // Reaped only now: until here its number could not be used again, so no signal could go astray.
@@ -457,7 +531,11 @@ impl Process {
 
 /// The process's parent: the call, as the start names it, else the request.
 fn launch_context(context: &TraceContext, start: &Start) -> TraceContext {
-    match start.launch.as_ref().and_then(|launch| <[u8; 8]>::try_from(launch.as_slice()).ok()) {
+    match start
+        .launch
+        .as_ref()
+        .and_then(|launch| <[u8; 8]>::try_from(launch.as_slice()).ok())
+    {
         Some(launch) => context.child(SpanId(launch)),
         None => context.clone(),
     }
@@ -465,8 +543,12 @@ fn launch_context(context: &TraceContext, start: &Start) -> TraceContext {
 
 /// What the child finds in its environment, with its own ancestry in `TRACEPARENT`.
 fn policy(start: &Start, context: &TraceContext) -> EnvironmentPolicy {
-    let mut set: Vec<_> =
-        start.env.set.iter().map(|(name, value)| (name.to_vec(), value.to_vec())).collect();
+    let mut set: Vec<_> = start
+        .env
+        .set
+        .iter()
+        .map(|(name, value)| (name.to_vec(), value.to_vec()))
+        .collect();
     if context.is_valid() {
         set.push((b"TRACEPARENT".to_vec(), context.to_traceparent().into_bytes()));
         if let Some(state) = &context.state {
@@ -491,7 +573,9 @@ fn error_code(kind: &SpawnErrorKind) -> ErrorCode {
         | SpawnErrorKind::ArgumentTooLong { .. }
         | SpawnErrorKind::InvalidEnvironmentName { .. } => ErrorCode::BadRequest,
         SpawnErrorKind::CwdUnusable { .. } => ErrorCode::BadCwd,
-        SpawnErrorKind::ResourceExhausted { .. } | SpawnErrorKind::ProgramBusy => ErrorCode::ResourceExhausted,
+        SpawnErrorKind::ResourceExhausted { .. } | SpawnErrorKind::ProgramBusy => {
+            ErrorCode::ResourceExhausted
+        }
         SpawnErrorKind::ArgumentsTooLong
         | SpawnErrorKind::ProgramMissing { .. }
         | SpawnErrorKind::InterpreterMissing { .. }
@@ -515,12 +599,17 @@ fn failure(status: Option<ExitStatus>) -> Option<&'static str> {
 pub(crate) fn program_name(program: &[u8]) -> String {
     let name = program.rsplit(|byte| *byte == b'/').next().unwrap_or(program);
     let name = &name[..name.len().min(64)];
-    String::from_utf8_lossy(name).chars().map(|c| if c.is_control() { '?' } else { c }).collect()
+    String::from_utf8_lossy(name)
+        .chars()
+        .map(|c| if c.is_control() { '?' } else { c })
+        .collect()
 }
 
 fn looks_secret(name: &[u8]) -> bool {
     let upper = name.to_ascii_uppercase();
-    [&b"KEY"[..], b"SECRET", b"TOKEN", b"PASSWORD"].iter().any(|mark| upper.windows(mark.len()).any(|w| w == *mark))
+    [&b"KEY"[..], b"SECRET", b"TOKEN", b"PASSWORD"]
+        .iter()
+        .any(|mark| upper.windows(mark.len()).any(|w| w == *mark))
 }
 
 fn text(bytes: &[u8]) -> String {
@@ -561,7 +650,12 @@ impl Actor for Process {
                     running.tasks.clear();
                     for stream in [OutputStream::Stdout, OutputStream::Stderr] {
                         if running.ended[stream.index()].is_none() {
-                            let stage = Stage::new(&context, reader::span_name(stream), running.spawn_ended, Tick::now());
+                            let stage = Stage::new(
+                                &context,
+                                reader::span_name(stream),
+                                running.spawn_ended,
+                                Tick::now(),
+                            );
                             self.collector.stage(stage.failed(Some("drain_timeout")));
                         }
                     }

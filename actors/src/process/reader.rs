@@ -103,7 +103,15 @@ impl ReaderReport {
 
 /// Reads a pipe to its end.
 pub(super) async fn read(source: Source) -> ReaderReport {
-    let Source { fd, stream, credit, delivery, context, bulk, spawn_ended } = source;
+    let Source {
+        fd,
+        stream,
+        credit,
+        delivery,
+        context,
+        bulk,
+        spawn_ended,
+    } = source;
     let mut report = ReaderReport {
         end: 0,
         first_byte: None,
@@ -140,7 +148,12 @@ pub(super) async fn read(source: Source) -> ReaderReport {
                 report.chunks += 1;
                 let offset = report.end;
                 report.end += data.len() as u64;
-                let message = PushMessage::Output { stream, offset, data, bulk: Arc::clone(&bulk) };
+                let message = PushMessage::Output {
+                    stream,
+                    offset,
+                    data,
+                    bulk: Arc::clone(&bulk),
+                };
                 slot.send(Envelope::new(context.clone(), message));
             }
             Ok(None) => break,

@@ -13,7 +13,7 @@ use crate::rpc_queue::server::Responder;
 use crate::spawn::{InputPipe, StdinError};
 
 /// Writes of one process that may wait for its pipe: 1 MiB.
-pub const STDIN_WRITES_MAX: usize = 16;
+pub(crate) const STDIN_WRITES_MAX: usize = 16;
 
 struct Job {
     write: Write,
@@ -38,7 +38,10 @@ impl Stdin {
             }
         };
         let (jobs, queue) = channel(STDIN_WRITES_MAX);
-        Some(Self { jobs, _task: turn.spawn(serve(pipe, queue)) })
+        Some(Self {
+            jobs,
+            _task: turn.spawn(serve(pipe, queue)),
+        })
     }
 
     pub(super) fn write(
@@ -49,7 +52,12 @@ impl Stdin {
         account: Account,
         turn: &mut Turn<'_, Process>,
     ) {
-        if let Err(refused) = self.jobs.try_send(Job { write, responder, context, account }) {
+        if let Err(refused) = self.jobs.try_send(Job {
+            write,
+            responder,
+            context,
+            account,
+        }) {
             let job = refused.into_inner();
             let error = WireError::new(ErrorCode::Busy, "the process does not read its standard input")
                 .with_limit(STDIN_WRITES_MAX as u64, STDIN_WRITES_MAX as u64 + 1);
@@ -60,7 +68,12 @@ impl Stdin {
 
 async fn serve(mut pipe: InputPipe, mut queue: Receiver<Job>) {
     while let Some(job) = queue.recv().await {
-        let Job { write, responder, context, account } = job;
+        let Job {
+            write,
+            responder,
+            context,
+            account,
+        } = job;
         let result = apply(&mut pipe, write).await;
         responder.answer_later(context, result, account).await;
     }
@@ -83,8 +96,10 @@ async fn apply(pipe: &mut InputPipe, write: Write) -> Result<Reply, WireError> {
         Ok(()) => {}
         Err(StdinError::Closed) => return Err(closed()),
         Err(StdinError::Io(error)) => {
-            return Err(WireError::new(ErrorCode::StdinClosed, "the process's standard input failed")
-                .with_errno(error.raw_os_error()));
+            return Err(
+                WireError::new(ErrorCode::StdinClosed, "the process's standard input failed")
+                    .with_errno(error.raw_os_error()),
+            );
         }
     }
     let offset = pipe.written_bytes();

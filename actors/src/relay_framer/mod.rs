@@ -17,7 +17,8 @@ use dwell_messages::codec::{self, DecodeError, Trailer};
 use dwell_messages::{Envelope, Event, Message as Wire, ProcessId, PublicKey, Request, TraceContext};
 use dwell_relay::link::HANDSHAKE_TIMEOUT;
 use dwell_relay::{
-    Incoming, Lane, LinkError, LinkEstablished, LinkEvent, OuterFrame, Outgoing, Reset, ResetCode, TrailerStamps,
+    Incoming, Lane, LinkError, LinkEstablished, LinkEvent, OuterFrame, Outgoing, Reset, ResetCode,
+    TrailerStamps,
 };
 
 use crate::mailbox::{Actor, BulkResidence, Mailbox, Message, TimerGuard, Turn};
@@ -118,9 +119,17 @@ pub(crate) struct ToSend {
 impl ToSend {
     /// A message without an account of its own.
     pub(crate) fn plain(message: Wire) -> Box<Self> {
-        Box::new(Self { message, arrived: None, written: None, bulk: None })
+        Box::new(Self {
+            message,
+            arrived: None,
+            written: None,
+            bulk: None,
+        })
     }
 }
+
+/// Something done to the session above, on its thread.
+pub(crate) type ForUpper = Box<dyn FnOnce(&mut dyn Upper) + Send>;
 
 /// What a framer is told urgently.
 pub(crate) enum FramerControl {
@@ -131,7 +140,7 @@ pub(crate) enum FramerControl {
     /// Say goodbye and end.
     End(String),
     /// Something for the session above, on this thread.
-    Upper(Box<dyn FnOnce(&mut dyn Upper) + Send>),
+    Upper(ForUpper),
 }
 
 impl Message for FramerMessage {
@@ -152,6 +161,9 @@ impl Message for FramerMessage {
     }
 }
 
+/// Told when a sampled call's `Closed` has been written: its records follow.
+pub(crate) type OnClosed = Rc<dyn Fn(TraceContext, ProcessId)>;
+
 /// See the module.
 pub(crate) struct RelayFramer {
     link: SharedLink,
@@ -162,8 +174,7 @@ pub(crate) struct RelayFramer {
     malformed_contexts: u64,
     over: bool,
     deadline: Option<TimerGuard>,
-    /// Told when a sampled call's `Closed` has been written: its records follow.
-    on_closed: Option<Rc<dyn Fn(TraceContext, ProcessId)>>,
+    on_closed: Option<OnClosed>,
 }
 
 impl RelayFramer {
@@ -172,7 +183,7 @@ impl RelayFramer {
         uplink: Rc<Uplink>,
         upper: Box<dyn Upper>,
         collector: Collector,
-        on_closed: Option<Rc<dyn Fn(TraceContext, ProcessId)>>,
+        on_closed: Option<OnClosed>,
     ) -> Self {
         Self {
             link,
@@ -197,24 +208,43 @@ impl RelayFramer {
         if let Err(error) = outcome {
             let text = chain(&error);
             let refused = matches!(error, LinkError::Refused(_));
-            self.fail(if refused { LinkLost::Refused(text) } else { LinkLost::Failed(text) }, turn);
+            self.fail(
+                if refused {
+                    LinkLost::Refused(text)
+                } else {
+                    LinkLost::Failed(text)
+                },
+                turn,
+            );
         }
         self.wake();
     }
 
     fn events(&mut self, read: Tick, turn: &mut Turn<'_, Self>) {
         loop {
-            let Some(event) = self.link.borrow_mut().poll_event() else { return };
+            let Some(event) = self.link.borrow_mut().poll_event() else {
+                return;
+            };
             match event {
                 LinkEvent::Established(peer) => {
                     self.deadline = None;
                     self.upper.established(peer, turn);
                 }
                 LinkEvent::AuthorizationNeeded { client, hello } => self.verdict(client, &hello),
-                LinkEvent::Message(incoming) => self.message(incoming, read, turn),
+                LinkEvent::Message(incoming) => self.message(&incoming, read, turn),
                 LinkEvent::PeerClosed { reason } => {
-                    let text = if reason.text.is_empty() { String::new() } else { format!(": {}", reason.text) };
-                    self.fail(LinkLost::Reset { code: reason.code, text }, turn);
+                    let text = if reason.text.is_empty() {
+                        String::new()
+                    } else {
+                        format!(": {}", reason.text)
+                    };
+                    self.fail(
+                        LinkLost::Reset {
+                            code: reason.code,
+                            text,
+                        },
+                        turn,
+                    );
                 }
             }
         }
@@ -233,11 +263,15 @@ impl RelayFramer {
         }
     }
 
-    fn message(&mut self, incoming: Incoming, read: Tick, turn: &mut Turn<'_, Self>) {
+    fn message(&mut self, incoming: &Incoming, read: Tick, turn: &mut Turn<'_, Self>) {
         if self.over {
             return;
         }
-        let first = if incoming.records > 1 { Tick::from_instant(incoming.first_record_at) } else { read };
+        let first = if incoming.records > 1 {
+            Tick::from_instant(incoming.first_record_at)
+        } else {
+            read
+        };
         let decoded = match codec::decode(&incoming.bytes) {
             Ok(decoded) => decoded,
             Err(error) if error.request_id().is_some() => return self.upper.unanswerable(&error, turn),
@@ -248,10 +282,17 @@ impl RelayFramer {
         };
         if decoded.context_malformed {
             self.malformed_contexts += 1;
-            tracing::debug!(count = self.malformed_contexts, "a malformed trace context was passed over");
+            tracing::debug!(
+                count = self.malformed_contexts,
+                "a malformed trace context was passed over"
+            );
         }
         let context = decoded.context.unwrap_or_default();
-        let arrival = Arrival { first, trailer: decoded.trailer, relay_us: incoming.relay_us };
+        let arrival = Arrival {
+            first,
+            trailer: decoded.trailer,
+            relay_us: incoming.relay_us,
+        };
         if context.is_sampled() && incoming.relay_us > 0 && is_call_message(&decoded.message) {
             self.relay_hop(&context, &arrival);
         }
@@ -301,7 +342,13 @@ impl RelayFramer {
             }
         };
         let token = Sent { room, on_written };
-        let outcome = self.link.borrow_mut().enqueue(Outgoing { lane, channel, bytes, trailer, token });
+        let outcome = self.link.borrow_mut().enqueue(Outgoing {
+            lane,
+            channel,
+            bytes,
+            trailer,
+            token,
+        });
         if let Err(refused) = outcome {
             tracing::debug!(problem = %refused.problem, "a message was not sent");
         }
@@ -311,10 +358,18 @@ impl RelayFramer {
     fn on_written(&self, context: &TraceContext, send: &ToSend) -> Option<Box<dyn FnOnce(Tick)>> {
         if let Some(written) = &send.written {
             let written = Arc::clone(written);
-            return Some(Box::new(move |now: Tick| written.store(now.to_raw(), Ordering::Release)));
+            return Some(Box::new(move |now: Tick| {
+                written.store(now.to_raw(), Ordering::Release)
+            }));
         }
         match (&send.message, &self.on_closed) {
-            (Wire::Event { process, event: Event::Closed(_) }, Some(on_closed)) if context.is_sampled() => {
+            (
+                Wire::Event {
+                    process,
+                    event: Event::Closed(_),
+                },
+                Some(on_closed),
+            ) if context.is_sampled() => {
                 let (on_closed, context, process) = (Rc::clone(on_closed), context.clone(), *process);
                 Some(Box::new(move |_| on_closed(context, process)))
             }
@@ -376,18 +431,23 @@ fn is_call_message(message: &Wire) -> bool {
 fn lane(message: &Wire) -> (Lane, u32) {
     let channel = |process: &ProcessId| u32::try_from(process.0 & 0xffff_ffff).unwrap_or(u32::MAX);
     match message {
-        Wire::Request { request: Request::Write(_) | Request::Signal(_) | Request::Terminate(_), .. } => {
-            (Lane::Stdin, 0)
-        }
+        Wire::Request {
+            request: Request::Write(_) | Request::Signal(_) | Request::Terminate(_),
+            ..
+        } => (Lane::Stdin, 0),
         Wire::Request { .. } | Wire::Response { .. } => (Lane::Interactive, 0),
-        Wire::Event { process, event: Event::Output(output) } if output.offset >= INTERACTIVE_BYTES => {
-            (Lane::Bulk, channel(process))
-        }
+        Wire::Event {
+            process,
+            event: Event::Output(output),
+        } if output.offset >= INTERACTIVE_BYTES => (Lane::Bulk, channel(process)),
         Wire::Event { process, .. } => (Lane::Interactive, channel(process)),
         Wire::TraceRecords { process, .. } => (Lane::Trace, channel(process)),
-        Wire::Cancel(_) | Wire::Ack(_) | Wire::Credit { .. } | Wire::Ping(_) | Wire::Pong(_) | Wire::Goodbye(_) => {
-            (Lane::Control, 0)
-        }
+        Wire::Cancel(_)
+        | Wire::Ack(_)
+        | Wire::Credit { .. }
+        | Wire::Ping(_)
+        | Wire::Pong(_)
+        | Wire::Goodbye(_) => (Lane::Control, 0),
     }
 }
 
@@ -419,7 +479,11 @@ impl Actor for RelayFramer {
             }
             FramerControl::End(reason) => {
                 if !self.over {
-                    self.send(TraceContext::default(), *ToSend::plain(Wire::Goodbye(reason)), turn);
+                    self.send(
+                        TraceContext::default(),
+                        *ToSend::plain(Wire::Goodbye(reason)),
+                        turn,
+                    );
                     let (link, uplink) = (Rc::clone(&self.link), Rc::clone(&self.uplink));
                     // The goodbye leaves with the next write; the reset behind it drops what was not cut.
                     turn.spawn(async move {

@@ -109,10 +109,14 @@ impl Uplink {
         out.extend_from_slice(&self.clear.borrow_mut().split());
         let mut turns = self.ready.borrow().len();
         while out.len() < WRITE_BYTES && turns > 0 {
-            let Some(stream) = self.ready.borrow_mut().pop_front() else { break };
+            let Some(stream) = self.ready.borrow_mut().pop_front() else {
+                break;
+            };
             self.queued.borrow_mut().remove(&stream);
             turns -= 1;
-            let Some(shared) = self.links.borrow().get(&stream).cloned() else { continue };
+            let Some(shared) = self.links.borrow().get(&stream).cloned() else {
+                continue;
+            };
             let mut link = shared.borrow_mut();
             match link.poll_transmit(Instant::now(), out, TURN_BYTES) {
                 Ok(report) => sent.extend(report.finished.into_iter().map(|message| message.token)),

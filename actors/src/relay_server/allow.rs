@@ -32,8 +32,10 @@ pub enum AllowError {
 /// # Errors
 /// `AllowError`, with the line.
 pub fn load(path: &Path) -> Result<Admission, AllowError> {
-    let text = std::fs::read_to_string(path)
-        .map_err(|source| AllowError::Read { path: path.display().to_string(), source })?;
+    let text = std::fs::read_to_string(path).map_err(|source| AllowError::Read {
+        path: path.display().to_string(),
+        source,
+    })?;
     parse(&text)
 }
 
@@ -53,7 +55,10 @@ fn parse(text: &str) -> Result<Admission, AllowError> {
             _ => return Err(bad()),
         }
     }
-    Ok(Admission::Listed { executors, harness_tokens })
+    Ok(Admission::Listed {
+        executors,
+        harness_tokens,
+    })
 }
 
 #[cfg(test)]
@@ -64,7 +69,13 @@ mod tests {
     fn an_allow_file_is_read_whole_or_its_bad_line_is_named() {
         let key = "ab".repeat(32);
         let good = format!("# who\nexecutor {key} # lab\n\nharness {key}\n");
-        let Ok(Admission::Listed { executors, harness_tokens }) = parse(&good) else { panic!("it parses") };
+        let Ok(Admission::Listed {
+            executors,
+            harness_tokens,
+        }) = parse(&good)
+        else {
+            panic!("it parses")
+        };
         assert_eq!((executors.len(), harness_tokens.len()), (1, 1));
         for bad in ["executor", "executor xy", "relay "] {
             let text = format!("executor {key}\n{bad}");

@@ -6,9 +6,9 @@
 
 mod allow;
 
+use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::collections::VecDeque;
-use std::cell::{Cell, RefCell};
 use std::fmt;
 use std::rc::Rc;
 use std::time::Instant;
@@ -134,7 +134,11 @@ impl RelayServer {
     fn accepted(&mut self, connection: Connection, turn: &mut Turn<'_, Self>) {
         let conn = ConnId(self.next);
         self.next += 1;
-        let Connection { mut reader, mut writer, peer } = connection;
+        let Connection {
+            mut reader,
+            mut writer,
+            peer,
+        } = connection;
         tracing::debug!(conn = conn.0, %peer, "a connection came");
         let port = turn.mailbox().port(READS_WAITING_MAX);
         let gone = turn.mailbox();
@@ -148,14 +152,22 @@ impl RelayServer {
                     Ok(0) | Err(_) => break,
                     Ok(_) => {}
                 }
-                if port.tell(quiet(RelayMessage::Received(conn, buffer.split()))).await.is_err() {
+                if port
+                    .tell(quiet(RelayMessage::Received(conn, buffer.split())))
+                    .await
+                    .is_err()
+                {
                     return;
                 }
             }
             drop(gone.tell(quiet(RelayMessage::Gone(conn))).await);
         });
         let outbound = Rc::new(Outbound::default());
-        let (queue, port, gone) = (Rc::clone(&outbound), turn.mailbox().port(READS_WAITING_MAX), turn.mailbox());
+        let (queue, port, gone) = (
+            Rc::clone(&outbound),
+            turn.mailbox().port(READS_WAITING_MAX),
+            turn.mailbox(),
+        );
         turn.spawn(async move {
             loop {
                 let mut frames = std::mem::take(&mut *queue.frames.borrow_mut());
@@ -169,7 +181,11 @@ impl RelayServer {
                 }
                 match write_frames(&mut writer, &mut frames, WRITE_STALL_TIMEOUT, |_| {}).await {
                     Ok(written) => {
-                        if port.tell(quiet(RelayMessage::Drained(conn, written))).await.is_err() {
+                        if port
+                            .tell(quiet(RelayMessage::Drained(conn, written)))
+                            .await
+                            .is_err()
+                        {
                             return;
                         }
                     }
@@ -182,7 +198,13 @@ impl RelayServer {
             }
         })
         .detach();
-        self.connections.insert(conn, Conn { outbound, _reader: reader });
+        self.connections.insert(
+            conn,
+            Conn {
+                outbound,
+                _reader: reader,
+            },
+        );
         self.core.connected(Instant::now(), conn);
     }
 
@@ -268,7 +290,9 @@ pub struct RelayBuilder {
 
 impl fmt::Debug for RelayBuilder {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("RelayBuilder").field("listen", &self.listen).finish_non_exhaustive()
+        f.debug_struct("RelayBuilder")
+            .field("listen", &self.listen)
+            .finish_non_exhaustive()
     }
 }
 
@@ -312,7 +336,11 @@ impl RelayBuilder {
             None => StaticKeypair::generate(&mut OsRandomness::new()).map_err(|error| local(&error))?,
         };
         let public = identity.public();
-        let options = CollectorOptions { role: Role::Relay, keep_recent: false, sinks: Vec::new() };
+        let options = CollectorOptions {
+            role: Role::Relay,
+            keep_recent: false,
+            sinks: Vec::new(),
+        };
         let collector = Collector::start(options).map_err(|error| local(&error))?;
         let runtime = Runtime::start(1, collector)?;
         let place = runtime.place();
@@ -324,15 +352,20 @@ impl RelayBuilder {
             actix_rt::spawn(async move {
                 let listener: std::io::Result<Box<dyn Listen>> = match &hub {
                     Some((hub, name)) => hub.listen(name).map(|listener| Box::new(listener) as _),
-                    None => tcp::Listener::bind(&wanted).await.map(|listener| Box::new(listener) as _),
+                    None => tcp::Listener::bind(&wanted)
+                        .await
+                        .map(|listener| Box::new(listener) as _),
                 };
                 match listener {
                     Ok(listener) if matches!(admission, Admission::Open) && !listener.is_loopback() => {
                         drop(ready.send(Err(RelayError::Open { address: wanted })));
                     }
                     Ok(listener) => {
-                        let mut core =
-                            Some(Rendezvous::new(admission, identity, Box::new(OsRandomness::new())));
+                        let mut core = Some(Rendezvous::new(
+                            admission,
+                            identity,
+                            Box::new(OsRandomness::new()),
+                        ));
                         let server = start_here(HostOptions::new(RELAY_MAILBOX_MAX), move || RelayServer {
                             // Not restarted: a panic of the core ends the relay, and so the factory runs once.
                             core: core.take().expect("a relay server is started once"),
@@ -343,12 +376,21 @@ impl RelayBuilder {
                         drop(ready.send(Ok((listener.address(), server.clone()))));
                         accept(listener, server).await;
                     }
-                    Err(source) => drop(ready.send(Err(RelayError::Listen { address: wanted, source }))),
+                    Err(source) => drop(ready.send(Err(RelayError::Listen {
+                        address: wanted,
+                        source,
+                    }))),
                 }
             });
         });
         let (listening, server) = wait.await.map_err(|error| local(&error))??;
-        Ok(RelayHandle { listening, public, server, _place: place, _runtime: runtime })
+        Ok(RelayHandle {
+            listening,
+            public,
+            server,
+            _place: place,
+            _runtime: runtime,
+        })
     }
 }
 
@@ -356,7 +398,11 @@ async fn accept(mut listener: Box<dyn Listen>, server: Mailbox<RelayServer>) {
     loop {
         match listener.accept().await {
             Ok(connection) => {
-                if server.tell(quiet(RelayMessage::Accepted(Box::new(connection)))).await.is_err() {
+                if server
+                    .tell(quiet(RelayMessage::Accepted(Box::new(connection))))
+                    .await
+                    .is_err()
+                {
                     return;
                 }
             }
@@ -378,7 +424,12 @@ pub struct Relay;
 impl Relay {
     /// Sets up a relay.
     pub fn builder() -> RelayBuilder {
-        RelayBuilder { listen: None, hub: None, identity: None, admission: Admission::Open }
+        RelayBuilder {
+            listen: None,
+            hub: None,
+            identity: None,
+            admission: Admission::Open,
+        }
     }
 }
 
@@ -393,7 +444,9 @@ pub struct RelayHandle {
 
 impl fmt::Debug for RelayHandle {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("RelayHandle").field("listening", &self.listening).finish_non_exhaustive()
+        f.debug_struct("RelayHandle")
+            .field("listening", &self.listening)
+            .finish_non_exhaustive()
     }
 }
 
@@ -410,7 +463,10 @@ impl RelayHandle {
 
     /// Connections, executors and streams at the moment; nothing when it has ended.
     pub async fn census(&self) -> Option<Census> {
-        self.server.ask(TraceContext::default(), RelayMessage::Census).await.ok()
+        self.server
+            .ask(TraceContext::default(), RelayMessage::Census)
+            .await
+            .ok()
     }
 
     /// Closes every connection and ends.

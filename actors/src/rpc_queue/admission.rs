@@ -9,7 +9,7 @@ pub const ADMITTED_MAX: usize = 256;
 
 /// Why a request is not served.
 #[derive(Debug, PartialEq, Eq, Clone, Copy)]
-pub enum Refusal {
+pub(super) enum Refusal {
     /// The id was used before: a request is served at most once.
     Duplicate,
     /// `ADMITTED_MAX` requests are being served.
@@ -18,14 +18,17 @@ pub enum Refusal {
 
 /// What is being served. Ids only ever grow, so one number remembers every id used.
 #[derive(Debug)]
-pub struct AdmissionCore<C> {
+pub(super) struct AdmissionCore<C> {
     highest: u64,
     serving: HashMap<RequestId, C>,
 }
 
 impl<C> Default for AdmissionCore<C> {
     fn default() -> Self {
-        Self { highest: 0, serving: HashMap::new() }
+        Self {
+            highest: 0,
+            serving: HashMap::new(),
+        }
     }
 }
 
@@ -34,7 +37,7 @@ impl<C> AdmissionCore<C> {
     ///
     /// # Errors
     /// The refusal; the id of a refused busy request counts as used.
-    pub fn admit(&mut self, id: RequestId, call: C) -> Result<(), Refusal> {
+    pub(super) fn admit(&mut self, id: RequestId, call: C) -> Result<(), Refusal> {
         if id.0 <= self.highest {
             return Err(Refusal::Duplicate);
         }
@@ -47,18 +50,8 @@ impl<C> AdmissionCore<C> {
     }
 
     /// A request has its answer. `None`: it had one already, or was never admitted.
-    pub fn finish(&mut self, id: RequestId) -> Option<C> {
+    pub(super) fn finish(&mut self, id: RequestId) -> Option<C> {
         self.serving.remove(&id)
-    }
-
-    /// The link is over: what was being served.
-    pub fn close(&mut self) -> Vec<C> {
-        self.serving.drain().map(|(_, call)| call).collect()
-    }
-
-    /// Requests being served.
-    pub fn serving(&self) -> usize {
-        self.serving.len()
     }
 }
 
@@ -86,6 +79,6 @@ mod tests {
         assert_eq!(core.admit(RequestId(1_000), ()), Err(Refusal::Busy));
         assert!(core.finish(RequestId(1)).is_some());
         assert_eq!(core.admit(RequestId(1_001), ()), Ok(()));
-        assert_eq!(core.serving(), ADMITTED_MAX);
+        assert_eq!(core.admit(RequestId(1_002), ()), Err(Refusal::Busy));
     }
 }

@@ -22,13 +22,9 @@ use crate::telemetry::{Collector, Stage, Tick, span_id};
 #[derive(Debug)]
 pub(crate) struct Outcome {
     pub(crate) result: Result<Reply, WireError>,
-    /// The executor's account.
-    pub(crate) timings: Timings,
     /// This side's account up to the sending, and when the request had been written.
     pub(crate) account: Account,
     pub(crate) written: Option<Tick>,
-    /// How the response came.
-    pub(crate) arrival: Option<Arrival>,
 }
 
 /// A call.
@@ -46,7 +42,11 @@ pub(crate) enum RpcMessage {
     /// Ask the executor.
     Call(Box<Call>),
     /// The executor's answer.
-    Response { id: RequestId, result: Result<Reply, WireError>, timings: Timings, arrival: Arrival },
+    Response {
+        id: RequestId,
+        answer: Box<(Result<Reply, WireError>, Timings)>,
+        arrival: Arrival,
+    },
 }
 
 /// What it is told urgently.
@@ -89,7 +89,11 @@ pub(crate) struct RpcQueue {
 
 impl RpcQueue {
     pub(crate) fn new(framer: Mailbox<RelayFramer>, collector: Collector) -> Self {
-        Self { core: PendingCore::default(), framer, collector }
+        Self {
+            core: PendingCore::default(),
+            framer,
+            collector,
+        }
     }
 
     fn call(&mut self, context: TraceContext, mut call: Call, turn: &mut Turn<'_, Self>) {
@@ -109,20 +113,36 @@ impl RpcQueue {
             Ok(Some(id)) => self.transmit(id, turn),
             Ok(None) => {}
             Err(Full(pending)) => {
-                let error = WireError::new(ErrorCode::Busy, "the link is gone, or too many requests wait for it");
-                self.finish(pending, Err(error), Timings::default(), None);
+                let error = WireError::new(
+                    ErrorCode::Busy,
+                    "the link is gone, or too many requests wait for it",
+                );
+                self.finish(pending, Err(error), Timings::default());
             }
         }
     }
 
     fn transmit(&mut self, id: RequestId, turn: &mut Turn<'_, Self>) {
-        let Some(pending) = self.core.call_mut(id) else { return };
+        let Some(pending) = self.core.call_mut(id) else {
+            return;
+        };
         pending.sent = true;
-        pending._deadline = pending.call.deadline.map(|after| turn.timer(after, RpcControl::Deadline(id)));
+        pending._deadline = pending
+            .call
+            .deadline
+            .map(|after| turn.timer(after, RpcControl::Deadline(id)));
         let context = pending.context.child(pending.span);
-        let message =
-            Wire::Request { id, process: pending.call.process, request: pending.call.request.clone() };
-        let send = ToSend { message, arrived: None, written: Some(Arc::clone(&pending.written)), bulk: None };
+        let message = Wire::Request {
+            id,
+            process: pending.call.process,
+            request: pending.call.request.clone(),
+        };
+        let send = ToSend {
+            message,
+            arrived: None,
+            written: Some(Arc::clone(&pending.written)),
+            bulk: None,
+        };
         pending.call.account.lap(Segment::Admission, Tick::now());
         relay_framer::send(turn, &self.framer, context, Box::new(send));
     }
@@ -138,11 +158,15 @@ impl RpcQueue {
         let Some(pending) = self.core.complete(id) else {
             // A late answer to a call that was given up, or an answer to nothing.
             let issued = self.core.was_issued(id);
-            tracing::debug!(request = id.0, issued, "a response that nobody waits for was dropped");
+            tracing::debug!(
+                request = id.0,
+                issued,
+                "a response that nobody waits for was dropped"
+            );
             return;
         };
         self.stages(&pending, &arrival);
-        self.finish(pending, result, timings, Some(arrival));
+        self.finish(pending, result, timings);
         while let Some(next) = self.core.next_waiting() {
             self.transmit(next, turn);
         }
@@ -163,35 +187,43 @@ impl RpcQueue {
         stage("response dispatch", first, Tick::now());
     }
 
-    fn finish(
-        &self,
-        pending: Pending,
-        result: Result<Reply, WireError>,
-        timings: Timings,
-        arrival: Option<Arrival>,
-    ) {
+    fn finish(&self, pending: Pending, result: Result<Reply, WireError>, timings: Timings) {
         let error = result.as_ref().err().map(|error| error.code.name());
+        let method = pending.method;
         self.collector.stage(
-            Stage::with_id(&pending.context, pending.span, pending.method, pending.taken, Tick::now())
+            Stage::with_id(&pending.context, pending.span, method, pending.taken, Tick::now())
                 .kind(SpanKind::Client)
                 .text("rpc.system.name", super::RPC_SYSTEM)
-                .text("rpc.method", pending.method)
+                .text("rpc.method", method)
+                .number("rpc.executor_us", timings.total)
+                .number("rpc.executor_mailbox_us", timings.mailbox)
                 .failed(error),
         );
         let raw = pending.written.load(Ordering::Acquire);
         let written = (raw != 0).then(|| Tick::from_raw(raw));
         let account = pending.call.account;
-        (pending.call.reply)(Outcome { result, timings, account, written, arrival });
+        (pending.call.reply)(Outcome {
+            result,
+            account,
+            written,
+        });
     }
 
     fn give_up(&mut self, id: RequestId, turn: &mut Turn<'_, Self>) {
-        let Some(pending) = self.core.complete(id) else { return };
-        relay_framer::send(turn, &self.framer, pending.context.clone(), ToSend::plain(Wire::Cancel(id)));
+        let Some(pending) = self.core.complete(id) else {
+            return;
+        };
+        relay_framer::send(
+            turn,
+            &self.framer,
+            pending.context.clone(),
+            ToSend::plain(Wire::Cancel(id)),
+        );
         let error = WireError::new(
             ErrorCode::DeadlineExceeded,
             format!("{} had no answer by its deadline", pending.method),
         );
-        self.finish(pending, Err(error), Timings::default(), None);
+        self.finish(pending, Err(error), Timings::default());
         while let Some(next) = self.core.next_waiting() {
             self.transmit(next, turn);
         }
@@ -200,11 +232,17 @@ impl RpcQueue {
     fn lost(&mut self, why: &str) {
         for pending in self.core.close() {
             let error = if pending.sent {
-                WireError::new(ErrorCode::OutcomeUnknown, format!("{} was under way when {why}", pending.method))
+                WireError::new(
+                    ErrorCode::OutcomeUnknown,
+                    format!("{} was under way when {why}", pending.method),
+                )
             } else {
-                WireError::new(ErrorCode::Disconnected, format!("{} was not sent: {why}", pending.method))
+                WireError::new(
+                    ErrorCode::Disconnected,
+                    format!("{} was not sent: {why}", pending.method),
+                )
             };
-            self.finish(pending, Err(error), Timings::default(), None);
+            self.finish(pending, Err(error), Timings::default());
         }
     }
 }
@@ -217,7 +255,8 @@ impl Actor for RpcQueue {
     fn receive(&mut self, envelope: Envelope<RpcMessage>, turn: &mut Turn<'_, Self>) {
         match envelope.body {
             RpcMessage::Call(call) => self.call(envelope.context, *call, turn),
-            RpcMessage::Response { id, result, timings, arrival } => {
+            RpcMessage::Response { id, answer, arrival } => {
+                let (result, timings) = *answer;
                 self.response(id, result, timings, arrival, turn);
             }
         }

@@ -11,11 +11,11 @@ pub const WAITING_MAX: usize = 1_024;
 
 /// Neither the window nor the queue behind it has room; the call comes back.
 #[derive(Debug, PartialEq, Eq)]
-pub struct Full<C>(pub C);
+pub(super) struct Full<C>(pub(super) C);
 
 /// The pending table. `C` is what is known of a call, before and after it was sent.
 #[derive(Debug)]
-pub struct PendingCore<C> {
+pub(super) struct PendingCore<C> {
     next_id: u64,
     in_flight: HashMap<RequestId, C>,
     waiting: VecDeque<C>,
@@ -24,7 +24,12 @@ pub struct PendingCore<C> {
 
 impl<C> Default for PendingCore<C> {
     fn default() -> Self {
-        Self { next_id: 1, in_flight: HashMap::new(), waiting: VecDeque::new(), closed: false }
+        Self {
+            next_id: 1,
+            in_flight: HashMap::new(),
+            waiting: VecDeque::new(),
+            closed: false,
+        }
     }
 }
 
@@ -34,7 +39,7 @@ impl<C> PendingCore<C> {
     /// # Errors
     /// `Full` when too many wait, or the link is closed: registering and checking are one step, so that no call can
     /// slip in behind the end and wait for ever.
-    pub fn submit(&mut self, call: C) -> Result<Option<RequestId>, Full<C>> {
+    pub(super) fn submit(&mut self, call: C) -> Result<Option<RequestId>, Full<C>> {
         if self.closed || self.waiting.len() >= WAITING_MAX {
             return Err(Full(call));
         }
@@ -46,12 +51,12 @@ impl<C> PendingCore<C> {
     }
 
     /// The call behind a response, at most once.
-    pub fn complete(&mut self, id: RequestId) -> Option<C> {
+    pub(super) fn complete(&mut self, id: RequestId) -> Option<C> {
         self.in_flight.remove(&id)
     }
 
     /// The next waiting call whose turn it is, with its new id.
-    pub fn next_waiting(&mut self) -> Option<RequestId> {
+    pub(super) fn next_waiting(&mut self) -> Option<RequestId> {
         if self.in_flight.len() >= IN_FLIGHT_MAX {
             return None;
         }
@@ -60,24 +65,23 @@ impl<C> PendingCore<C> {
     }
 
     /// A call in flight.
-    pub fn call_mut(&mut self, id: RequestId) -> Option<&mut C> {
+    pub(super) fn call_mut(&mut self, id: RequestId) -> Option<&mut C> {
         self.in_flight.get_mut(&id)
     }
 
     /// The link is over: every call that will have no response. Nothing is taken any more.
-    pub fn close(&mut self) -> Vec<C> {
+    pub(super) fn close(&mut self) -> Vec<C> {
         self.closed = true;
-        self.in_flight.drain().map(|(_, call)| call).chain(self.waiting.drain(..)).collect()
+        self.in_flight
+            .drain()
+            .map(|(_, call)| call)
+            .chain(self.waiting.drain(..))
+            .collect()
     }
 
     /// Whether this id was handed out.
-    pub fn was_issued(&self, id: RequestId) -> bool {
+    pub(super) fn was_issued(&self, id: RequestId) -> bool {
         id.0 != 0 && id.0 < self.next_id
-    }
-
-    /// Requests in flight.
-    pub fn in_flight(&self) -> usize {
-        self.in_flight.len()
     }
 
     fn register(&mut self, call: C) -> RequestId {
@@ -95,7 +99,10 @@ mod tests {
     #[test]
     fn responses_out_of_order_find_their_calls_and_each_only_once() {
         let mut core = PendingCore::default();
-        let (a, b) = (core.submit('a').unwrap().unwrap(), core.submit('b').unwrap().unwrap());
+        let (a, b) = (
+            core.submit('a').unwrap().unwrap(),
+            core.submit('b').unwrap().unwrap(),
+        );
         assert_eq!(core.complete(b), Some('b'));
         assert_eq!(core.complete(b), None);
         assert_eq!(core.complete(a), Some('a'));

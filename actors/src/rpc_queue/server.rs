@@ -4,8 +4,8 @@
 //! it the client. Responses come through a port of their own, so that requests cannot stand in their way.
 
 use dwell_messages::{
-    Envelope, ErrorCode, Message as Wire, ProcessId, Reply, Request, RequestId, SpanId, SpanKind, TraceContext,
-    WireError,
+    Envelope, ErrorCode, Message as Wire, ProcessId, Reply, Request, RequestId, SpanId, SpanKind,
+    TraceContext, WireError,
 };
 
 use super::admission::{ADMITTED_MAX, AdmissionCore, Refusal};
@@ -39,7 +39,11 @@ impl Responder {
         account: Account,
     ) {
         let id = self.id;
-        turn.tell(&self.rpc, context, RpcMessage::Respond(Box::new(Respond { id, result, account })));
+        turn.tell(
+            &self.rpc,
+            context,
+            RpcMessage::Respond(Box::new(Respond { id, result, account })),
+        );
     }
 }
 
@@ -51,9 +55,17 @@ impl Responder {
         result: Result<Reply, WireError>,
         account: Account,
     ) {
-        let respond = Respond { id: self.id, result, account };
+        let respond = Respond {
+            id: self.id,
+            result,
+            account,
+        };
         // A stopped queue has no client left to tell.
-        drop(self.rpc.tell(Envelope::new(context, RpcMessage::Respond(Box::new(respond)))).await);
+        drop(
+            self.rpc
+                .tell(Envelope::new(context, RpcMessage::Respond(Box::new(respond))))
+                .await,
+        );
     }
 }
 
@@ -67,9 +79,18 @@ pub(crate) struct Respond {
 /// What it is told.
 pub(crate) enum RpcMessage {
     /// A request from the client.
-    Request { id: RequestId, process: Option<ProcessId>, request: Request, arrival: Arrival },
+    Request {
+        id: RequestId,
+        process: Option<ProcessId>,
+        request: Request,
+        arrival: Arrival,
+    },
     /// A request from the client that could not be understood.
-    Refuse { id: RequestId, error: WireError, arrival: Tick },
+    Refuse {
+        id: RequestId,
+        error: WireError,
+        arrival: Tick,
+    },
     /// Its answer.
     Respond(Box<Respond>),
 }
@@ -108,7 +129,13 @@ impl RpcQueue {
         framer: Mailbox<RelayFramer>,
         collector: Collector,
     ) -> Self {
-        Self { core: AdmissionCore::default(), dispatcher, framer, responses: None, collector }
+        Self {
+            core: AdmissionCore::default(),
+            dispatcher,
+            framer,
+            responses: None,
+            collector,
+        }
     }
 
     fn request(
@@ -123,27 +150,52 @@ impl RpcQueue {
         account.lap(Segment::Mailbox, turn.residence().dequeued);
         let method = request.method();
         let span = span_id();
-        let served = Served { context: context.clone(), span, method, arrived: arrival.first };
+        let served = Served {
+            context: context.clone(),
+            span,
+            method,
+            arrived: arrival.first,
+        };
         if let Err(refusal) = self.core.admit(id, served) {
             let error = match refusal {
-                Refusal::Duplicate => {
-                    WireError::new(ErrorCode::DuplicateRequest, format!("request id {} was used before", id.0))
-                }
+                Refusal::Duplicate => WireError::new(
+                    ErrorCode::DuplicateRequest,
+                    format!("request id {} was used before", id.0),
+                ),
                 Refusal::Busy => WireError::new(ErrorCode::Busy, "too many requests are being served")
                     .with_limit(ADMITTED_MAX as u64, ADMITTED_MAX as u64 + 1),
             };
             return self.send(context, id, Err(error), &account, arrival.first, turn);
         }
-        let rpc = self.responses.get_or_insert_with(|| turn.mailbox().port(2 * ADMITTED_MAX)).clone();
+        let rpc = self
+            .responses
+            .get_or_insert_with(|| turn.mailbox().port(2 * ADMITTED_MAX))
+            .clone();
         account.lap(Segment::Admission, Tick::now());
-        let call = Call { process, request, account, responder: Responder { id, rpc } };
-        turn.tell(&self.dispatcher, context.child(span), DispatcherMessage::Call(Box::new(call)));
+        let call = Call {
+            process,
+            request,
+            account,
+            responder: Responder { id, rpc },
+        };
+        turn.tell(
+            &self.dispatcher,
+            context.child(span),
+            DispatcherMessage::Call(Box::new(call)),
+        );
     }
 
     fn respond(&mut self, respond: Respond, turn: &mut Turn<'_, Self>) {
-        let Respond { id, result, mut account } = respond;
+        let Respond {
+            id,
+            result,
+            mut account,
+        } = respond;
         let Some(served) = self.core.finish(id) else {
-            tracing::error!(request = id.0, "a request was answered twice; the second answer was dropped");
+            tracing::error!(
+                request = id.0,
+                "a request was answered twice; the second answer was dropped"
+            );
             return;
         };
         account.lap(Segment::Mailbox, turn.residence().dequeued);
@@ -170,8 +222,17 @@ impl RpcQueue {
         arrived: Tick,
         turn: &mut Turn<'_, Self>,
     ) {
-        let message = Wire::Response { id, result, timings: account.timings() };
-        let send = ToSend { message, arrived: Some(arrived), written: None, bulk: None };
+        let message = Wire::Response {
+            id,
+            result,
+            timings: account.timings(),
+        };
+        let send = ToSend {
+            message,
+            arrived: Some(arrived),
+            written: None,
+            bulk: None,
+        };
         relay_framer::send(turn, &self.framer, context, Box::new(send));
     }
 }
@@ -183,7 +244,12 @@ impl Actor for RpcQueue {
 
     fn receive(&mut self, envelope: Envelope<RpcMessage>, turn: &mut Turn<'_, Self>) {
         match envelope.body {
-            RpcMessage::Request { id, process, request, arrival } => {
+            RpcMessage::Request {
+                id,
+                process,
+                request,
+                arrival,
+            } => {
                 self.request(envelope.context, (id, process, request), arrival, turn);
             }
             RpcMessage::Refuse { id, error, arrival } => {

@@ -82,7 +82,10 @@ impl Tick {
 
     /// A tick so many microseconds before this one.
     pub fn earlier_by_micros(self, micros: u64) -> Self {
-        Self(self.0.saturating_sub((micros as f64 * 1_000.0 / rate_now()) as u64))
+        Self(
+            self.0
+                .saturating_sub((micros as f64 * 1_000.0 / rate_now()) as u64),
+        )
     }
 
     /// The tick of an `Instant` of this process.

@@ -19,7 +19,9 @@ impl FileSink {
     /// # Errors
     /// When that is not possible; the message says what to change.
     pub fn open(dir: &Path, role: Role) -> Result<Self, SinkError> {
-        TraceFile::open(dir, role).map(|file| Self { file }).map_err(|error| SinkError(error.to_string()))
+        TraceFile::open(dir, role)
+            .map(|file| Self { file })
+            .map_err(|error| SinkError(error.to_string()))
     }
 }
 
@@ -33,7 +35,9 @@ impl SpanSink for FileSink {
             }),
             None => resource,
         };
-        self.file.append(&resource, spans).map_err(|error| SinkError(error.to_string()))
+        self.file
+            .append(&resource, spans)
+            .map_err(|error| SinkError(error.to_string()))
     }
 }
 

@@ -48,7 +48,13 @@ pub struct Collector {
 impl Collector {
     /// Keeps `limit` bytes of each end.
     pub fn new(limit: usize) -> Self {
-        Self { limit, head: BytesMut::new(), tail: VecDeque::new(), tail_bytes: 0, total: 0 }
+        Self {
+            limit,
+            head: BytesMut::new(),
+            tail: VecDeque::new(),
+            tail_bytes: 0,
+            total: 0,
+        }
     }
 
     /// Takes the next bytes of the stream.
@@ -85,7 +91,11 @@ impl Collector {
         let mut tail = BytesMut::with_capacity(self.tail_bytes);
         self.tail.iter().for_each(|chunk| tail.extend_from_slice(chunk));
         let omitted = self.total - self.head.len() as u64 - tail.len() as u64;
-        Captured { head: self.head.freeze(), tail: tail.freeze(), omitted }
+        Captured {
+            head: self.head.freeze(),
+            tail: tail.freeze(),
+            omitted,
+        }
     }
 }
 
@@ -96,7 +106,8 @@ mod tests {
     fn collected(limit: usize, total: usize, chunk: usize) -> (Vec<u8>, Captured) {
         let all: Vec<u8> = (0..total).map(|i| (i % 251) as u8).collect();
         let mut collector = Collector::new(limit);
-        all.chunks(chunk).for_each(|chunk| collector.push(Bytes::copy_from_slice(chunk)));
+        all.chunks(chunk)
+            .for_each(|chunk| collector.push(Bytes::copy_from_slice(chunk)));
         (all, collector.finish())
     }
 
@@ -104,7 +115,11 @@ mod tests {
     fn output_within_both_limits_is_kept_whole() {
         for (total, chunk) in [(0, 1), (10, 3), (15, 4), (16, 16)] {
             let (all, captured) = collected(8, total, chunk);
-            assert_eq!((captured.to_vec(), captured.omitted), (all, 0), "{total} bytes in chunks of {chunk}");
+            assert_eq!(
+                (captured.to_vec(), captured.omitted),
+                (all, 0),
+                "{total} bytes in chunks of {chunk}"
+            );
         }
     }
 

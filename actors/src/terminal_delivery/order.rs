@@ -86,10 +86,16 @@ impl OrderCore {
                     return Ok(());
                 }
                 if output.offset != self.next[stream] {
-                    return Err(OrderError::Gap { expected: self.next[stream], offset: output.offset });
+                    return Err(OrderError::Gap {
+                        expected: self.next[stream],
+                        offset: output.offset,
+                    });
                 }
                 if end > self.limit[stream] {
-                    return Err(OrderError::Overrun { end, limit: self.limit[stream] });
+                    return Err(OrderError::Overrun {
+                        end,
+                        limit: self.limit[stream],
+                    });
                 }
                 self.next[stream] = end;
                 hand(Handed::Output(output.stream, output.data));
@@ -112,11 +118,6 @@ impl OrderCore {
         }
         self.limit[stream.index()] = limit;
         Some(limit)
-    }
-
-    /// Whether the end has been handed on.
-    pub(crate) fn is_closed(&self) -> bool {
-        self.closed
     }
 
     fn release(&mut self, hand: &mut impl FnMut(Handed)) -> Result<(), OrderError> {
@@ -153,17 +154,38 @@ mod tests {
 
     fn output(offset: u64, len: usize) -> Event {
         let data = Bytes::from(vec![7; len]);
-        Output { event: 1, stream: OutputStream::Stdout, offset, data }.into()
+        Output {
+            event: 1,
+            stream: OutputStream::Stdout,
+            offset,
+            data,
+        }
+        .into()
     }
 
     fn exited(stdout_end: u64) -> Event {
         let status = ExitStatus::Code(0);
-        Exited { event: 2, status, core_dumped: false, stdout_end, stderr_end: 0 }.into()
+        Exited {
+            event: 2,
+            status,
+            core_dumped: false,
+            stdout_end,
+            stderr_end: 0,
+        }
+        .into()
     }
 
     fn closed(stdout_end: u64) -> Event {
         let timings = Timings::default();
-        Closed { event: 3, status: None, stdout_end, stderr_end: 0, drained: true, timings }.into()
+        Closed {
+            event: 3,
+            status: None,
+            stdout_end,
+            stderr_end: 0,
+            drained: true,
+            timings,
+        }
+        .into()
     }
 
     fn drive(events: impl IntoIterator<Item = Event>) -> Result<Vec<&'static str>, OrderError> {
@@ -200,7 +222,13 @@ mod tests {
     #[test]
     fn a_gap_is_an_error_and_a_repetition_is_not() {
         assert_eq!(drive([output(0, 5), output(0, 5)]), Ok(vec!["output"]));
-        assert_eq!(drive([output(5, 5)]), Err(OrderError::Gap { expected: 0, offset: 5 }));
+        assert_eq!(
+            drive([output(5, 5)]),
+            Err(OrderError::Gap {
+                expected: 0,
+                offset: 5
+            })
+        );
     }
 
     #[test]
@@ -215,7 +243,10 @@ mod tests {
         let end = OUTPUT_WINDOW_BYTES + 1;
         assert_eq!(
             drive([output(0, window + 1)]),
-            Err(OrderError::Overrun { end, limit: OUTPUT_WINDOW_BYTES })
+            Err(OrderError::Overrun {
+                end,
+                limit: OUTPUT_WINDOW_BYTES
+            })
         );
     }
 }

@@ -8,7 +8,8 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use dwell_messages::{
-    Closed, Envelope, Event, ExitStatus, Exited, Message as Wire, Output, OutputStream, ProcessId, TraceContext,
+    Closed, Envelope, Event, ExitStatus, Exited, Message as Wire, Output, OutputStream, ProcessId,
+    TraceContext,
 };
 
 use crate::account::{Account, Segment};
@@ -17,16 +18,26 @@ use crate::relay_framer::{self, RelayFramer, ToSend};
 use crate::telemetry::Tick;
 
 /// Chunks that may wait to be pushed: two for each reader.
-pub const DELIVERY_MAILBOX_MAX: usize = 6;
+pub(crate) const DELIVERY_MAILBOX_MAX: usize = 6;
 
 /// What it is told.
 pub(crate) enum PushMessage {
     /// A chunk, as it was read.
-    Output { stream: OutputStream, offset: u64, data: Bytes, bulk: Arc<BulkResidence> },
+    Output {
+        stream: OutputStream,
+        offset: u64,
+        data: Bytes,
+        bulk: Arc<BulkResidence>,
+    },
     /// The wait status is known.
     Exited { status: ExitStatus, core_dumped: bool },
     /// Nothing follows.
-    Closed { status: Option<ExitStatus>, drained: bool, account: Box<Account>, first_byte: u64 },
+    Closed {
+        status: Option<ExitStatus>,
+        drained: bool,
+        account: Box<Account>,
+        first_byte: u64,
+    },
 }
 
 impl Message for PushMessage {
@@ -58,7 +69,12 @@ pub(crate) struct TerminalDelivery {
 
 impl TerminalDelivery {
     pub(crate) fn new(process: ProcessId, framer: Mailbox<RelayFramer>) -> Self {
-        Self { process, framer, event: 0, sent: [0; 2] }
+        Self {
+            process,
+            framer,
+            event: 0,
+            sent: [0; 2],
+        }
     }
 
     fn push(
@@ -69,8 +85,16 @@ impl TerminalDelivery {
         bulk: Option<Arc<BulkResidence>>,
         turn: &mut Turn<'_, Self>,
     ) {
-        let message = Wire::Event { process: self.process, event };
-        let send = ToSend { message, arrived, written: None, bulk };
+        let message = Wire::Event {
+            process: self.process,
+            event,
+        };
+        let send = ToSend {
+            message,
+            arrived,
+            written: None,
+            bulk,
+        };
         relay_framer::send(turn, &self.framer, context, Box::new(send));
     }
 }
@@ -86,21 +110,49 @@ impl Actor for TerminalDelivery {
         let event = self.event;
         let [stdout_end, stderr_end] = self.sent;
         match envelope.body {
-            PushMessage::Output { stream, offset, data, bulk } => {
+            PushMessage::Output {
+                stream,
+                offset,
+                data,
+                bulk,
+            } => {
                 self.sent[stream.index()] = offset + data.len() as u64;
-                let output = Output { event, stream, offset, data };
+                let output = Output {
+                    event,
+                    stream,
+                    offset,
+                    data,
+                };
                 self.push(context, output.into(), None, Some(bulk), turn);
             }
             PushMessage::Exited { status, core_dumped } => {
-                let exited = Exited { event, status, core_dumped, stdout_end, stderr_end };
+                let exited = Exited {
+                    event,
+                    status,
+                    core_dumped,
+                    stdout_end,
+                    stderr_end,
+                };
                 self.push(context, exited.into(), None, None, turn);
             }
-            PushMessage::Closed { status, drained, mut account, first_byte } => {
+            PushMessage::Closed {
+                status,
+                drained,
+                mut account,
+                first_byte,
+            } => {
                 account.lap(Segment::Mailbox, turn.residence().dequeued);
                 account.lap(Segment::Delivery, Tick::now());
                 let mut timings = account.timings();
                 timings.first_byte = first_byte;
-                let closed = Closed { event, status, stdout_end, stderr_end, drained, timings };
+                let closed = Closed {
+                    event,
+                    status,
+                    stdout_end,
+                    stderr_end,
+                    drained,
+                    timings,
+                };
                 self.push(context, closed.into(), Some(account.first()), None, turn);
                 turn.stop();
             }

@@ -9,7 +9,8 @@ use std::time::Duration;
 
 use dwell_messages::process::Terminate;
 use dwell_messages::{
-    Closed, Envelope, ErrorCode, Event, Message as Wire, OutputStream, ProcessId, Reply, Request, TraceContext,
+    Closed, Envelope, ErrorCode, Event, Message as Wire, OutputStream, ProcessId, Reply, Request,
+    TraceContext,
 };
 
 use super::order::{Handed, OrderCore};
@@ -24,7 +25,7 @@ use crate::rpc_queue::caller::{Call, Outcome, RpcMessage, RpcQueue};
 use crate::telemetry::{Collector, Stage, Tick};
 
 /// Events of one process that may wait to be put in order.
-pub const DELIVERY_MAILBOX_MAX: usize = 128;
+pub(crate) const DELIVERY_MAILBOX_MAX: usize = 128;
 
 /// What does not change about a run.
 #[derive(Clone)]
@@ -48,7 +49,11 @@ pub(crate) struct Wiring {
 /// What it is told.
 pub(crate) enum ReceiveMessage {
     /// An event.
-    Event { event: Event, arrival: Arrival, bulk: Option<Arc<BulkResidence>> },
+    Event {
+        event: Event,
+        arrival: Arrival,
+        bulk: Option<Arc<BulkResidence>>,
+    },
 }
 
 /// What it is told urgently.
@@ -126,7 +131,10 @@ impl TerminalDelivery {
             Ok(Reply::Started(started)) => {
                 self.started = true;
                 self.sent = Some((outcome.account, outcome.written));
-                self.shared.put(RunEvent::Started { pid: started.pid, withheld: started.withheld });
+                self.shared.put(RunEvent::Started {
+                    pid: started.pid,
+                    withheld: started.withheld,
+                });
                 if let Some(grace) = self.terminate.take() {
                     self.request_end(grace, turn);
                 }
@@ -137,10 +145,10 @@ impl TerminalDelivery {
             }
             Err(error) => {
                 let failed = match error.code {
-                    ErrorCode::OutcomeUnknown => RunError::Lost(error.message.clone()),
-                    ErrorCode::Disconnected => RunError::NotStarted(error.message.clone()),
+                    ErrorCode::OutcomeUnknown => RunError::Lost(error.message),
+                    ErrorCode::Disconnected => RunError::NotStarted(error.message),
                     ErrorCode::DeadlineExceeded => RunError::DeadlineExceeded,
-                    _ => RunError::Refused(error.clone()),
+                    _ => RunError::Refused(error),
                 };
                 self.finish(Err(failed), turn);
             }
@@ -175,7 +183,11 @@ impl TerminalDelivery {
     fn credit(&mut self, consumed: [u64; 2], turn: &mut Turn<'_, Self>) {
         for stream in [OutputStream::Stdout, OutputStream::Stderr] {
             if let Some(limit) = self.order.restate(stream, consumed[stream.index()]) {
-                let message = Wire::Credit { process: self.facts.process, stream, limit };
+                let message = Wire::Credit {
+                    process: self.facts.process,
+                    stream,
+                    limit,
+                };
                 // Credit has no span: an empty context travels with it.
                 turn.tell(
                     &self.wiring.framer,
@@ -186,7 +198,13 @@ impl TerminalDelivery {
         }
     }
 
-    fn closed(&mut self, context: &TraceContext, closed: Closed, arrival: Arrival, turn: &mut Turn<'_, Self>) {
+    fn closed(
+        &mut self,
+        context: &TraceContext,
+        closed: Closed,
+        arrival: Arrival,
+        turn: &mut Turn<'_, Self>,
+    ) {
         let now = Tick::now();
         let (mut account, written) = self
             .sent
@@ -199,12 +217,19 @@ impl TerminalDelivery {
         account.lap(Segment::Receive, turn.residence().enqueued);
         account.lap(Segment::Mailbox, turn.residence().dequeued);
         account.lap(Segment::Delivery, now);
-        self.wiring.collector.stage(Stage::new(context, "terminal delivery", arrival.first, now));
+        self.wiring
+            .collector
+            .stage(Stage::new(context, "terminal delivery", arrival.first, now));
         let Some(status) = closed.status else {
             let why = "the executor lost the process's wait status to somebody else's wait";
             return self.finish(Err(RunError::Lost(why.into())), turn);
         };
-        let ended = Ended { status, closed, account: Box::new(account), arrival };
+        let ended = Ended {
+            status,
+            closed,
+            account: Box::new(account),
+            arrival,
+        };
         self.finish(Ok(ended), turn);
     }
 
@@ -222,8 +247,11 @@ impl TerminalDelivery {
             self.facts.context.clone(),
             MetadataMessage::Record(Box::new(run)),
         );
-        let (dispatcher, process, mode) =
-            (self.wiring.dispatcher.clone(), self.facts.process, self.facts.mode);
+        let (dispatcher, process, mode) = (
+            self.wiring.dispatcher.clone(),
+            self.facts.process,
+            self.facts.mode,
+        );
         drop(dispatcher.control(DispatcherControl::Finished(process, mode)));
         turn.stop();
     }
@@ -256,7 +284,9 @@ impl Actor for TerminalDelivery {
     type Control = ReceiveControl;
 
     fn started(&mut self, turn: &mut Turn<'_, Self>) {
-        self.timer = self.deadline.map(|after| turn.timer(after, ReceiveControl::Deadline));
+        self.timer = self
+            .deadline
+            .map(|after| turn.timer(after, ReceiveControl::Deadline));
     }
 
     fn receive(&mut self, envelope: Envelope<ReceiveMessage>, turn: &mut Turn<'_, Self>) {
