@@ -1,1 +1,44 @@
-//! dwell: commands on another machine, with an account of every microsecond.
+//! dwell runs commands on another machine, through a relay that can read nothing, and accounts for every microsecond.
+//!
+//! Three roles: a *harness* asks, an *executor* runs, a *relay* forwards what both have sealed.
+//!
+#![cfg_attr(feature = "roles", doc = "```no_run")]
+#![cfg_attr(not(feature = "roles"), doc = "```ignore")]
+//! # async fn example() -> Result<(), Box<dyn std::error::Error>> {
+//! use dwell::{Command, Harness, Target, relay};
+//!
+//! // What `dwell executor` prints when it starts.
+//! let executor = relay::parse_public_key(&[7; 32])?;
+//! let harness = Harness::connect(Target::relay("relay.example.org:7433", executor)).await?;
+//!
+//! let finished = harness.exec(Command::new("uname").arg("-r")).wait().await?;
+//! println!("{}{}", finished.stdout.to_text(), finished.timings);
+//! harness.shutdown().await;
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! | where | what |
+//! |---|---|
+//! | [`config`], [`keys`] | where things are kept; who this machine is and whom it serves |
+//! | [`trace_file`], [`waterfall`] | the traces on disk, and the picture of one |
+//! | [`telemetry`], [`mailbox`], [`runtime`] | for actors of one's own beside dwell's |
+//! | [`messages`], [`relay`] | the vocabulary, and the bytes on the wire |
+//!
+//! Features are additive: `store` keeps runs in SQLite, `otlp` exports traces, `cli` (the default) is the binary and
+//! turns on both. Embed with `default-features = false` and add what is used.
+
+pub use dwell_actors::{
+    account, config, keys, mailbox, run_store, runtime, telemetry, trace_file, waterfall,
+};
+pub use dwell_messages as messages;
+pub use dwell_relay as relay;
+
+#[cfg(feature = "roles")]
+pub use dwell_actors::{
+    executor::{Executor, ExecutorHandle, ServeError},
+    harness::{CallTimings, Command, ConnectError, Finished, Harness, Run, RunError, RunEvent, Target},
+    relay_server::{Relay, RelayHandle},
+};
+pub use dwell_messages::{ExitStatus, PublicKey, TraceContext, TraceId};
+pub use dwell_relay::{Admission, StaticKeypair, fingerprint};

@@ -1,0 +1,231 @@
+//! What can be asked on the command line.
+
+use std::ffi::{OsStr, OsString};
+use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::builder::{OsStringValueParser, TypedValueParser as _};
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use dwell_messages::{PublicKey, Role, TraceId};
+
+/// The longest a command may be given: 30 days.
+const TIMEOUT_MAX: Duration = Duration::from_secs(30 * 24 * 60 * 60);
+
+const EXIT_CODES: &str = "Exit codes: those of the command; 128+n when signal n ended it; 126 when it cannot be \
+                          executed, 127 when it is not there, 125 for errors of dwell itself.";
+
+/// Runs commands on another machine, and accounts for every microsecond on the way.
+#[derive(Parser, Debug)]
+#[command(name = "dwell", version, after_help = EXIT_CODES)]
+pub(crate) struct Arguments {
+    /// Print one JSON object instead of text.
+    #[arg(long, global = true)]
+    pub(crate) json: bool,
+    /// How logs are written to standard error. DWELL_LOG (or RUST_LOG) says which.
+    #[arg(
+        long,
+        global = true,
+        value_enum,
+        default_value = "text",
+        value_name = "FORMAT"
+    )]
+    pub(crate) log_format: LogFormat,
+    #[command(subcommand)]
+    pub(crate) verb: Verb,
+}
+
+/// The shape of a log line.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, ValueEnum)]
+pub(crate) enum LogFormat {
+    Text,
+    Json,
+}
+
+#[derive(Subcommand, Debug)]
+pub(crate) enum Verb {
+    /// Show it all on this machine: a relay, an executor, one command, and where its time went.
+    Demo(Demo),
+    /// Forward sealed frames between harnesses and executors.
+    Relay(Relay),
+    /// Run commands on this machine for the clients in authorized_clients.
+    Executor(Executor),
+    /// Run a command on an executor's machine.
+    Run(Run),
+    /// Show this machine's key, and make it on first use.
+    Key(Key),
+    /// Draw where the time of a run went; the last one without an id.
+    Trace(Trace),
+    /// Print the version.
+    Version,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct Demo {
+    /// The command; without one, the ten largest files below this directory.
+    #[arg(last = true, value_name = "CMD")]
+    pub(crate) command: Vec<OsString>,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct Relay {
+    /// Address to listen on [default: 127.0.0.1:7433].
+    #[arg(long, value_name = "ADDR", env = "DWELL_RELAY_LISTEN")]
+    pub(crate) listen: Option<String>,
+    /// Who may use it; needed on any address but loopback. Lines of `executor KEY` and `token TEXT`.
+    #[arg(long, value_name = "FILE", env = "DWELL_RELAY_ALLOW")]
+    pub(crate) allow: Option<PathBuf>,
+    /// For a parent process: print the ready line, and end when standard input does.
+    #[arg(long, hide = true)]
+    pub(crate) ready_json: bool,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct Executor {
+    /// Register at this relay [default without --listen: 127.0.0.1:7433].
+    #[arg(long, value_name = "ADDR", env = "DWELL_RELAY")]
+    pub(crate) relay: Option<String>,
+    /// Listen on this address for harnesses that connect directly.
+    #[arg(long, value_name = "ADDR", env = "DWELL_EXECUTOR_LISTEN")]
+    pub(crate) listen: Option<String>,
+    /// The clients to serve, one key a line [default: authorized_clients beside the keys].
+    #[arg(long, value_name = "FILE", env = "DWELL_AUTHORIZED_CLIENTS")]
+    pub(crate) authorized_clients: Option<PathBuf>,
+    /// For a parent process: print the ready line, and end when standard input does.
+    #[arg(long, hide = true)]
+    pub(crate) ready_json: bool,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct Run {
+    /// Reach the executor through this relay [default: 127.0.0.1:7433].
+    #[arg(long, value_name = "ADDR", env = "DWELL_RELAY")]
+    pub(crate) relay: Option<String>,
+    /// Reach the executor directly; overrides DWELL_RELAY.
+    #[arg(long, value_name = "ADDR", env = "DWELL_DIRECT")]
+    pub(crate) direct: Option<String>,
+    /// The executor's public key, as `dwell executor` prints it.
+    #[arg(long, value_name = "KEY", env = "DWELL_EXECUTOR", value_parser = public_key)]
+    pub(crate) executor: PublicKey,
+    /// Working directory on the executor's machine.
+    #[arg(long, value_name = "DIR")]
+    pub(crate) cwd: Option<PathBuf>,
+    /// Set a variable for the command; may be repeated.
+    #[arg(long = "env", value_name = "K=V", value_parser = OsStringValueParser::new().try_map(variable))]
+    pub(crate) variables: Vec<(OsString, OsString)>,
+    /// Terminate the command when it takes longer than this many seconds.
+    #[arg(long, value_name = "SECS", value_parser = seconds)]
+    pub(crate) timeout: Option<Duration>,
+    /// Print where the time went, to standard error.
+    #[arg(long)]
+    pub(crate) timings: bool,
+    /// The program and its arguments; no shell is between.
+    #[arg(last = true, required = true, value_name = "CMD")]
+    pub(crate) command: Vec<OsString>,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct Key {
+    /// What to do.
+    #[arg(value_enum, default_value = "make")]
+    pub(crate) action: KeyAction,
+    /// Whose key.
+    #[arg(long, value_enum, default_value = "harness")]
+    pub(crate) role: RoleName,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug, ValueEnum)]
+pub(crate) enum KeyAction {
+    /// Show the key; make it if there is none.
+    Make,
+    /// Show the key; an error if there is none.
+    Show,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug, ValueEnum)]
+pub(crate) enum RoleName {
+    Harness,
+    Executor,
+    Relay,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct Trace {
+    /// The trace's id, 32 hexadecimal digits; without it, the newest call.
+    #[arg(value_parser = trace_id)]
+    pub(crate) trace_id: Option<TraceId>,
+    /// Columns of the picture [default: the terminal's].
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(60..=240))]
+    pub(crate) width: Option<u16>,
+}
+
+impl RoleName {
+    pub(crate) fn role(self) -> Role {
+        match self {
+            Self::Harness => Role::Harness,
+            Self::Executor => Role::Executor,
+            Self::Relay => Role::Relay,
+        }
+    }
+}
+
+/// A public key from its text, of either case.
+pub(crate) fn public_key(text: &str) -> Result<PublicKey, String> {
+    let bytes: [u8; 32] = unhex(&text.to_ascii_lowercase())
+        .ok_or("a key is 64 hexadecimal digits: copy the line that `dwell executor` prints")?;
+    dwell_relay::parse_public_key(&bytes).map_err(|error| error.to_string())
+}
+
+fn trace_id(text: &str) -> Result<TraceId, String> {
+    unhex(&text.to_ascii_lowercase())
+        .map(TraceId)
+        .ok_or_else(|| "a trace id is 32 hexadecimal digits".into())
+}
+
+fn unhex<const N: usize>(text: &str) -> Option<[u8; N]> {
+    let digits = text.as_bytes();
+    if digits.len() != 2 * N {
+        return None;
+    }
+    let mut bytes = [0; N];
+    for (byte, pair) in bytes.iter_mut().zip(digits.chunks_exact(2)) {
+        let high = char::from(pair[0]).to_digit(16)?;
+        let low = char::from(pair[1]).to_digit(16)?;
+        *byte = (high << 4 | low) as u8;
+    }
+    Some(bytes)
+}
+
+fn variable(text: OsString) -> Result<(OsString, OsString), &'static str> {
+    let bytes = text.as_bytes();
+    let at = bytes
+        .iter()
+        .position(|byte| *byte == b'=')
+        .ok_or("a variable is NAME=VALUE")?;
+    if at == 0 {
+        return Err("a variable needs a name before the `=`");
+    }
+    let name = OsStr::from_bytes(&bytes[..at]).to_owned();
+    Ok((name, OsString::from_vec(bytes[at + 1..].to_vec())))
+}
+
+fn seconds(text: &str) -> Result<Duration, String> {
+    let wrong = || {
+        format!(
+            "seconds are a number above 0 and at most {}",
+            TIMEOUT_MAX.as_secs()
+        )
+    };
+    let duration = text
+        .parse::<f64>()
+        .ok()
+        .and_then(|seconds| Duration::try_from_secs_f64(seconds).ok())
+        .ok_or_else(wrong)?;
+    (!duration.is_zero() && duration <= TIMEOUT_MAX)
+        .then_some(duration)
+        .ok_or_else(wrong)
+}
+
+#[cfg(test)]
+#[path = "args_tests.rs"]
+mod tests;

@@ -1,0 +1,172 @@
+//! `dwell demo`: three processes on this machine, one command, and where its time went.
+
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+
+use dwell_actors::config::Home;
+use dwell_actors::keys;
+use dwell_actors::trace_file::Trace;
+use dwell_actors::waterfall;
+use dwell_messages::{ExitStatus, PublicKey, Role};
+use dwell_relay::{StaticKeypair, fingerprint};
+use serde_json::Value;
+use tempfile::TempDir;
+
+use super::args::Demo;
+use super::failure::Failure;
+use super::fleet::Fleet;
+use super::identity;
+use super::output::{self, Surroundings};
+use super::pump::{self, Outcome, Sink};
+use super::ready::Ready;
+use super::roles::{CommandSpec, ConnectSpec, Route, Session};
+use super::run;
+use super::signals::Stop;
+use super::trace;
+
+/// The ten largest files below the working directory, by tools that every Linux has.
+const DEFAULT_SCRIPT: &str =
+    r#"find . -type f -not -path "./target/*" -not -path "./.git/*" -printf "%s %p\n" | sort -rn | head -10"#;
+const LOOPBACK_ANY_PORT: &str = "127.0.0.1:0";
+
+pub(crate) async fn demo(ask: Demo, json: bool) -> Result<u8, Failure> {
+    // Before anything is started: from here on Ctrl-C ends the demo in order.
+    let mut stop = Stop::listen()?;
+    let place = TempDir::with_prefix("dwell-demo-")
+        .map_err(|error| Failure::because("demo", "no temporary directory can be made", &error))?;
+    let mut fleet = Fleet::default();
+    let outcome = drive(ask, json, place.path(), &mut fleet, &mut stop).await;
+    fleet.end().await;
+    if let Err(error) = place.close() {
+        tracing::warn!(%error, "the demo's temporary directory is still there");
+    }
+    outcome
+}
+
+async fn drive(
+    ask: Demo,
+    json: bool,
+    place: &Path,
+    fleet: &mut Fleet,
+    stop: &mut Stop,
+) -> Result<u8, Failure> {
+    let home = Home::at(&place.join("harness"));
+    let own = identity::load_or_make(&home, Role::Harness)?;
+    let client = own.pair.public();
+    let (relay, executor) = stop.or(start(fleet, place, &client)).await?;
+    let relay_address = relay
+        .address
+        .clone()
+        .ok_or_else(|| Failure::new("demo", "the relay does not say where it listens"))?;
+    if !json {
+        introduce(&relay, &executor, &client);
+    }
+    let session = stop
+        .or(Session::connect(connect_spec(
+            own.pair,
+            relay_address,
+            &executor,
+            &home,
+        )))
+        .await?;
+    let sink = Sink::new(json)?;
+    let outcome = pump::pump(session.exec(command(ask)?), None, sink, stop).await;
+    stop.orderly(session.shutdown()).await;
+    let outcome = outcome?;
+    let spans = trace::load(&home.traces_dir(), Some(outcome.ended.trace_id))?;
+    if json {
+        output::print_json(&to_json(&outcome, spans.as_ref()));
+    } else {
+        conclude(&outcome, spans.as_ref());
+    }
+    Ok(outcome.exit)
+}
+
+/// Relay first, then the executor that registers there; the client is enrolled before the executor looks.
+async fn start(fleet: &mut Fleet, place: &Path, client: &PublicKey) -> Result<(Ready, Ready), Failure> {
+    let relay_home = place.join("relay");
+    let relay = fleet
+        .start(Role::Relay, &relay_home, &["--listen", LOOPBACK_ANY_PORT])
+        .await?;
+    let address = relay.address.clone().unwrap_or_default();
+    let executor_home = place.join("executor");
+    let list = Home::at(&executor_home).authorized_clients();
+    keys::add(&list, client, "dwell demo")
+        .map_err(|error| Failure::because("demo", "the harness's key cannot be enrolled", &error))?;
+    let executor = fleet
+        .start(Role::Executor, &executor_home, &["--relay", &address])
+        .await?;
+    Ok((relay, executor))
+}
+
+fn connect_spec(identity: StaticKeypair, relay: String, executor: &Ready, home: &Home) -> ConnectSpec {
+    ConnectSpec {
+        identity,
+        route: Route::Relay(relay),
+        executor: executor.public_key,
+        traces: home.traces_dir(),
+        store: home.runs_db(),
+    }
+}
+
+fn command(ask: Demo) -> Result<CommandSpec, Failure> {
+    let argv = if ask.command.is_empty() {
+        ["sh", "-c", DEFAULT_SCRIPT].map(OsString::from).to_vec()
+    } else {
+        ask.command
+    };
+    let cwd: PathBuf = std::env::current_dir()
+        .map_err(|error| Failure::because("demo", "the working directory is not known", &error))?;
+    Ok(CommandSpec {
+        argv,
+        cwd: Some(cwd),
+        variables: Vec::new(),
+        timeout: None,
+        stdin: false,
+        parent: None,
+    })
+}
+
+fn introduce(relay: &Ready, executor: &Ready, client: &PublicKey) {
+    let row = |role: &str, does: &str, key: &PublicKey| {
+        output::note(&format!("{role:<9} {does:<34} {}", fingerprint(key)));
+    };
+    row("harness", "this process: asks", client);
+    let listens = format!(
+        "forwards what it cannot read, {}",
+        relay.address.as_deref().unwrap_or("?")
+    );
+    row("relay", &listens, &relay.public_key);
+    row(
+        "executor",
+        "runs the command, registered there",
+        &executor.public_key,
+    );
+    output::note("");
+}
+
+fn conclude(outcome: &Outcome, spans: Option<&Trace>) {
+    let mut text = format!("\n{}\n\n", status_line(outcome.ended.status));
+    match spans {
+        Some(spans) => text.push_str(&waterfall::render(
+            spans,
+            &Surroundings::of_stdout().options(None),
+        )),
+        // The account travels in the result and needs no trace.
+        None => text.push_str(&format!("{}\n", outcome.ended.timings_text)),
+    }
+    output::print(&text);
+}
+
+fn status_line(status: ExitStatus) -> String {
+    match status {
+        ExitStatus::Code(code) => format!("exit status {code}"),
+        ExitStatus::Signal(signal) => format!("ended by signal {signal}"),
+    }
+}
+
+fn to_json(outcome: &Outcome, spans: Option<&Trace>) -> Value {
+    let mut value = run::to_json(outcome);
+    value["waterfall"] = spans.map_or(Value::Null, waterfall::to_json);
+    value
+}

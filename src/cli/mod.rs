@@ -1,0 +1,63 @@
+//! The command line: what is asked, who does it, and how the process ends.
+
+mod address;
+mod args;
+mod capture;
+mod demo;
+mod executor;
+mod exit;
+mod failure;
+mod fleet;
+mod identity;
+mod key;
+mod logs;
+mod output;
+mod pump;
+mod ready;
+mod relay;
+#[cfg(feature = "roles")]
+mod roles;
+#[cfg(not(feature = "roles"))]
+#[path = "roles_absent.rs"]
+mod roles;
+mod run;
+mod signals;
+mod stdin;
+mod trace;
+mod version;
+
+use std::process::ExitCode;
+
+use clap::Parser as _;
+
+use args::{Arguments, Verb};
+use failure::Failure;
+
+/// Parses the command line, does what it says, and gives the exit code.
+pub(crate) fn main() -> ExitCode {
+    let arguments = match Arguments::try_parse() {
+        Ok(arguments) => arguments,
+        Err(error) => return ExitCode::from(exit::usage(&error)),
+    };
+    logs::start(arguments.log_format);
+    let json = arguments.json;
+    let done = match arguments.verb {
+        Verb::Demo(ask) => wait(demo::demo(ask, json)),
+        Verb::Relay(ask) => wait(relay::serve(ask, json)),
+        Verb::Executor(ask) => wait(executor::serve(ask, json)),
+        Verb::Run(ask) => wait(run::run(ask, json)),
+        Verb::Key(ask) => key::key(&ask, json),
+        Verb::Trace(ask) => trace::trace(&ask, json),
+        Verb::Version => version::version(json),
+    };
+    ExitCode::from(done.unwrap_or_else(|failure| failure.report(json)))
+}
+
+/// Drives one command to its end, on this thread: the roles have their own.
+fn wait(work: impl Future<Output = Result<u8, Failure>>) -> Result<u8, Failure> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| Failure::because("runtime", "the event loop cannot be made", &error))?;
+    runtime.block_on(work)
+}

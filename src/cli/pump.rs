@@ -1,0 +1,222 @@
+//! Between a remote command and this process: its output out, our input in, and Ctrl-C.
+
+use std::io::Write as _;
+use std::time::Duration;
+
+use bytes::Bytes;
+use tokio::sync::mpsc;
+
+use super::capture::Capture;
+use super::exit;
+use super::failure::Failure;
+use super::roles::{Ended, Heard, Input, Running};
+use super::signals::Stop;
+
+/// Time between TERM and KILL when the user ends a command.
+const INTERRUPT_GRACE: Duration = Duration::from_secs(2);
+/// Chunks of output on their way to a slow reader; behind them the command itself waits.
+const AHEAD_CHUNKS: usize = 16;
+
+/// Where a command's output goes.
+#[derive(Debug)]
+pub(crate) enum Sink {
+    /// Out at once.
+    Out(Writer),
+    /// Kept for one JSON object.
+    Kept(Box<[Capture; 2]>),
+}
+
+/// The thread that writes: a reader that stops reading must not keep Ctrl-C from being heard.
+#[derive(Debug)]
+pub(crate) struct Writer {
+    send: mpsc::Sender<Chunk>,
+    written: tokio::sync::oneshot::Receiver<()>,
+}
+
+#[derive(Debug)]
+enum Chunk {
+    Out(Bytes),
+    Err(Bytes),
+}
+
+enum Step {
+    Heard(Option<Heard>),
+    Stop,
+    OutputClosed,
+}
+
+impl Sink {
+    pub(crate) fn new(json: bool) -> Result<Self, Failure> {
+        if json {
+            return Ok(Self::Kept(Box::default()));
+        }
+        let (send, receive) = mpsc::channel(AHEAD_CHUNKS);
+        let (done, written) = tokio::sync::oneshot::channel();
+        std::thread::Builder::new()
+            .name("dwell-output".into())
+            .spawn(move || {
+                write_all(receive);
+                // Nobody waits for a writer whose command was given up.
+                let _ = done.send(());
+            })
+            .map_err(|error| Failure::because("threads", "output cannot be written", &error))?;
+        Ok(Self::Out(Writer { send, written }))
+    }
+
+    /// Hands on one chunk. `false` when nobody reads any more.
+    async fn take(&mut self, chunk: Chunk) -> bool {
+        match self {
+            Self::Out(writer) => writer.send.send(chunk).await.is_ok(),
+            Self::Kept(kept) => {
+                match chunk {
+                    Chunk::Out(data) => kept[0].push(&data),
+                    Chunk::Err(data) => kept[1].push(&data),
+                }
+                true
+            }
+        }
+    }
+
+    async fn closed(&self) {
+        match self {
+            Self::Out(writer) => writer.send.closed().await,
+            Self::Kept(_) => std::future::pending().await,
+        }
+    }
+
+    /// What was kept, once everything else has been written.
+    async fn finish(self) -> Box<[Capture; 2]> {
+        match self {
+            Self::Out(Writer { send, written }) => {
+                drop(send);
+                // An error is a thread that is gone: there is nothing left to wait for.
+                drop(written.await);
+                Box::default()
+            }
+            Self::Kept(kept) => kept,
+        }
+    }
+}
+
+/// Ends when nothing more comes, or nobody reads any more: then the channel closes, which the pump sees.
+fn write_all(mut receive: mpsc::Receiver<Chunk>) {
+    while let Some(chunk) = receive.blocking_recv() {
+        let written = match &chunk {
+            Chunk::Out(data) => {
+                let mut out = std::io::stdout().lock();
+                out.write_all(data).and_then(|()| out.flush())
+            }
+            Chunk::Err(data) => std::io::stderr().lock().write_all(data),
+        };
+        if let Err(error) = written {
+            tracing::debug!(%error, "output is read no more");
+            return;
+        }
+    }
+}
+
+/// What a command left behind.
+#[derive(Debug)]
+pub(crate) struct Outcome {
+    pub(crate) ended: Ended,
+    pub(crate) output: Box<[Capture; 2]>,
+    /// The exit code: the command's own, unless its reader went away.
+    pub(crate) exit: u8,
+}
+
+/// Drives a command to its end. The first request to stop terminates it, the second leaves it.
+pub(crate) async fn pump(
+    mut running: Running,
+    input: Option<mpsc::Receiver<Bytes>>,
+    mut sink: Sink,
+    stop: &mut Stop,
+) -> Result<Outcome, Failure> {
+    let mut forwarded = std::pin::pin!(forward(running.input(), input));
+    let (mut forwarding, mut stopping, mut unread) = (true, false, false);
+    loop {
+        let step = tokio::select! {
+            heard = running.next() => Step::Heard(heard),
+            () = stop.recv() => Step::Stop,
+            () = sink.closed(), if !unread => Step::OutputClosed,
+            () = &mut forwarded, if forwarding => {
+                forwarding = false;
+                continue;
+            }
+        };
+        match step {
+            Step::Heard(None) => break,
+            Step::Heard(Some(heard)) => {
+                if !unread && !hand_on(heard, &mut sink, stop, &mut stopping, &running).await? {
+                    unread = true;
+                    running.terminate(INTERRUPT_GRACE);
+                }
+            }
+            Step::Stop => end(&running, &mut stopping)?,
+            Step::OutputClosed => {
+                unread = true;
+                running.terminate(INTERRUPT_GRACE);
+            }
+        }
+    }
+    let ended = stop.or(running.wait()).await?;
+    let output = stop.or(async { Ok(sink.finish().await) }).await?;
+    let exit = if unread {
+        exit::OUTPUT_CLOSED
+    } else {
+        exit::of_status(ended.status)
+    };
+    Ok(Outcome { ended, output, exit })
+}
+
+/// Gives one event to the sink, hearing requests to stop while the sink is full. `false` when nobody reads any more.
+async fn hand_on(
+    heard: Heard,
+    sink: &mut Sink,
+    stop: &mut Stop,
+    stopping: &mut bool,
+    running: &Running,
+) -> Result<bool, Failure> {
+    let chunk = match heard {
+        Heard::Stdout(data) => Chunk::Out(data),
+        Heard::Stderr(data) => Chunk::Err(data),
+        Heard::Withheld(names) => {
+            tracing::info!(
+                ?names,
+                "variables that look like secrets were withheld from the command"
+            );
+            return Ok(true);
+        }
+    };
+    let mut taken = std::pin::pin!(sink.take(chunk));
+    loop {
+        tokio::select! {
+            read = &mut taken => return Ok(read),
+            () = stop.recv() => end(running, stopping)?,
+        }
+    }
+}
+
+fn end(running: &Running, stopping: &mut bool) -> Result<(), Failure> {
+    if *stopping {
+        return Err(Failure::interrupted().advise("the command was told to end; its executor sees to it"));
+    }
+    *stopping = true;
+    running.terminate(INTERRUPT_GRACE);
+    Ok(())
+}
+
+/// Our input to the command, beside its output: a command that writes more than it reads must not wait for itself.
+async fn forward(input: Input, source: Option<mpsc::Receiver<Bytes>>) {
+    let mut input = input;
+    let Some(mut source) = source else { return };
+    while let Some(data) = source.recv().await {
+        // A command that closed its input, or ended, says so in its own status.
+        if let Err(error) = input.write(data).await {
+            tracing::debug!(error, "the command takes no more input");
+            return;
+        }
+    }
+    if let Err(error) = input.close().await {
+        tracing::debug!(error, "the command's input was closed before its end was sent");
+    }
+}

@@ -1,0 +1,281 @@
+//! The one place where the command line touches the role assemblies.
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use bytes::Bytes;
+use dwell_actors::executor::{Executor, ExecutorHandle};
+use dwell_actors::harness::{Command, ConnectError, Harness, Run, RunError, RunEvent, RunStdin, Target};
+use dwell_actors::relay_server::{Relay, RelayHandle};
+use dwell_messages::{ExitStatus, PublicKey, Role, TraceContext, TraceId};
+use dwell_relay::{Admission, StaticKeypair};
+use serde_json::Value;
+
+use super::exit;
+use super::failure::Failure;
+use super::ready::Ready;
+
+/// How the executor is reached; addresses have a port.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(crate) enum Route {
+    Relay(String),
+    Direct(String),
+}
+
+#[derive(Debug)]
+pub(crate) struct ConnectSpec {
+    pub(crate) identity: StaticKeypair,
+    pub(crate) route: Route,
+    pub(crate) executor: PublicKey,
+    pub(crate) traces: PathBuf,
+    pub(crate) store: PathBuf,
+}
+
+#[derive(Debug)]
+pub(crate) struct CommandSpec {
+    pub(crate) argv: Vec<OsString>,
+    pub(crate) cwd: Option<PathBuf>,
+    pub(crate) variables: Vec<(OsString, OsString)>,
+    pub(crate) timeout: Option<Duration>,
+    pub(crate) stdin: bool,
+    pub(crate) parent: Option<TraceContext>,
+}
+
+/// What a running command lets hear.
+#[derive(Debug)]
+pub(crate) enum Heard {
+    Stdout(Bytes),
+    Stderr(Bytes),
+    /// Names of variables that were kept from it.
+    Withheld(Vec<String>),
+}
+
+/// How a command ended.
+#[derive(Debug)]
+pub(crate) struct Ended {
+    pub(crate) status: ExitStatus,
+    pub(crate) timings: Value,
+    pub(crate) timings_text: String,
+    pub(crate) trace_id: TraceId,
+}
+
+/// A link to an executor.
+#[derive(Debug)]
+pub(crate) struct Session(Harness);
+
+/// A command under way; dropping it terminates it.
+#[derive(Debug)]
+pub(crate) struct Running(Run);
+
+/// A command's standard input.
+#[derive(Debug)]
+pub(crate) struct Input(RunStdin);
+
+impl Session {
+    pub(crate) async fn connect(spec: ConnectSpec) -> Result<Self, Failure> {
+        let client = spec.identity.public();
+        let target = match &spec.route {
+            Route::Relay(address) => Target::relay(address.as_str(), spec.executor),
+            Route::Direct(address) => Target::direct(address.as_str(), spec.executor),
+        };
+        let builder = Harness::builder()
+            .identity(spec.identity)
+            .traces(spec.traces)
+            .store(spec.store)
+            .sampled(true);
+        let connected = builder.connect(target).await;
+        connected
+            .map(Self)
+            .map_err(|error| not_connected(&error, &spec.route, &client))
+    }
+
+    pub(crate) fn exec(&self, spec: CommandSpec) -> Running {
+        let mut command = Command::from_argv(spec.argv);
+        if let Some(cwd) = spec.cwd {
+            command = command.current_dir(cwd);
+        }
+        for (name, value) in spec.variables {
+            command = command.env(name, value);
+        }
+        if let Some(timeout) = spec.timeout {
+            command = command.deadline(timeout);
+        }
+        if spec.stdin {
+            command = command.stdin_piped();
+        }
+        if let Some(parent) = spec.parent {
+            command = command.parent(parent);
+        }
+        Running(self.0.exec(command))
+    }
+
+    /// Waits, within bounds, for the spans the executor still owes, and writes what is pending.
+    pub(crate) async fn shutdown(self) {
+        self.0.shutdown().await;
+    }
+}
+
+impl Running {
+    /// The next event; `None` when `wait` has the end. Cancellation safe.
+    pub(crate) async fn next(&mut self) -> Option<Heard> {
+        loop {
+            match self.0.next().await? {
+                RunEvent::Started { withheld, .. } if !withheld.is_empty() => {
+                    return Some(Heard::Withheld(withheld));
+                }
+                RunEvent::Stdout(data) => return Some(Heard::Stdout(data)),
+                RunEvent::Stderr(data) => return Some(Heard::Stderr(data)),
+                RunEvent::Started { .. } | RunEvent::Exited(_) => {}
+            }
+        }
+    }
+
+    pub(crate) async fn wait(self) -> Result<Ended, Failure> {
+        let finished = self.0.wait().await.map_err(|error| not_run(&error))?;
+        Ok(Ended {
+            status: finished.status,
+            timings_text: finished.timings.to_string(),
+            timings: serde_json::to_value(&finished.timings).unwrap_or_default(),
+            trace_id: finished.trace_id,
+        })
+    }
+
+    pub(crate) fn terminate(&self, grace: Duration) {
+        self.0.terminate(grace);
+    }
+
+    /// The input, on its own so that it can be written while output is taken.
+    pub(crate) fn input(&mut self) -> Input {
+        Input(self.0.stdin())
+    }
+}
+
+impl Input {
+    pub(crate) async fn write(&mut self, data: Bytes) -> Result<(), String> {
+        self.0.write(data).await.map_err(|error| error.to_string())
+    }
+
+    pub(crate) async fn close(&mut self) -> Result<(), String> {
+        self.0.close().await.map_err(|error| error.to_string())
+    }
+}
+
+fn not_connected(error: &ConnectError, route: &Route, client: &PublicKey) -> Failure {
+    let failure = Failure::of("connect", error);
+    match (error, route) {
+        (ConnectError::Unreachable { .. }, Route::Relay(address)) => failure
+            .advise(format!(
+                "is a relay running there? on its machine: dwell relay --listen {address}"
+            ))
+            .advise("name another one with --relay ADDR or $DWELL_RELAY"),
+        (ConnectError::Unreachable { .. }, Route::Direct(address)) => failure.advise(format!(
+            "is an executor running there? on its machine: dwell executor --listen {address}"
+        )),
+        (ConnectError::Unavailable { .. }, _) => failure
+            .advise(
+                "if the executor does not know this machine yet, add this line to authorized_clients there:",
+            )
+            .advise(client.to_string()),
+        (ConnectError::Refused(_) | ConnectError::Failed { .. }, _)
+        | (ConnectError::Runtime(_) | ConnectError::Local(_), _) => failure,
+    }
+}
+
+fn not_run(error: &RunError) -> Failure {
+    let kind = match error {
+        RunError::Refused(_) => "refused",
+        RunError::NotStarted(_) => "not_started",
+        RunError::Lost(_) => "outcome_unknown",
+        RunError::DeadlineExceeded => "deadline_exceeded",
+    };
+    Failure::of(kind, error).exits(exit::of_refusal(error.code(), error.errno()))
+}
+
+#[derive(Debug)]
+pub(crate) struct ExecutorSpec {
+    pub(crate) identity: StaticKeypair,
+    pub(crate) authorized_clients: PathBuf,
+    pub(crate) relay: Option<String>,
+    pub(crate) listen: Option<String>,
+    pub(crate) traces: PathBuf,
+}
+
+#[derive(Debug)]
+pub(crate) struct ServingExecutor(ExecutorHandle);
+
+impl ServingExecutor {
+    pub(crate) async fn start(spec: ExecutorSpec) -> Result<Self, Failure> {
+        let mut builder = Executor::builder()
+            .identity(spec.identity)
+            .authorized_clients(spec.authorized_clients)
+            .traces(spec.traces);
+        if let Some(relay) = spec.relay {
+            builder = builder.relay(relay);
+        }
+        if let Some(listen) = spec.listen {
+            builder = builder.listen(listen);
+        }
+        builder
+            .serve()
+            .await
+            .map(Self)
+            .map_err(|error| Failure::of("serve", &error))
+    }
+
+    /// Waits until the relay has confirmed the registration.
+    pub(crate) async fn registered(&self) -> Result<(), Failure> {
+        self.0
+            .registered()
+            .await
+            .map_err(|error| Failure::of("register", &error))
+    }
+
+    pub(crate) fn ready(&self) -> Ready {
+        Ready {
+            role: Role::Executor,
+            address: self.0.local_addr(),
+            public_key: self.0.public_key(),
+        }
+    }
+
+    pub(crate) async fn shutdown(self) {
+        self.0.shutdown().await;
+    }
+}
+
+#[derive(Debug)]
+pub(crate) struct RelaySpec {
+    pub(crate) listen: String,
+    pub(crate) identity: StaticKeypair,
+    pub(crate) admission: Admission,
+}
+
+#[derive(Debug)]
+pub(crate) struct ServingRelay(RelayHandle);
+
+impl ServingRelay {
+    pub(crate) async fn start(spec: RelaySpec) -> Result<Self, Failure> {
+        let builder = Relay::builder()
+            .listen(spec.listen)
+            .identity(spec.identity)
+            .admission(spec.admission);
+        builder
+            .serve()
+            .await
+            .map(Self)
+            .map_err(|error| Failure::of("serve", &error))
+    }
+
+    pub(crate) fn ready(&self) -> Ready {
+        Ready {
+            role: Role::Relay,
+            address: Some(self.0.local_addr().to_string()),
+            public_key: self.0.public_key(),
+        }
+    }
+
+    pub(crate) async fn shutdown(self) {
+        self.0.shutdown().await;
+    }
+}

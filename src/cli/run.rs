@@ -1,0 +1,159 @@
+//! `dwell run`.
+
+use dwell_actors::config::{EXECUTOR_PORT_DEFAULT, Home, RELAY_PORT_DEFAULT};
+use dwell_messages::{ExitStatus, Role, TraceContext};
+use dwell_relay::StaticKeypair;
+use serde_json::{Value, json};
+
+use super::address::with_port;
+use super::args::Run;
+use super::failure::Failure;
+use super::identity;
+use super::output;
+use super::pump::{self, Outcome, Sink};
+use super::roles::{CommandSpec, ConnectSpec, Route, Session};
+use super::signals::Stop;
+use super::stdin;
+
+pub(crate) async fn run(ask: Run, json: bool) -> Result<u8, Failure> {
+    let mut stop = Stop::listen()?;
+    let route = route(&ask)?;
+    let home = identity::home()?;
+    let own = identity::load_or_make(&home, Role::Harness)?;
+    if own.created {
+        output::note(&format!("dwell: made this machine's key {}", own.pair.public()));
+    }
+    let session = stop
+        .or(Session::connect(connect_spec(own.pair, route, &ask, &home)))
+        .await?;
+    let input = if stdin::is_forwarded() {
+        Some(stdin::read()?)
+    } else {
+        None
+    };
+    let (timings, sink) = (ask.timings, Sink::new(json)?);
+    let command = command_spec(ask, input.is_some());
+    let outcome = pump::pump(session.exec(command), input, sink, &mut stop).await;
+    // Also after a failure: its trace is what explains it.
+    stop.orderly(session.shutdown()).await;
+    let outcome = outcome?;
+    if json {
+        output::print_json(&to_json(&outcome));
+    } else if timings {
+        for line in outcome.ended.timings_text.lines() {
+            output::note(line);
+        }
+    }
+    Ok(outcome.exit)
+}
+
+/// A flag wins over the environment; of two flags, the direct way does.
+fn route(ask: &Run) -> Result<Route, Failure> {
+    match (&ask.direct, &ask.relay) {
+        (Some(address), _) => with_port(address, EXECUTOR_PORT_DEFAULT).map(Route::Direct),
+        (None, Some(address)) => with_port(address, RELAY_PORT_DEFAULT).map(Route::Relay),
+        (None, None) => with_port("127.0.0.1", RELAY_PORT_DEFAULT).map(Route::Relay),
+    }
+}
+
+fn connect_spec(identity: StaticKeypair, route: Route, ask: &Run, home: &Home) -> ConnectSpec {
+    ConnectSpec {
+        identity,
+        route,
+        executor: ask.executor,
+        traces: home.traces_dir(),
+        store: home.runs_db(),
+    }
+}
+
+fn command_spec(ask: Run, stdin: bool) -> CommandSpec {
+    CommandSpec {
+        argv: ask.command,
+        cwd: ask.cwd,
+        variables: ask.variables,
+        timeout: ask.timeout,
+        stdin,
+        parent: inherited(|name| std::env::var(name).ok()),
+    }
+}
+
+/// The span that whoever started dwell has for this; a malformed one is passed over.
+fn inherited(lookup: impl Fn(&str) -> Option<String>) -> Option<TraceContext> {
+    let parent = lookup("TRACEPARENT").filter(|text| !text.is_empty())?;
+    let context = TraceContext::from_traceparent(&parent, lookup("TRACESTATE").as_deref());
+    if context.is_none() {
+        tracing::warn!("TRACEPARENT is malformed: a new trace begins");
+    }
+    context
+}
+
+/// A finished command for programs.
+pub(crate) fn to_json(outcome: &Outcome) -> Value {
+    let ended = &outcome.ended;
+    let [stdout, stderr] = &*outcome.output;
+    json!({
+        "status": status_json(ended.status),
+        "exit_code": outcome.exit,
+        "stdout": stdout.to_json(),
+        "stderr": stderr.to_json(),
+        "timings": ended.timings,
+        "trace_id": ended.trace_id.to_string(),
+    })
+}
+
+fn status_json(status: ExitStatus) -> Value {
+    match status {
+        ExitStatus::Code(code) => json!({ "code": code, "signal": null }),
+        ExitStatus::Signal(signal) => json!({ "code": null, "signal": signal }),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::capture::Capture;
+    use super::super::roles::Ended;
+    use super::*;
+
+    #[test]
+    fn the_json_of_a_run_has_one_shape() {
+        let mut output: Box<[Capture; 2]> = Box::default();
+        output[0].push(b"out\n");
+        let ended = Ended {
+            status: ExitStatus::Signal(9),
+            timings: json!({ "total_us": 7 }),
+            timings_text: String::new(),
+            trace_id: dwell_messages::TraceId([0xab; 16]),
+        };
+        let outcome = Outcome {
+            ended,
+            output,
+            exit: 137,
+        };
+        let stream =
+            |text: &str| json!({ "text": text, "base64": null, "omitted_at_byte": null, "omitted_bytes": 0 });
+        assert_eq!(
+            to_json(&outcome),
+            json!({
+                "status": { "code": null, "signal": 9 },
+                "exit_code": 137,
+                "stdout": stream("out\n"),
+                "stderr": stream(""),
+                "timings": { "total_us": 7 },
+                "trace_id": "ab".repeat(16),
+            })
+        );
+    }
+
+    #[test]
+    fn an_inherited_context_is_the_parent_and_a_malformed_one_is_none() {
+        let parent = format!("00-{}-{}-01", "ab".repeat(16), "cd".repeat(8));
+        let with = |text: &str| inherited(|name| (name == "TRACEPARENT").then(|| text.to_owned()));
+        assert_eq!(
+            with(&parent).map(|context| context.to_traceparent()),
+            Some(parent)
+        );
+        assert_eq!(with("00-nonsense"), None);
+        assert_eq!(with(""), None);
+        assert_eq!(inherited(|_| None), None);
+    }
+}

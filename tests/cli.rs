@@ -1,0 +1,215 @@
+//! The binary as its users meet it, where no other role is needed.
+#![cfg(feature = "cli")]
+
+use std::path::Path;
+use std::process::{Command, Output, Stdio};
+
+use serde_json::Value;
+use tempfile::TempDir;
+
+struct Place(TempDir);
+
+impl Place {
+    fn new() -> Self {
+        Self(TempDir::new().unwrap())
+    }
+
+    fn path(&self) -> &Path {
+        self.0.path()
+    }
+
+    /// The binary with a home of its own and nothing of the caller's environment that could steer it.
+    fn dwell(&self, arguments: &[&str]) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_dwell"));
+        command
+            .args(arguments)
+            .env_clear()
+            .env("PATH", std::env::var_os("PATH").unwrap_or_default())
+            .env("DWELL_HOME", self.path())
+            .stdin(Stdio::null());
+        command
+    }
+
+    fn run(&self, arguments: &[&str]) -> Output {
+        self.dwell(arguments).output().unwrap()
+    }
+}
+
+fn out(output: &Output) -> String {
+    String::from_utf8(output.stdout.clone()).unwrap()
+}
+
+fn err(output: &Output) -> String {
+    String::from_utf8(output.stderr.clone()).unwrap()
+}
+
+fn json(output: &Output) -> Value {
+    let text = out(output);
+    assert_eq!(text.lines().count(), 1, "one object on one line: {text}");
+    serde_json::from_str(&text).unwrap()
+}
+
+#[test]
+fn a_key_is_made_once_in_a_file_that_only_its_owner_can_read() {
+    use std::os::unix::fs::PermissionsExt as _;
+    let place = Place::new();
+    let first = json(&place.run(&["key", "--json"]));
+    assert_eq!((&first["created"], &first["role"]), (&Value::Bool(true), &"harness".into()));
+    let path = first["path"].as_str().unwrap();
+    assert_eq!(std::fs::metadata(path).unwrap().permissions().mode() & 0o777, 0o600);
+    let second = json(&place.run(&["key", "make", "--json"]));
+    assert_eq!(second["created"], false);
+    assert_eq!(second["public_key"], first["public_key"]);
+    let shown = place.run(&["key", "show"]);
+    assert!(out(&shown).contains(first["public_key"].as_str().unwrap()));
+    assert!(out(&shown).contains(first["fingerprint"].as_str().unwrap()));
+}
+
+#[test]
+fn every_role_has_a_key_of_its_own() {
+    let place = Place::new();
+    let key = |role: &str| json(&place.run(&["key", "--json", "--role", role]))["public_key"].clone();
+    let keys = ["harness", "executor", "relay"].map(key);
+    assert_ne!(keys[0], keys[1]);
+    assert_ne!(keys[1], keys[2]);
+    assert_ne!(keys[0], keys[2]);
+}
+
+#[test]
+fn showing_a_key_makes_none() {
+    let place = Place::new();
+    let shown = place.run(&["key", "show", "--json"]);
+    assert_eq!(shown.status.code(), Some(125));
+    assert_eq!(json(&shown)["error"]["kind"], "key");
+    assert!(err(&shown).contains("make one"), "{}", err(&shown));
+    assert!(!place.path().join("keys").exists());
+}
+
+#[test]
+fn a_key_that_others_can_read_is_refused_and_not_replaced() {
+    use std::os::unix::fs::PermissionsExt as _;
+    let place = Place::new();
+    let path = json(&place.run(&["key", "--json"]))["path"].as_str().unwrap().to_owned();
+    let before = std::fs::read(&path).unwrap();
+    std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o644)).unwrap();
+    let refused = place.run(&["key"]);
+    assert_eq!(refused.status.code(), Some(125));
+    assert!(err(&refused).contains("chmod"), "{}", err(&refused));
+    assert_eq!(std::fs::read(&path).unwrap(), before);
+}
+
+#[test]
+fn a_relative_home_is_refused() {
+    let place = Place::new();
+    let output = place.dwell(&["key"]).env("DWELL_HOME", "here").output().unwrap();
+    assert_eq!(output.status.code(), Some(125));
+    assert!(err(&output).contains("DWELL_HOME"));
+}
+
+#[test]
+fn without_a_trace_the_advice_says_how_to_get_one() {
+    let place = Place::new();
+    for arguments in [&["trace"][..], &["trace", "0123456789abcdef0123456789abcdef"]] {
+        let output = place.run(arguments);
+        assert_eq!(output.status.code(), Some(125));
+        assert!(out(&output).is_empty());
+        assert!(err(&output).contains("dwell trace") || err(&output).contains("dwell run"), "{}", err(&output));
+    }
+}
+
+/// A call of one millisecond, as a harness writes it.
+const TRACE: &str = concat!(
+    r#"{"resourceSpans":[{"resource":{"attributes":[{"key":"dwell.role","value":{"stringValue":"harness"}}]},"#,
+    r#""scopeSpans":[{"scope":{"name":"dwell"},"spans":[{"traceId":"0123456789abcdef0123456789abcdef","#,
+    r#""spanId":"0123456789abcdef","name":"call","kind":1,"startTimeUnixNano":"1000000000","#,
+    r#""endTimeUnixNano":"1001000000"}]}]}]}"#,
+    "\n"
+);
+
+fn with_trace() -> Place {
+    let place = Place::new();
+    let dir = place.path().join("traces");
+    std::fs::create_dir(&dir).unwrap();
+    std::fs::write(dir.join("traces-harness.jsonl"), TRACE).unwrap();
+    place
+}
+
+#[test]
+fn the_newest_call_is_drawn_without_colours_into_a_pipe() {
+    let place = with_trace();
+    let drawn = place.run(&["trace", "--width", "80"]);
+    assert_eq!(drawn.status.code(), Some(0), "{}", err(&drawn));
+    let text = out(&drawn);
+    assert!(text.contains("call") && text.contains("0123456789abcdef0123456789abcdef"), "{text}");
+    assert!(!text.contains('\u{1b}'), "{text:?}");
+    assert!(text.lines().all(|line| line.chars().count() <= 80), "{text}");
+}
+
+#[test]
+fn a_trace_for_programs_has_the_rows_of_the_picture() {
+    let place = with_trace();
+    let value = json(&place.run(&["trace", "0123456789ABCDEF0123456789ABCDEF", "--json"]));
+    assert_eq!(value["trace_id"], "0123456789abcdef0123456789abcdef");
+    assert_eq!(value["rows"][0]["name"], "call");
+    assert_eq!(value["wall_us"], 1000.0);
+}
+
+#[test]
+fn help_and_version_are_no_errors() {
+    let place = Place::new();
+    for verb in ["demo", "relay", "executor", "run", "key", "trace", "version"] {
+        let output = place.run(&[verb, "--help"]);
+        assert_eq!(output.status.code(), Some(0), "{verb}");
+        assert!(out(&output).contains("--json"), "{verb}");
+    }
+    assert!(out(&place.run(&["--help"])).contains("Exit codes"));
+    let version = env!("CARGO_PKG_VERSION");
+    assert_eq!(out(&place.run(&["version"])), format!("dwell {version}\n"));
+    assert_eq!(json(&place.run(&["version", "--json"]))["version"], version);
+}
+
+#[test]
+fn bad_input_ends_with_125_and_says_why() {
+    let place = Place::new();
+    let key = "ab".repeat(32);
+    let cases: [(&[&str], &str); 9] = [
+        (&[], "Usage"),
+        (&["dance"], "dance"),
+        (&["run", "--", "ls"], "--executor"),
+        (&["run", "--executor", "abc", "--", "ls"], "64 hexadecimal digits"),
+        (&["run", "--executor", &key, "--timeout", "0", "--", "ls"], "above 0"),
+        (&["run", "--executor", &key, "--env", "=x", "--", "ls"], "name"),
+        (&["run", "--executor", &key, "--relay", "a b", "--", "ls"], "HOST:PORT"),
+        (&["relay", "--listen", "0.0.0.0:0"], "--allow"),
+        (&["relay", "--allow", "/nonexistent/allow"], "cannot be read"),
+    ];
+    for (arguments, expected) in cases {
+        let output = place.run(arguments);
+        assert_eq!(output.status.code(), Some(125), "{arguments:?}");
+        assert!(err(&output).contains(expected), "{arguments:?}: {}", err(&output));
+        assert!(out(&output).is_empty(), "{arguments:?}");
+    }
+}
+
+#[test]
+fn the_environment_names_the_executor_and_a_flag_overrules_it() {
+    let place = Place::new();
+    let run = |arguments: &[&str]| place.dwell(arguments).env("DWELL_EXECUTOR", "no key").output().unwrap();
+    assert!(err(&run(&["run", "--", "ls"])).contains("64 hexadecimal digits"));
+    let key = "ab".repeat(32);
+    let overruled = run(&["run", "--executor", &key, "--relay", "a b", "--", "ls"]);
+    assert!(err(&overruled).contains("HOST:PORT"), "{}", err(&overruled));
+}
+
+#[test]
+fn logs_are_json_where_asked_and_a_bad_filter_is_told() {
+    let place = Place::new();
+    let output = place
+        .dwell(&["--log-format", "json", "version"])
+        .env("DWELL_LOG", "a=b=c")
+        .output()
+        .unwrap();
+    assert_eq!(output.status.code(), Some(0));
+    let line: Value = serde_json::from_str(err(&output).lines().next().unwrap()).unwrap();
+    assert_eq!(line["level"], "WARN");
+}
