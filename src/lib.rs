@@ -2,8 +2,7 @@
 //!
 //! Three roles: a *harness* asks, an *executor* runs, a *relay* forwards what both have sealed.
 //!
-#![cfg_attr(feature = "roles", doc = "```no_run")]
-#![cfg_attr(not(feature = "roles"), doc = "```ignore")]
+//! ```no_run
 //! # async fn example() -> Result<(), Box<dyn std::error::Error>> {
 //! use dwell::{Command, Harness, Target, relay};
 //!
@@ -34,7 +33,6 @@ pub use dwell_actors::{
 pub use dwell_messages as messages;
 pub use dwell_relay as relay;
 
-#[cfg(feature = "roles")]
 pub use dwell_actors::{
     executor::{Executor, ExecutorHandle, ServeError},
     harness::{CallTimings, Command, ConnectError, Finished, Harness, Run, RunError, RunEvent, Target},

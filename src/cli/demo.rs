@@ -91,7 +91,7 @@ async fn start(fleet: &mut Fleet, place: &Path, client: &PublicKey) -> Result<(R
     let address = relay.address.clone().unwrap_or_default();
     let executor_home = place.join("executor");
     let list = Home::at(&executor_home).authorized_clients();
-    keys::add(&list, client, "dwell demo")
+    keys::AuthorizedClients::add(&list, client, "dwell demo")
         .map_err(|error| Failure::because("demo", "the harness's key cannot be enrolled", &error))?;
     let executor = fleet
         .start(Role::Executor, &executor_home, &["--relay", &address])

@@ -15,10 +15,6 @@ mod output;
 mod pump;
 mod ready;
 mod relay;
-#[cfg(feature = "roles")]
-mod roles;
-#[cfg(not(feature = "roles"))]
-#[path = "roles_absent.rs"]
 mod roles;
 mod run;
 mod signals;

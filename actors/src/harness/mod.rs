@@ -30,7 +30,7 @@ use crate::trace_collector::{TraceCollector, TraceMessage};
 
 pub use command::{Command, GRACE, Inherit};
 pub(crate) use run::Ended;
-pub use run::{Finished, Run, RunError, RunEvent};
+pub use run::{Finished, Run, RunError, RunEvent, RunStdin};
 pub(crate) use shared::RunShared;
 pub use timings::CallTimings;
 
@@ -309,7 +309,12 @@ impl Harness {
         let shared = Arc::new(RunShared::new());
         let run = Run {
             shared: Arc::clone(&shared),
-            dispatcher: self.connected.dispatcher.clone(),
+            input: RunStdin {
+                shared: Arc::clone(&shared),
+                dispatcher: self.connected.dispatcher.clone(),
+                context: context.clone(),
+                written: Arc::default(),
+            },
             collector: self.collector.clone(),
             context: context.clone(),
             parent,
@@ -317,7 +322,6 @@ impl Harness {
             grace: command.grace,
             output_limit: command.output_limit,
             ping_us: self.connected.ping_us.load(Ordering::Relaxed),
-            written: 0,
             done: false,
             detached: false,
         };

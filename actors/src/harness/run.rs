@@ -3,6 +3,7 @@
 use std::fmt;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -120,7 +121,7 @@ pub struct Finished {
 #[must_use = "dropping a run terminates its process: wait for it, or detach it"]
 pub struct Run {
     pub(super) shared: Arc<RunShared>,
-    pub(super) dispatcher: Mailbox<Dispatcher>,
+    pub(super) input: RunStdin,
     pub(super) collector: Collector,
     pub(super) context: TraceContext,
     /// The span this call hangs below, if the caller gave one.
@@ -129,7 +130,6 @@ pub struct Run {
     pub(super) grace: Duration,
     pub(super) output_limit: usize,
     pub(super) ping_us: u64,
-    pub(super) written: u64,
     pub(super) done: bool,
     pub(super) detached: bool,
 }
@@ -188,17 +188,17 @@ impl Run {
         }
     }
 
-    /// Writes to the process's standard input; returns when the process's pipe has taken all of it. Not cancellation
-    /// safe: how much was written is not known after a dropped call.
+    /// The process's standard input, which may be written while events are taken.
+    pub fn stdin(&self) -> RunStdin {
+        self.input.clone()
+    }
+
+    /// Writes to the process's standard input. See `RunStdin::write`.
     ///
     /// # Errors
-    /// A `RunError` with `StdinClosed` when the command has no pipe as input, or closed it.
-    pub async fn write_stdin(&mut self, mut data: Bytes) -> Result<(), RunError> {
-        while !data.is_empty() {
-            let chunk = data.split_to(data.len().min(CHUNK_MAX_BYTES));
-            self.write(chunk, false).await?;
-        }
-        Ok(())
+    /// As there.
+    pub async fn write_stdin(&mut self, data: Bytes) -> Result<(), RunError> {
+        self.input.write(data).await
     }
 
     /// Ends the process's standard input.
@@ -206,7 +206,7 @@ impl Run {
     /// # Errors
     /// As `write_stdin`.
     pub async fn close_stdin(&mut self) -> Result<(), RunError> {
-        self.write(Bytes::new(), true).await
+        self.input.close().await
     }
 
     /// Sends a signal to the process's leader.
@@ -214,7 +214,7 @@ impl Run {
     /// # Errors
     /// When there is no such signal, or the process has ended.
     pub async fn signal(&self, signal: i32) -> Result<(), RunError> {
-        self.ask(Request::Signal(Signal { signal })).await.map(drop)
+        self.input.ask(Request::Signal(Signal { signal })).await.map(drop)
     }
 
     /// Ends the process: TERM and CONT to its group, KILL when `grace` is over. Returns at once; `wait` has the end.
@@ -239,15 +239,87 @@ impl Run {
         }
     }
 
-    async fn write(&mut self, data: Bytes, eof: bool) -> Result<(), RunError> {
+    fn poll_event(&mut self, cx: &mut Context<'_>) -> Poll<Option<RunEvent>> {
+        match self.shared.poll_event(cx) {
+            Poll::Ready(Some((event, restate))) => {
+                if restate {
+                    self.tell(ReceiveControl::Consumed);
+                }
+                Poll::Ready(Some(event))
+            }
+            Poll::Ready(None) => Poll::Ready(None),
+            Poll::Pending => Poll::Pending,
+        }
+    }
+
+    /// The call's own span and its last stage, written also when it failed.
+    fn record(&self, put: Tick, now: Tick, timings: Option<&CallTimings>, error: Option<&'static str>) {
+        if !self.context.is_sampled() {
+            return;
+        }
+        self.collector
+            .stage(Stage::new(&self.context, "terminal consume", put, now));
+        let parent = self.parent.as_ref().unwrap_or(&self.context);
+        let mut stage = Stage::with_id(parent, self.context.span_id, "call", self.begun, now).failed(error);
+        if self.parent.is_none() {
+            stage = stage.root();
+        }
+        if let Some(timings) = timings {
+            stage = timings.annotate(stage);
+        }
+        self.collector.stage(stage);
+    }
+}
+
+/// A running command's standard input. Clones write to the same stream; writes of several at once are refused where they
+/// overlap.
+#[derive(Clone)]
+pub struct RunStdin {
+    pub(super) shared: Arc<RunShared>,
+    pub(super) dispatcher: Mailbox<Dispatcher>,
+    pub(super) context: TraceContext,
+    pub(super) written: Arc<AtomicU64>,
+}
+
+impl fmt::Debug for RunStdin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("RunStdin")
+            .field("written", &self.written)
+            .finish_non_exhaustive()
+    }
+}
+
+impl RunStdin {
+    /// Writes; returns when the process's pipe has taken all of it. Not cancellation safe: how much was written is not
+    /// known after a dropped call.
+    ///
+    /// # Errors
+    /// A `RunError` with `StdinClosed` when the command has no pipe as input, or closed it.
+    pub async fn write(&self, mut data: Bytes) -> Result<(), RunError> {
+        while !data.is_empty() {
+            let chunk = data.split_to(data.len().min(CHUNK_MAX_BYTES));
+            self.put(chunk, false).await?;
+        }
+        Ok(())
+    }
+
+    /// Ends the stream.
+    ///
+    /// # Errors
+    /// As `write`.
+    pub async fn close(&self) -> Result<(), RunError> {
+        self.put(Bytes::new(), true).await
+    }
+
+    async fn put(&self, data: Bytes, eof: bool) -> Result<(), RunError> {
         let write = Write {
-            offset: self.written,
+            offset: self.written.load(Ordering::Acquire),
             data,
             eof,
         };
         match self.ask(Request::Write(write)).await? {
             WireReply::Written(written) => {
-                self.written = written.offset;
+                self.written.store(written.offset, Ordering::Release);
                 Ok(())
             }
             _ => Err(RunError::Lost(
@@ -282,37 +354,6 @@ impl Run {
                 Err(RunError::Lost(error.to_string()))
             }
         }
-    }
-
-    fn poll_event(&mut self, cx: &mut Context<'_>) -> Poll<Option<RunEvent>> {
-        match self.shared.poll_event(cx) {
-            Poll::Ready(Some((event, restate))) => {
-                if restate {
-                    self.tell(ReceiveControl::Consumed);
-                }
-                Poll::Ready(Some(event))
-            }
-            Poll::Ready(None) => Poll::Ready(None),
-            Poll::Pending => Poll::Pending,
-        }
-    }
-
-    /// The call's own span and its last stage, written also when it failed.
-    fn record(&self, put: Tick, now: Tick, timings: Option<&CallTimings>, error: Option<&'static str>) {
-        if !self.context.is_sampled() {
-            return;
-        }
-        self.collector
-            .stage(Stage::new(&self.context, "terminal consume", put, now));
-        let parent = self.parent.as_ref().unwrap_or(&self.context);
-        let mut stage = Stage::with_id(parent, self.context.span_id, "call", self.begun, now).failed(error);
-        if self.parent.is_none() {
-            stage = stage.root();
-        }
-        if let Some(timings) = timings {
-            stage = timings.annotate(stage);
-        }
-        self.collector.stage(stage);
     }
 }
 

@@ -34,6 +34,8 @@ struct Inner {
     end: Option<Result<Ended, RunError>>,
     end_put: Option<Tick>,
     waker: Option<Waker>,
+    /// Whoever waits to write as soon as it runs.
+    start_waker: Option<Waker>,
     consumed: [u64; 2],
     /// What had been consumed when the arbiter was last told.
     told: [u64; 2],
@@ -68,6 +70,7 @@ impl RunShared {
                 end: None,
                 end_put: None,
                 waker: None,
+                start_waker: None,
                 consumed: [0; 2],
                 told: [0; 2],
                 dropped: false,
@@ -88,6 +91,9 @@ impl RunShared {
             let dropped = inner.dropped;
             let starting = matches!(event, RunEvent::Started { .. });
             inner.started |= starting;
+            if starting && let Some(waker) = inner.start_waker.take() {
+                waker.wake();
+            }
             match (&mut inner.mode, event) {
                 (_, RunEvent::Stdout(data)) if dropped => inner.consumed[0] += data.len() as u64,
                 (_, RunEvent::Stderr(data)) if dropped => inner.consumed[1] += data.len() as u64,
@@ -118,6 +124,9 @@ impl RunShared {
             if inner.end.is_none() {
                 inner.end = Some(end);
                 inner.end_put = Some(now);
+            }
+            if let Some(waker) = inner.start_waker.take() {
+                waker.wake();
             }
             inner.waker.take()
         });
@@ -253,7 +262,7 @@ impl RunShared {
             if inner.started || inner.end_put.is_some() {
                 return Poll::Ready(());
             }
-            inner.waker = Some(cx.waker().clone());
+            inner.start_waker = Some(cx.waker().clone());
             Poll::Pending
         })
     }
