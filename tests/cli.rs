@@ -54,9 +54,15 @@ fn a_key_is_made_once_in_a_file_that_only_its_owner_can_read() {
     use std::os::unix::fs::PermissionsExt as _;
     let place = Place::new();
     let first = json(&place.run(&["key", "--json"]));
-    assert_eq!((&first["created"], &first["role"]), (&Value::Bool(true), &"harness".into()));
+    assert_eq!(
+        (&first["created"], &first["role"]),
+        (&Value::Bool(true), &"harness".into())
+    );
     let path = first["path"].as_str().unwrap();
-    assert_eq!(std::fs::metadata(path).unwrap().permissions().mode() & 0o777, 0o600);
+    assert_eq!(
+        std::fs::metadata(path).unwrap().permissions().mode() & 0o777,
+        0o600
+    );
     let second = json(&place.run(&["key", "make", "--json"]));
     assert_eq!(second["created"], false);
     assert_eq!(second["public_key"], first["public_key"]);
@@ -89,7 +95,10 @@ fn showing_a_key_makes_none() {
 fn a_key_that_others_can_read_is_refused_and_not_replaced() {
     use std::os::unix::fs::PermissionsExt as _;
     let place = Place::new();
-    let path = json(&place.run(&["key", "--json"]))["path"].as_str().unwrap().to_owned();
+    let path = json(&place.run(&["key", "--json"]))["path"]
+        .as_str()
+        .unwrap()
+        .to_owned();
     let before = std::fs::read(&path).unwrap();
     std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o644)).unwrap();
     let refused = place.run(&["key"]);
@@ -113,7 +122,11 @@ fn without_a_trace_the_advice_says_how_to_get_one() {
         let output = place.run(arguments);
         assert_eq!(output.status.code(), Some(125));
         assert!(out(&output).is_empty());
-        assert!(err(&output).contains("dwell trace") || err(&output).contains("dwell run"), "{}", err(&output));
+        assert!(
+            err(&output).contains("dwell trace") || err(&output).contains("dwell run"),
+            "{}",
+            err(&output)
+        );
     }
 }
 
@@ -140,7 +153,10 @@ fn the_newest_call_is_drawn_without_colours_into_a_pipe() {
     let drawn = place.run(&["trace", "--width", "80"]);
     assert_eq!(drawn.status.code(), Some(0), "{}", err(&drawn));
     let text = out(&drawn);
-    assert!(text.contains("call") && text.contains("0123456789abcdef0123456789abcdef"), "{text}");
+    assert!(
+        text.contains("call") && text.contains("0123456789abcdef0123456789abcdef"),
+        "{text}"
+    );
     assert!(!text.contains('\u{1b}'), "{text:?}");
     assert!(text.lines().all(|line| line.chars().count() <= 80), "{text}");
 }
@@ -177,9 +193,15 @@ fn bad_input_ends_with_125_and_says_why() {
         (&["dance"], "dance"),
         (&["run", "--", "ls"], "--executor"),
         (&["run", "--executor", "abc", "--", "ls"], "64 hexadecimal digits"),
-        (&["run", "--executor", &key, "--timeout", "0", "--", "ls"], "above 0"),
+        (
+            &["run", "--executor", &key, "--timeout", "0", "--", "ls"],
+            "above 0",
+        ),
         (&["run", "--executor", &key, "--env", "=x", "--", "ls"], "name"),
-        (&["run", "--executor", &key, "--relay", "a b", "--", "ls"], "HOST:PORT"),
+        (
+            &["run", "--executor", &key, "--relay", "a b", "--", "ls"],
+            "HOST:PORT",
+        ),
         (&["relay", "--listen", "0.0.0.0:0"], "--allow"),
         (&["relay", "--allow", "/nonexistent/allow"], "cannot be read"),
     ];
@@ -194,7 +216,13 @@ fn bad_input_ends_with_125_and_says_why() {
 #[test]
 fn the_environment_names_the_executor_and_a_flag_overrules_it() {
     let place = Place::new();
-    let run = |arguments: &[&str]| place.dwell(arguments).env("DWELL_EXECUTOR", "no key").output().unwrap();
+    let run = |arguments: &[&str]| {
+        place
+            .dwell(arguments)
+            .env("DWELL_EXECUTOR", "no key")
+            .output()
+            .unwrap()
+    };
     assert!(err(&run(&["run", "--", "ls"])).contains("64 hexadecimal digits"));
     let key = "ab".repeat(32);
     let overruled = run(&["run", "--executor", &key, "--relay", "a b", "--", "ls"]);

@@ -107,6 +107,9 @@ pub(crate) struct Run {
     /// The executor's public key, as `dwell executor` prints it.
     #[arg(long, value_name = "KEY", env = "DWELL_EXECUTOR", value_parser = public_key)]
     pub(crate) executor: PublicKey,
+    /// What admits this side to a relay that others can reach; better in the environment, where `ps` does not show it.
+    #[arg(long, value_name = "TEXT", env = "DWELL_RELAY_TOKEN", hide_env_values = true, value_parser = token)]
+    pub(crate) relay_token: Option<String>,
     /// Working directory on the executor's machine.
     #[arg(long, value_name = "DIR")]
     pub(crate) cwd: Option<PathBuf>,
@@ -174,6 +177,16 @@ pub(crate) fn public_key(text: &str) -> Result<PublicKey, String> {
     let bytes: [u8; 32] = unhex(&text.to_ascii_lowercase())
         .ok_or("a key is 64 hexadecimal digits: copy the line that `dwell executor` prints")?;
     dwell_relay::parse_public_key(&bytes).map_err(|error| error.to_string())
+}
+
+/// The longest token that fits behind a preamble.
+pub(crate) const TOKEN_MAX_BYTES: usize = 255;
+
+fn token(text: &str) -> Result<String, String> {
+    if text.is_empty() || text.len() > TOKEN_MAX_BYTES {
+        return Err(format!("a token has 1 to {TOKEN_MAX_BYTES} bytes"));
+    }
+    Ok(text.to_owned())
 }
 
 fn trace_id(text: &str) -> Result<TraceId, String> {

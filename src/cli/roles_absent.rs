@@ -2,10 +2,11 @@
 
 use std::convert::Infallible;
 use std::ffi::OsString;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use bytes::Bytes;
+use dwell_actors::keys::{self, KeyError};
 use dwell_messages::{ExitStatus, PublicKey, TraceContext, TraceId};
 use dwell_relay::{Admission, StaticKeypair};
 use serde_json::Value;
@@ -29,6 +30,8 @@ pub(crate) struct ConnectSpec {
     pub(crate) identity: StaticKeypair,
     pub(crate) route: Route,
     pub(crate) executor: PublicKey,
+    /// What admits this side to the relay.
+    pub(crate) token: Option<Vec<u8>>,
     pub(crate) traces: PathBuf,
     pub(crate) store: PathBuf,
 }
@@ -114,6 +117,11 @@ impl Input {
     pub(crate) async fn close(&mut self) -> Result<(), String> {
         match self.0 {}
     }
+}
+
+/// Adds a client to an executor's list.
+pub(crate) fn enroll(list: &Path, client: &PublicKey, comment: &str) -> Result<(), KeyError> {
+    keys::add(list, client, comment).map(drop)
 }
 
 #[derive(Debug)]
