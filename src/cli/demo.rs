@@ -129,7 +129,7 @@ fn command(ask: Demo) -> Result<CommandSpec, Failure> {
 
 fn introduce(relay: &Ready, executor: &Ready, client: &PublicKey) {
     let row = |role: &str, does: &str, key: &PublicKey| {
-        output::note(&format!("{role:<9} {does:<34} {}", fingerprint(key)));
+        output::note(&format!("{role:<9} {does:<49} {}", fingerprint(key)));
     };
     row("harness", "this process: asks", client);
     let listens = format!(

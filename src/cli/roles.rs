@@ -178,13 +178,13 @@ fn not_connected(error: &ConnectError, route: &Route, client: &PublicKey) -> Fai
         (ConnectError::Unreachable { .. }, Route::Direct(address)) => failure.advise(format!(
             "is an executor running there? on its machine: dwell executor --listen {address}"
         )),
-        (ConnectError::Unavailable { .. }, _) => failure
+        // An executor that does not know the client answers as it answers garbage: by closing.
+        (ConnectError::Unavailable { .. } | ConnectError::Failed { .. }, _) => failure
             .advise(
                 "if the executor does not know this machine yet, add this line to authorized_clients there:",
             )
             .advise(client.to_string()),
-        (ConnectError::Refused(_) | ConnectError::Failed { .. }, _)
-        | (ConnectError::Runtime(_) | ConnectError::Local(_), _) => failure,
+        (ConnectError::Refused(_) | ConnectError::Runtime(_) | ConnectError::Local(_), _) => failure,
     }
 }
 
