@@ -209,6 +209,7 @@ fn unhex<const N: usize>(text: &str) -> Option<[u8; N]> {
     Some(bytes)
 }
 
+#[expect(clippy::needless_pass_by_value, reason = "the parser hands its value over")]
 fn variable(text: OsString) -> Result<(OsString, OsString), &'static str> {
     let bytes = text.as_bytes();
     let at = bytes
