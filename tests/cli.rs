@@ -1,4 +1,5 @@
 //! The binary as its users meet it, where no other role is needed.
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 #![cfg(feature = "cli")]
 
 use std::path::Path;

@@ -107,6 +107,9 @@ pub(crate) struct Run {
     /// The executor's public key, as `dwell executor` prints it.
     #[arg(long, value_name = "KEY", env = "DWELL_EXECUTOR", value_parser = public_key)]
     pub(crate) executor: PublicKey,
+    /// What admits this side to a relay that others can reach; better in the environment, where `ps` does not show it.
+    #[arg(long, value_name = "TEXT", env = "DWELL_RELAY_TOKEN", hide_env_values = true, value_parser = token)]
+    pub(crate) relay_token: Option<String>,
     /// Working directory on the executor's machine.
     #[arg(long, value_name = "DIR")]
     pub(crate) cwd: Option<PathBuf>,
@@ -176,6 +179,16 @@ pub(crate) fn public_key(text: &str) -> Result<PublicKey, String> {
     dwell_relay::parse_public_key(&bytes).map_err(|error| error.to_string())
 }
 
+/// The longest token that fits behind a preamble.
+pub(crate) const TOKEN_MAX_BYTES: usize = 255;
+
+fn token(text: &str) -> Result<String, String> {
+    if text.is_empty() || text.len() > TOKEN_MAX_BYTES {
+        return Err(format!("a token has 1 to {TOKEN_MAX_BYTES} bytes"));
+    }
+    Ok(text.to_owned())
+}
+
 fn trace_id(text: &str) -> Result<TraceId, String> {
     unhex(&text.to_ascii_lowercase())
         .map(TraceId)
@@ -196,6 +209,7 @@ fn unhex<const N: usize>(text: &str) -> Option<[u8; N]> {
     Some(bytes)
 }
 
+#[expect(clippy::needless_pass_by_value, reason = "the parser hands its value over")]
 fn variable(text: OsString) -> Result<(OsString, OsString), &'static str> {
     let bytes = text.as_bytes();
     let at = bytes

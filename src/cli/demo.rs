@@ -4,7 +4,6 @@ use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
 use dwell_actors::config::Home;
-use dwell_actors::keys;
 use dwell_actors::trace_file::Trace;
 use dwell_actors::waterfall;
 use dwell_messages::{ExitStatus, PublicKey, Role};
@@ -19,7 +18,7 @@ use super::identity;
 use super::output::{self, Surroundings};
 use super::pump::{self, Outcome, Sink};
 use super::ready::Ready;
-use super::roles::{CommandSpec, ConnectSpec, Route, Session};
+use super::roles::{self, CommandSpec, ConnectSpec, Route, Session};
 use super::run;
 use super::signals::Stop;
 use super::trace;
@@ -91,7 +90,7 @@ async fn start(fleet: &mut Fleet, place: &Path, client: &PublicKey) -> Result<(R
     let address = relay.address.clone().unwrap_or_default();
     let executor_home = place.join("executor");
     let list = Home::at(&executor_home).authorized_clients();
-    keys::AuthorizedClients::add(&list, client, "dwell demo")
+    roles::enroll(&list, client, "dwell demo")
         .map_err(|error| Failure::because("demo", "the harness's key cannot be enrolled", &error))?;
     let executor = fleet
         .start(Role::Executor, &executor_home, &["--relay", &address])
@@ -104,6 +103,7 @@ fn connect_spec(identity: StaticKeypair, relay: String, executor: &Ready, home: 
         identity,
         route: Route::Relay(relay),
         executor: executor.public_key,
+        token: None,
         traces: home.traces_dir(),
         store: home.runs_db(),
     }
@@ -129,7 +129,7 @@ fn command(ask: Demo) -> Result<CommandSpec, Failure> {
 
 fn introduce(relay: &Ready, executor: &Ready, client: &PublicKey) {
     let row = |role: &str, does: &str, key: &PublicKey| {
-        output::note(&format!("{role:<9} {does:<34} {}", fingerprint(key)));
+        output::note(&format!("{role:<9} {does:<49} {}", fingerprint(key)));
     };
     row("harness", "this process: asks", client);
     let listens = format!(

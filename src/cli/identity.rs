@@ -54,6 +54,7 @@ fn own(identity: &Identity, created: Created) -> Result<Own, Failure> {
     })
 }
 
+#[expect(clippy::needless_pass_by_value, reason = "for `map_err`")]
 fn failure(error: KeyError) -> Failure {
     Failure::of("key", &error)
 }

@@ -10,7 +10,7 @@ use dwell_relay::fingerprint;
 use dwell_relay::rendezvous::{Admission, TokenHash};
 
 use super::address::{as_dialled, is_loopback, with_port};
-use super::args::{self, Relay};
+use super::args::{self, Relay, TOKEN_MAX_BYTES};
 use super::exit;
 use super::failure::Failure;
 use super::identity::{self, Own};
@@ -24,8 +24,6 @@ use super::stdin;
 const ALLOW_FILE_MAX_BYTES: u64 = 256 * 1024;
 /// The shortest token: shorter ones can be guessed.
 const TOKEN_MIN_BYTES: usize = 16;
-/// The longest token that fits behind a preamble.
-const TOKEN_MAX_BYTES: usize = 255;
 
 pub(crate) async fn serve(ask: Relay, json: bool) -> Result<u8, Failure> {
     let mut stop = Stop::listen()?;

@@ -1,12 +1,13 @@
 //! The one place where the command line touches the role assemblies.
 
 use std::ffi::OsString;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use bytes::Bytes;
 use dwell_actors::executor::{Executor, ExecutorHandle};
 use dwell_actors::harness::{Command, ConnectError, Harness, Run, RunError, RunEvent, RunStdin, Target};
+use dwell_actors::keys::{AuthorizedClients, KeyError};
 use dwell_actors::relay_server::{Relay, RelayHandle};
 use dwell_messages::{ExitStatus, PublicKey, Role, TraceContext, TraceId};
 use dwell_relay::{Admission, StaticKeypair};
@@ -28,6 +29,8 @@ pub(crate) struct ConnectSpec {
     pub(crate) identity: StaticKeypair,
     pub(crate) route: Route,
     pub(crate) executor: PublicKey,
+    /// What admits this side to the relay.
+    pub(crate) token: Option<Vec<u8>>,
     pub(crate) traces: PathBuf,
     pub(crate) store: PathBuf,
 }
@@ -75,10 +78,13 @@ pub(crate) struct Input(RunStdin);
 impl Session {
     pub(crate) async fn connect(spec: ConnectSpec) -> Result<Self, Failure> {
         let client = spec.identity.public();
-        let target = match &spec.route {
+        let mut target = match &spec.route {
             Route::Relay(address) => Target::relay(address.as_str(), spec.executor),
             Route::Direct(address) => Target::direct(address.as_str(), spec.executor),
         };
+        if let Some(token) = spec.token {
+            target = target.token(token);
+        }
         let builder = Harness::builder()
             .identity(spec.identity)
             .traces(spec.traces)
@@ -172,13 +178,13 @@ fn not_connected(error: &ConnectError, route: &Route, client: &PublicKey) -> Fai
         (ConnectError::Unreachable { .. }, Route::Direct(address)) => failure.advise(format!(
             "is an executor running there? on its machine: dwell executor --listen {address}"
         )),
-        (ConnectError::Unavailable { .. }, _) => failure
+        // An executor that does not know the client answers as it answers garbage: by closing.
+        (ConnectError::Unavailable { .. } | ConnectError::Failed { .. }, _) => failure
             .advise(
                 "if the executor does not know this machine yet, add this line to authorized_clients there:",
             )
             .advise(client.to_string()),
-        (ConnectError::Refused(_) | ConnectError::Failed { .. }, _)
-        | (ConnectError::Runtime(_) | ConnectError::Local(_), _) => failure,
+        (ConnectError::Refused(_) | ConnectError::Runtime(_) | ConnectError::Local(_), _) => failure,
     }
 }
 
@@ -190,6 +196,11 @@ fn not_run(error: &RunError) -> Failure {
         RunError::DeadlineExceeded => "deadline_exceeded",
     };
     Failure::of(kind, error).exits(exit::of_refusal(error.code(), error.errno()))
+}
+
+/// Adds a client to an executor's list.
+pub(crate) fn enroll(list: &Path, client: &PublicKey, comment: &str) -> Result<(), KeyError> {
+    AuthorizedClients::add(list, client, comment).map(drop)
 }
 
 #[derive(Debug)]

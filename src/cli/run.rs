@@ -61,6 +61,7 @@ fn connect_spec(identity: StaticKeypair, route: Route, ask: &Run, home: &Home) -
         identity,
         route,
         executor: ask.executor,
+        token: ask.relay_token.clone().map(String::into_bytes),
         traces: home.traces_dir(),
         store: home.runs_db(),
     }

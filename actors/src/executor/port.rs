@@ -125,7 +125,7 @@ async fn serve_direct(connection: Connection, shared: Arc<Shared>) {
         }
     };
     let uplink = Rc::new(Uplink::default());
-    let Some(framer) = open(&shared, &uplink, link) else {
+    let Some(framer) = open(&shared, &uplink, link, false) else {
         return;
     };
     let inbound = framer.port(INBOUND_FRAMES_MAX);
@@ -361,7 +361,7 @@ fn open_stream(shared: &Arc<Shared>, uplink: &Rc<Uplink>, streams: &Streams, fra
         Err(LinkError::Refused(refusal)) => return uplink.say(|out| say_refused(out, stream, &refusal)),
         Err(_) => return refuse(),
     };
-    let Some(framer) = open(shared, uplink, link) else {
+    let Some(framer) = open(shared, uplink, link, true) else {
         return refuse();
     };
     let inbound = framer.port(INBOUND_FRAMES_MAX);

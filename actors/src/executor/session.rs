@@ -48,6 +48,7 @@ pub(super) fn open(
     shared: &Arc<Shared>,
     uplink: &Rc<Uplink>,
     link: SharedLink,
+    relayed: bool,
 ) -> Option<Mailbox<RelayFramer>> {
     let stream = link.borrow().stream();
     if !uplink.add(stream, Rc::clone(&link)) {
@@ -76,6 +77,7 @@ pub(super) fn open(
             Box::new(upper),
             collector.clone(),
             Some(ship),
+            relayed,
         )
     });
     let Some(session) = shared.enter(&framer) else {

@@ -90,6 +90,7 @@ pub(crate) async fn open(plan: Plan) {
         Err(why) => return drop(ready.send(Err(Failed::Local(why)))),
     };
     let uplink = Rc::new(Uplink::default());
+    let relayed = target.relayed;
     let stream = link.borrow().stream();
     uplink.add(stream, Rc::clone(&link));
     let wiring: Rc<RefCell<Option<Wiring>>> = Rc::default();
@@ -111,6 +112,7 @@ pub(crate) async fn open(plan: Plan) {
             upper,
             framer_collector.clone(),
             None,
+            relayed,
         )
     });
     *wiring.borrow_mut() = Some(start_actors(&framer, &metadata, &collector));

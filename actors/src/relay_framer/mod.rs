@@ -173,6 +173,8 @@ pub(crate) struct RelayFramer {
     sequence: u64,
     malformed_contexts: u64,
     over: bool,
+    /// Whether a relay is in between.
+    relayed: bool,
     deadline: Option<TimerGuard>,
     on_closed: Option<OnClosed>,
 }
@@ -184,6 +186,7 @@ impl RelayFramer {
         upper: Box<dyn Upper>,
         collector: Collector,
         on_closed: Option<OnClosed>,
+        relayed: bool,
     ) -> Self {
         Self {
             link,
@@ -193,6 +196,7 @@ impl RelayFramer {
             sequence: 0,
             malformed_contexts: 0,
             over: false,
+            relayed,
             deadline: None,
             on_closed,
         }
@@ -293,7 +297,7 @@ impl RelayFramer {
             trailer: decoded.trailer,
             relay_us: incoming.relay_us,
         };
-        if context.is_sampled() && incoming.relay_us > 0 && is_call_message(&decoded.message) {
+        if context.is_sampled() && self.relayed && is_call_message(&decoded.message) {
             self.relay_hop(&context, &arrival);
         }
         match decoded.message {

@@ -147,12 +147,13 @@ impl Uplink {
                 self.wake.notified().await;
                 continue;
             }
+            // The stamp of the write is its beginning: on a busy machine the peer may answer before it returns here.
+            let now = Tick::now();
             match tokio::time::timeout(WRITE_TIMEOUT, writer.write_all(&out)).await {
                 Ok(Ok(())) => {}
                 Ok(Err(error)) => return error.into(),
                 Err(_) => return ConnectionError::WriteTimeout,
             }
-            let now = Tick::now();
             for sent in sent {
                 if let Some(on_written) = sent.on_written {
                     on_written(now);

@@ -4,8 +4,6 @@
 //! frame goes from one socket to the other without crossing threads. Full: a connection's reader waits in a port of
 //! its own, so that one flood cannot stand in another's way. Who sends: the connections' readers and writers.
 
-mod allow;
-
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::collections::VecDeque;
@@ -25,8 +23,6 @@ use tokio::sync::{Notify, oneshot};
 use crate::mailbox::{Actor, HostOptions, Mailbox, Message, Reply, TimerGuard, Turn, start_here};
 use crate::runtime::{Place, Runtime, RuntimeError};
 use crate::telemetry::{Collector, CollectorOptions};
-
-pub use allow::{AllowError, load as load_allow_file};
 
 /// Messages of the relay's own that may wait: connections that come and go.
 pub const RELAY_MAILBOX_MAX: usize = 1_024;
@@ -57,9 +53,6 @@ pub enum RelayError {
         /// The address.
         address: String,
     },
-    /// The allow file cannot be used.
-    #[error(transparent)]
-    Allow(#[from] AllowError),
     /// This side could not be set up.
     #[error(transparent)]
     Runtime(#[from] RuntimeError),
@@ -73,7 +66,7 @@ enum RelayMessage {
     /// A connection came.
     Accepted(Box<Connection>),
     /// Bytes came on one.
-    Received(ConnId, BytesMut),
+    Received(ConnId, BytesMut, Instant),
     /// Bytes left on one.
     Drained(ConnId, usize),
     /// One is gone.
@@ -153,7 +146,11 @@ impl RelayServer {
                     Ok(_) => {}
                 }
                 if port
-                    .tell(quiet(RelayMessage::Received(conn, buffer.split())))
+                    .tell(quiet(RelayMessage::Received(
+                        conn,
+                        buffer.split(),
+                        Instant::now(),
+                    )))
                     .await
                     .is_err()
                 {
@@ -248,7 +245,9 @@ impl Actor for RelayServer {
     fn receive(&mut self, envelope: Envelope<RelayMessage>, turn: &mut Turn<'_, Self>) {
         match envelope.body {
             RelayMessage::Accepted(connection) => self.accepted(*connection, turn),
-            RelayMessage::Received(conn, bytes) => self.core.received(Instant::now(), conn, bytes),
+            RelayMessage::Received(conn, bytes, read) => {
+                self.core.received_at(read, Instant::now(), conn, bytes);
+            }
             RelayMessage::Drained(conn, written) => self.core.drained(Instant::now(), conn, written),
             RelayMessage::Gone(conn) => {
                 self.core.disconnected(Instant::now(), conn);

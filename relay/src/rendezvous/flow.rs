@@ -83,22 +83,22 @@ impl Flow {
     }
 
     /// Takes a DATA frame.
-    pub(super) fn accept_data(&mut self, now: Instant, frame: RawFrame) -> Result<(), Overrun> {
+    pub(super) fn accept_data(&mut self, arrived: Instant, frame: RawFrame) -> Result<(), Overrun> {
         self.received += frame.wire_bytes() as u64;
         if self.received > self.limit {
             return Err(Overrun);
         }
-        self.queue.push_back((now, frame));
+        self.queue.push_back((arrived, frame));
         Ok(())
     }
 
     /// Takes a handshake message; false when this direction already had its one.
-    pub(super) fn accept_handshake(&mut self, now: Instant, frame: RawFrame) -> bool {
+    pub(super) fn accept_handshake(&mut self, arrived: Instant, frame: RawFrame) -> bool {
         if self.handshakes > 0 {
             return false;
         }
         self.handshakes += 1;
-        self.queue.push_back((now, frame));
+        self.queue.push_back((arrived, frame));
         true
     }
 

@@ -139,6 +139,7 @@ impl Rendezvous {
 
     /// A frame of a paired stream.
     fn stream_frame(&mut self, now: Instant, key: StreamKey, direction: Direction, frame: RawFrame) {
+        let arrived = self.arrived.unwrap_or(now);
         let Some(stream) = self.streams.get_mut(&key) else {
             return self.drop_frame(DropReason::UnknownStream);
         };
@@ -147,12 +148,12 @@ impl Rendezvous {
             return self.drop_frame(DropReason::StreamEnded);
         }
         match frame.kind {
-            OuterKind::Data => match flow.accept_data(now, frame) {
+            OuterKind::Data => match flow.accept_data(arrived, frame) {
                 Ok(()) => self.has_output(now, key, direction),
                 Err(overrun) => self.overrun(now, key, overrun),
             },
             OuterKind::Handshake => {
-                if flow.accept_handshake(now, frame) {
+                if flow.accept_handshake(arrived, frame) {
                     self.has_output(now, key, direction);
                 } else {
                     self.drop_frame(DropReason::SecondHandshake);

@@ -119,6 +119,8 @@ pub struct Rendezvous {
     windows_grown_bytes: u64,
     pump_work: Vec<ConnId>,
     dropped: DropCounts,
+    /// When the bytes that are being read arrived.
+    arrived: Option<Instant>,
 }
 
 impl Rendezvous {
@@ -139,6 +141,7 @@ impl Rendezvous {
             windows_grown_bytes: 0,
             pump_work: Vec::new(),
             dropped: DropCounts::default(),
+            arrived: None,
         }
     }
 
@@ -162,8 +165,15 @@ impl Rendezvous {
         self.deadlines.insert((deadline, conn));
     }
 
-    /// Bytes arrived. Not copied where they continue the allocation of those before.
+    /// Bytes arrived now. See [`received_at`](Self::received_at).
     pub fn received(&mut self, now: Instant, conn: ConnId, bytes: BytesMut) {
+        self.received_at(now, now, conn, bytes);
+    }
+
+    /// Bytes arrived at `arrived` and waited for this call until `now`: that wait is part of their residence. Not
+    /// copied where they continue the allocation of those before.
+    pub fn received_at(&mut self, arrived: Instant, now: Instant, conn: ConnId, bytes: BytesMut) {
+        self.arrived = Some(arrived);
         if let Some(connection) = self.connections.get_mut(&conn) {
             match &mut connection.input {
                 Input::Preamble(decoder) => decoder.feed(bytes),
@@ -172,6 +182,7 @@ impl Rendezvous {
             }
             self.read(now, conn);
         }
+        self.arrived = None;
     }
 
     /// That many bytes of earlier `Write` commands are in the socket.
