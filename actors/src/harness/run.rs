@@ -10,7 +10,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use dwell_messages::process::{CHUNK_MAX_BYTES, Signal, Write};
 use dwell_messages::{
-    Closed, ErrorCode, ExitStatus, Reply as WireReply, Request, TraceContext, TraceId, WireError,
+    Closed, ErrorCode, ExitStatus, Reply as WireReply, Request, TraceContext, TraceFlags, TraceId, WireError,
 };
 
 use super::command::GRACE;
@@ -328,6 +328,7 @@ impl RunStdin {
         }
     }
 
+    /// Input is stream data: it travels under the call's trace without spans of its own, however much there is.
     async fn ask(&self, request: Request) -> Result<WireReply, RunError> {
         // The lanes of input and signals overtake a start: wait for its answer first.
         std::future::poll_fn(|cx| self.shared.poll_started(cx)).await;

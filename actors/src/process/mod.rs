@@ -312,6 +312,20 @@ impl Process {
 
     fn run(&mut self, spawned: Spawned, spawn_ended: Tick, turn: &mut Turn<'_, Self>) {
         let pid = spawned.process.pid();
+        // Answered before anything watches the process: the RPC is over before its first event.
+        if let Some(starting) = self.starting.take() {
+            let started = Started {
+                pid,
+                containment: Containment::ProcessGroup,
+                withheld: starting.withheld,
+            };
+            starting.responder.answer(
+                turn,
+                starting.rpc_context,
+                Ok(Reply::Started(started)),
+                starting.account,
+            );
+        }
         let port = turn.mailbox().port(3);
         let mut slots = Slots {
             readers: [port.try_reserve(), port.try_reserve()],
@@ -364,19 +378,6 @@ impl Process {
             exited: None,
             drain: None,
         });
-        if let Some(starting) = self.starting.take() {
-            let started = Started {
-                pid,
-                containment: Containment::ProcessGroup,
-                withheld: starting.withheld,
-            };
-            starting.responder.answer(
-                turn,
-                starting.rpc_context,
-                Ok(Reply::Started(started)),
-                starting.account,
-            );
-        }
         if self.terminate_early {
             self.terminate(SESSION_GRACE, turn);
         }

@@ -1,0 +1,178 @@
+//! Starting the roles, and reading what they leave.
+
+use std::collections::HashMap;
+use std::io::{BufRead as _, BufReader};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
+
+use dwell_actors::trace_file::{self, Trace};
+use dwell_messages::{Role, Span, Value};
+use serde_json::Value as Json;
+use tempfile::TempDir;
+
+/// A role's process; ended when dropped.
+pub struct Serving {
+    child: Child,
+    /// What it said when it was ready.
+    pub ready: Json,
+}
+
+impl Drop for Serving {
+    fn drop(&mut self) {
+        self.child.kill().ok();
+        self.child.wait().ok();
+    }
+}
+
+/// A relay, an executor and a place for harnesses, all fresh.
+pub struct System {
+    pub homes: TempDir,
+    pub relay: Serving,
+    pub executor: Serving,
+}
+
+/// The binary, seeing nothing of this process's environment but `PATH`.
+pub fn dwell(home: &Path) -> Command {
+    std::fs::create_dir_all(home).unwrap();
+    let mut command = Command::new(env!("CARGO_BIN_EXE_dwell"));
+    command
+        .env_clear()
+        .env("PATH", std::env::var_os("PATH").unwrap_or_default())
+        .env("HOME", home)
+        .stdin(Stdio::null());
+    command
+}
+
+fn serve(mut command: Command) -> Serving {
+    let mut child = command
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut line = String::new();
+    BufReader::new(child.stdout.take().unwrap())
+        .read_line(&mut line)
+        .unwrap();
+    let ready = serde_json::from_str(&line).unwrap_or_else(|error| panic!("{error}: {line:?}"));
+    Serving { child, ready }
+}
+
+impl System {
+    /// Starts relay and executor, and lists the harness's key.
+    pub fn start(environment: &[(&str, &str)]) -> Self {
+        let homes = TempDir::new().unwrap();
+        let home = |role: &str| homes.path().join(role);
+        let mut relay = dwell(&home("relay"));
+        relay.args(["relay", "--listen", "127.0.0.1:0", "--json"]);
+        let relay = serve(relay);
+        let key = dwell(&home("harness"))
+            .args(["key", "make", "--json"])
+            .output()
+            .unwrap();
+        let key: Json = serde_json::from_slice(&key.stdout).unwrap();
+        let list = homes.path().join("authorized_clients");
+        std::fs::write(
+            &list,
+            format!("{} # the test\n", key["public_key"].as_str().unwrap()),
+        )
+        .unwrap();
+        let mut executor = dwell(&home("executor"));
+        executor.envs(environment.iter().copied());
+        executor.args([
+            "executor",
+            "--json",
+            "--relay",
+            relay.ready["address"].as_str().unwrap(),
+        ]);
+        executor.arg("--authorized-clients").arg(&list);
+        let executor = serve(executor);
+        Self {
+            homes,
+            relay,
+            executor,
+        }
+    }
+
+    /// `dwell run` of a command.
+    pub fn run(&self, environment: &[(&str, &str)], command: &[&str]) -> Output {
+        let output = dwell(&self.harness_home())
+            .envs(environment.iter().copied())
+            .args(["run", "--relay", self.relay.ready["address"].as_str().unwrap()])
+            .args([
+                "--executor",
+                self.executor.ready["public_key"].as_str().unwrap(),
+                "--",
+            ])
+            .args(command)
+            .output()
+            .unwrap();
+        assert!(
+            output.status.success(),
+            "{}",
+            String::from_utf8_lossy(&output.stderr)
+        );
+        output
+    }
+
+    pub fn harness_home(&self) -> PathBuf {
+        self.homes.path().join("harness")
+    }
+
+    /// The last run's trace, from the harness's own file alone.
+    pub fn last_trace(&self) -> Picture {
+        let traces = self.harness_home().join(".local/state/dwell/traces");
+        let trace = trace_file::last_trace(&traces)
+            .unwrap()
+            .expect("the run was traced");
+        Picture::new(trace)
+    }
+}
+
+/// A trace with an index.
+pub struct Picture {
+    pub trace: Trace,
+    by_id: HashMap<[u8; 8], usize>,
+}
+
+impl Picture {
+    fn new(trace: Trace) -> Self {
+        let by_id = trace
+            .spans
+            .iter()
+            .enumerate()
+            .map(|(index, (_, span))| (span.span_id, index))
+            .collect();
+        Self { trace, by_id }
+    }
+
+    /// Spans of this name made by this role.
+    pub fn named(&self, role: Role, name: &str) -> Vec<&Span> {
+        let spans = self.trace.spans.iter();
+        spans
+            .filter(|(by, span)| *by == role && span.name == name)
+            .map(|(_, span)| span)
+            .collect()
+    }
+
+    /// The one span of this name made by this role.
+    pub fn one(&self, role: Role, name: &str) -> &Span {
+        let found = self.named(role, name);
+        assert_eq!(found.len(), 1, "spans called {name} by {role:?}");
+        found[0]
+    }
+
+    /// The span a span hangs below.
+    pub fn parent(&self, span: &Span) -> Option<&(Role, Span)> {
+        self.by_id
+            .get(&span.parent)
+            .map(|index| &self.trace.spans[*index])
+    }
+}
+
+/// An attribute's text.
+pub fn text<'a>(span: &'a Span, name: &str) -> &'a str {
+    match span.attribute(name) {
+        Some(Value::Str(text)) => text,
+        other => panic!("{name} of {} is {other:?}", span.name),
+    }
+}
