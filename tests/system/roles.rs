@@ -11,10 +11,10 @@ use serde_json::Value as Json;
 use tempfile::TempDir;
 
 /// A role's process; ended when dropped.
-pub struct Serving {
+pub(crate) struct Serving {
     child: Child,
     /// What it said when it was ready.
-    pub ready: Json,
+    pub(crate) ready: Json,
 }
 
 impl Drop for Serving {
@@ -25,14 +25,14 @@ impl Drop for Serving {
 }
 
 /// A relay, an executor and a place for harnesses, all fresh.
-pub struct System {
-    pub homes: TempDir,
-    pub relay: Serving,
-    pub executor: Serving,
+pub(crate) struct System {
+    pub(crate) homes: TempDir,
+    pub(crate) relay: Serving,
+    pub(crate) executor: Serving,
 }
 
 /// The binary, seeing nothing of this process's environment but `PATH`.
-pub fn dwell(home: &Path) -> Command {
+pub(crate) fn dwell(home: &Path) -> Command {
     std::fs::create_dir_all(home).unwrap();
     let mut command = Command::new(env!("CARGO_BIN_EXE_dwell"));
     command
@@ -59,7 +59,7 @@ fn serve(mut command: Command) -> Serving {
 
 impl System {
     /// Starts relay and executor, and lists the harness's key.
-    pub fn start(environment: &[(&str, &str)]) -> Self {
+    pub(crate) fn start(environment: &[(&str, &str)]) -> Self {
         let homes = TempDir::new().unwrap();
         let home = |role: &str| homes.path().join(role);
         let mut relay = dwell(&home("relay"));
@@ -94,7 +94,7 @@ impl System {
     }
 
     /// `dwell run` of a command.
-    pub fn run(&self, environment: &[(&str, &str)], command: &[&str]) -> Output {
+    pub(crate) fn run(&self, environment: &[(&str, &str)], command: &[&str]) -> Output {
         let output = dwell(&self.harness_home())
             .envs(environment.iter().copied())
             .args(["run", "--relay", self.relay.ready["address"].as_str().unwrap()])
@@ -114,12 +114,12 @@ impl System {
         output
     }
 
-    pub fn harness_home(&self) -> PathBuf {
+    pub(crate) fn harness_home(&self) -> PathBuf {
         self.homes.path().join("harness")
     }
 
     /// The last run's trace, from the harness's own file alone.
-    pub fn last_trace(&self) -> Picture {
+    pub(crate) fn last_trace(&self) -> Picture {
         let traces = self.harness_home().join(".local/state/dwell/traces");
         let trace = trace_file::last_trace(&traces)
             .unwrap()
@@ -129,8 +129,8 @@ impl System {
 }
 
 /// A trace with an index.
-pub struct Picture {
-    pub trace: Trace,
+pub(crate) struct Picture {
+    pub(crate) trace: Trace,
     by_id: HashMap<[u8; 8], usize>,
 }
 
@@ -146,7 +146,7 @@ impl Picture {
     }
 
     /// Spans of this name made by this role.
-    pub fn named(&self, role: Role, name: &str) -> Vec<&Span> {
+    pub(crate) fn named(&self, role: Role, name: &str) -> Vec<&Span> {
         let spans = self.trace.spans.iter();
         spans
             .filter(|(by, span)| *by == role && span.name == name)
@@ -155,14 +155,14 @@ impl Picture {
     }
 
     /// The one span of this name made by this role.
-    pub fn one(&self, role: Role, name: &str) -> &Span {
+    pub(crate) fn one(&self, role: Role, name: &str) -> &Span {
         let found = self.named(role, name);
         assert_eq!(found.len(), 1, "spans called {name} by {role:?}");
         found[0]
     }
 
     /// The span a span hangs below.
-    pub fn parent(&self, span: &Span) -> Option<&(Role, Span)> {
+    pub(crate) fn parent(&self, span: &Span) -> Option<&(Role, Span)> {
         self.by_id
             .get(&span.parent)
             .map(|index| &self.trace.spans[*index])
@@ -170,7 +170,7 @@ impl Picture {
 }
 
 /// An attribute's text.
-pub fn text<'a>(span: &'a Span, name: &str) -> &'a str {
+pub(crate) fn text<'a>(span: &'a Span, name: &str) -> &'a str {
     match span.attribute(name) {
         Some(Value::Str(text)) => text,
         other => panic!("{name} of {} is {other:?}", span.name),

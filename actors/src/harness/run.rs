@@ -337,14 +337,24 @@ impl RunStdin {
                 "the command has ended or was never sent".into(),
             ));
         };
-        let answer = self
-            .dispatcher
-            .ask(self.context.clone(), |reply| DispatcherMessage::Ask {
-                process,
-                request: Box::new(request),
-                deadline: None,
-                reply,
-            });
+        let flags = match request {
+            Request::Write(_) => TraceFlags::NONE,
+            Request::EnvironmentInfo
+            | Request::Start(_)
+            | Request::Signal(_)
+            | Request::Terminate(_)
+            | Request::Read(_) => self.context.flags,
+        };
+        let context = TraceContext {
+            flags,
+            ..self.context.clone()
+        };
+        let answer = self.dispatcher.ask(context, |reply| DispatcherMessage::Ask {
+            process,
+            request: Box::new(request),
+            deadline: None,
+            reply,
+        });
         match answer.await {
             Ok(Ok(reply)) => Ok(reply),
             Ok(Err(error)) => Err(RunError::Refused(error)),
