@@ -1,13 +1,16 @@
 //! What an actor is here: synchronous turns over plain state, with effects instead of awaits.
 
+use std::cell::Cell;
 use std::future::Future;
 use std::rc::Rc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::time::Duration;
 
 use dwell_messages::{Envelope, TraceContext};
-use tokio::sync::OwnedSemaphorePermit;
+use tokio::sync::Semaphore;
 
+use super::delivery::Permit;
 use super::handle::{Mailbox, TellError};
 use super::outbox::{Item, Outbox, Tell};
 use crate::telemetry::{Tick, nanos};
@@ -62,6 +65,21 @@ pub struct Residence {
     pub enqueued: Tick,
     /// When it was taken out.
     pub dequeued: Tick,
+}
+
+/// When a turn's message was put in, and, once somebody wanted to know, when it was taken out.
+pub(super) struct Stamps {
+    pub(super) enqueued: Tick,
+    pub(super) dequeued: Cell<Option<Tick>>,
+}
+
+impl From<Residence> for Stamps {
+    fn from(residence: Residence) -> Self {
+        Self {
+            enqueued: residence.enqueued,
+            dequeued: Cell::new(Some(residence.dequeued)),
+        }
+    }
 }
 
 impl Residence {
@@ -126,18 +144,31 @@ impl Drop for TimerGuard {
 }
 
 /// Room in a mailbox, given back when dropped.
+///
+/// A drain does not wait for it: the message it belonged to has been handled.
 #[must_use = "dropping it gives the room back"]
 #[derive(Debug)]
-pub struct Room(#[expect(dead_code, reason = "held for its drop")] OwnedSemaphorePermit);
+pub struct Room {
+    room: Arc<Semaphore>,
+    reserved: Arc<AtomicU32>,
+}
+
+impl Drop for Room {
+    fn drop(&mut self) {
+        // Before the room is free, or the difference of the two could hide a message under way.
+        self.reserved.fetch_sub(1, Ordering::SeqCst);
+        self.room.add_permits(1);
+    }
+}
 
 /// What a turn may do besides changing its actor's state.
 pub struct Turn<'a, A: Actor> {
     pub(super) mailbox: &'a Mailbox<A>,
     pub(super) outbox: &'a Rc<Outbox>,
     pub(super) context: Option<&'a TraceContext>,
-    pub(super) residence: Residence,
+    pub(super) stamps: Stamps,
     pub(super) held: &'a mut Vec<Box<dyn FnOnce()>>,
-    pub(super) room: &'a mut Option<OwnedSemaphorePermit>,
+    pub(super) room: &'a mut Option<Permit>,
     pub(super) queued: bool,
     pub(super) stop: bool,
 }
@@ -146,7 +177,7 @@ impl<A: Actor> std::fmt::Debug for Turn<'_, A> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Turn")
             .field("actor", &A::NAME)
-            .field("residence", &self.residence)
+            .field("residence", &self.residence())
             .finish()
     }
 }
@@ -223,17 +254,33 @@ impl<A: Actor> Turn<'_, A> {
     /// Keeps this delivery's room taken for as long as the permit is held: for what the actor queues itself. `None` in
     /// a control turn, and the second time.
     pub fn take_room(&mut self) -> Option<Room> {
-        self.room.take().map(Room)
+        let permit = self.room.take()?;
+        let reserved = Arc::clone(&self.mailbox.shared.reserved);
+        reserved.fetch_add(1, Ordering::SeqCst);
+        Some(Room {
+            room: permit.into_room(&self.mailbox.room),
+            reserved,
+        })
     }
 
-    /// How long this turn's message waited.
+    /// How long this turn's message waited. Like `now`, to be called early in the turn.
     pub fn residence(&self) -> Residence {
-        self.residence
+        Residence {
+            enqueued: self.stamps.enqueued,
+            dequeued: self.now(),
+        }
     }
 
-    /// When this turn's message was taken out of the mailbox.
+    /// When this turn began: the same tick however often it is called.
+    ///
+    /// A turn that leaves a record was stamped at its dequeue. In any other the first call reads the clock, so that
+    /// turns that do not care do not pay for it: call it before anything that takes time.
     pub fn now(&self) -> Tick {
-        self.residence.dequeued
+        self.stamps.dequeued.get().unwrap_or_else(|| {
+            let now = Tick::now();
+            self.stamps.dequeued.set(Some(now));
+            now
+        })
     }
 
     /// Drains and stops this actor after the turn.

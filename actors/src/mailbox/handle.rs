@@ -6,11 +6,11 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use dwell_messages::Envelope;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, TryAcquireError, oneshot};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, SemaphorePermit, TryAcquireError, oneshot};
 
 use super::actor::Actor;
 use super::ask::{AskCell, AskError, Reply};
-use super::delivery::{Delivery, Doorbell, DrainMark};
+use super::delivery::{Delivery, Doorbell, DrainMark, Permit};
 use super::host::Host;
 use super::shared::{Shared, unpoisoned};
 use crate::telemetry::{Tick, count_crossing, thread_tag};
@@ -23,6 +23,8 @@ pub struct Mailbox<A: Actor> {
     pub(super) addr: actix::Addr<Host<A>>,
     pub(super) room: Arc<Semaphore>,
     pub(super) capacity: u32,
+    /// Whether the room is a port's and not the mailbox's own.
+    pub(super) is_port: bool,
     pub(super) shared: Arc<Shared<A::Control>>,
 }
 
@@ -32,6 +34,7 @@ impl<A: Actor> Clone for Mailbox<A> {
             addr: self.addr.clone(),
             room: Arc::clone(&self.room),
             capacity: self.capacity,
+            is_port: self.is_port,
             shared: Arc::clone(&self.shared),
         }
     }
@@ -121,7 +124,8 @@ impl<A: Actor> Slot<A> {
         // In this order: either the drain sees a message under way, or we see the drain.
         self.mailbox.shared.reserved.fetch_sub(1, Ordering::SeqCst);
         if !self.mailbox.shared.draining.load(Ordering::SeqCst) {
-            self.mailbox.put(envelope, permit, None);
+            permit.forget();
+            self.mailbox.put(envelope, None);
         }
     }
 }
@@ -142,10 +146,11 @@ impl<A: Actor> Mailbox<A> {
     /// # Errors
     /// `Stopped` gives the message back.
     pub async fn tell(&self, envelope: Envelope<A::Message>) -> Result<(), Stopped<A::Message>> {
-        match Arc::clone(&self.room).acquire_owned().await {
+        match self.room.acquire().await {
             // Room that came with the drain's last turns is not an acceptance: the mark has passed.
             Ok(permit) if !self.room.is_closed() => {
-                self.put(envelope, permit, None);
+                permit.forget();
+                self.put(envelope, None);
                 Ok(())
             }
             Ok(_) | Err(_) => Err(Stopped(envelope)),
@@ -158,9 +163,10 @@ impl<A: Actor> Mailbox<A> {
     /// `Full` and `Stopped` give the message back.
     #[inline]
     pub fn try_tell(&self, envelope: Envelope<A::Message>) -> Result<(), TellError<A::Message>> {
-        match Arc::clone(&self.room).try_acquire_owned() {
+        match self.room.try_acquire() {
             Ok(permit) => {
-                self.put(envelope, permit, None);
+                permit.forget();
+                self.deliver(envelope, None);
                 Ok(())
             }
             Err(TryAcquireError::NoPermits) => Err(TellError::Full(envelope)),
@@ -196,10 +202,7 @@ impl<A: Actor> Mailbox<A> {
         context: dwell_messages::TraceContext,
         question: impl FnOnce(Reply<R>) -> A::Message,
     ) -> Result<R, AskError> {
-        let permit = Arc::clone(&self.room)
-            .acquire_owned()
-            .await
-            .map_err(|_| AskError::Stopped)?;
+        let permit = self.room.acquire().await.map_err(|_| AskError::Stopped)?;
         let (withdrawal, receiver) = self.put_question(permit, context, question)?;
         receiver.await.map_err(|_| withdrawal.unanswered())
     }
@@ -215,7 +218,7 @@ impl<A: Actor> Mailbox<A> {
         question: impl FnOnce(Reply<R>) -> A::Message,
     ) -> Result<R, AskError> {
         let ends = tokio::time::Instant::now() + deadline;
-        let permit = match tokio::time::timeout_at(ends, Arc::clone(&self.room).acquire_owned()).await {
+        let permit = match tokio::time::timeout_at(ends, self.room.acquire()).await {
             Ok(permit) => permit.map_err(|_| AskError::Stopped)?,
             Err(_) => return Err(AskError::NotStarted),
         };
@@ -286,12 +289,21 @@ impl<A: Actor> Mailbox<A> {
             addr: self.addr.clone(),
             room,
             capacity,
+            is_port: true,
             shared: Arc::clone(&self.shared),
         }
     }
 
     /// Messages in this handle's room now, those whose effects have not left and slots included.
     pub fn depth(&self) -> usize {
+        if self.shared.stopped.load(Ordering::Acquire) {
+            return 0;
+        }
+        self.taken()
+    }
+
+    #[inline]
+    fn taken(&self) -> usize {
         (self.capacity as usize).saturating_sub(self.room.available_permits())
     }
 
@@ -307,7 +319,7 @@ impl<A: Actor> Mailbox<A> {
 
     fn put_question<R>(
         &self,
-        permit: OwnedSemaphorePermit,
+        permit: SemaphorePermit<'_>,
         context: dwell_messages::TraceContext,
         question: impl FnOnce(Reply<R>) -> A::Message,
     ) -> Result<(Withdrawal, oneshot::Receiver<R>), AskError> {
@@ -317,24 +329,27 @@ impl<A: Actor> Mailbox<A> {
         let (sender, receiver) = oneshot::channel();
         let withdrawal = Withdrawal(Arc::new(AskCell::default()));
         let envelope = Envelope::new(context, question(Reply(sender)));
-        self.put(envelope, permit, Some(Arc::clone(&withdrawal.0)));
+        permit.forget();
+        self.put(envelope, Some(Arc::clone(&withdrawal.0)));
         Ok((withdrawal, receiver))
     }
 
-    #[inline]
-    fn put(&self, envelope: Envelope<A::Message>, permit: OwnedSemaphorePermit, ask: Option<Arc<AskCell>>) {
+    /// Puts a message into room that was taken for it.
+    fn put(&self, envelope: Envelope<A::Message>, ask: Option<Arc<AskCell>>) {
+        self.deliver(envelope, ask);
+    }
+
+    /// Inlined into the hot path, or the message is copied once more on its way into its box.
+    #[inline(always)]
+    fn deliver(&self, envelope: Envelope<A::Message>, ask: Option<Arc<AskCell>>) {
         self.count_thread();
-        let depth = if envelope.context.is_sampled() {
-            u16::try_from(self.depth()).unwrap_or(u16::MAX)
-        } else {
-            0
-        };
         let delivery = Delivery {
-            envelope,
+            context: envelope.context,
+            body: Some(envelope.body),
             enqueued: Tick::now(),
-            permit,
+            permit: Permit(self.is_port.then(|| Arc::clone(&self.room))),
             ask,
-            depth,
+            depth: u16::try_from(self.taken()).unwrap_or(u16::MAX),
         };
         #[expect(
             clippy::disallowed_methods,

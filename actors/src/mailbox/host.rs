@@ -1,5 +1,6 @@
 //! The one actix actor that hosts every actor of ours.
 
+use std::cell::Cell;
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::rc::Rc;
@@ -9,11 +10,13 @@ use std::time::{Duration, Instant};
 
 use actix::{ActorContext as _, AsyncContext as _};
 use actix_rt::ArbiterHandle;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use dwell_messages::{Envelope, TraceContext};
+use tokio::sync::Semaphore;
 
-use super::actor::{Actor, Message as _, Residence, Turn};
-use super::delivery::{Delivery, Doorbell, DrainMark, StopNow};
+use super::actor::{Actor, Message as _, Residence, Stamps, Turn};
+use super::delivery::{Delivery, Doorbell, DrainMark, Permit, StopNow};
 use super::handle::Mailbox;
+use super::options::HostOptions;
 use super::outbox::{Item, Outbox, contained};
 use super::shared::{Life, Shared};
 use super::supervise::{Failure, Intensity, reason};
@@ -23,8 +26,9 @@ use crate::telemetry::{ArbiterLocal, Record, Tick, nanos, span_id, template, thr
 pub const TURNS_PER_SLICE: u32 = 64;
 /// Time after which it does so, in nanoseconds.
 const SLICE_MAX_NS: u64 = 200_000;
-/// Every so many deliveries the time is looked at, where no record needs it anyway.
+/// Every so many deliveries the time is looked at. Divides `TURNS_PER_SLICE`.
 const CLOCK_EVERY: u32 = 8;
+const _: () = assert!(TURNS_PER_SLICE.is_multiple_of(CLOCK_EVERY));
 /// How often a drain looks whether a sender on another thread has put what it holds room for.
 const DRAIN_LOOK: Duration = Duration::from_millis(1);
 /// How often it looks at most: a sender is between the two for less than a microsecond, unless its thread is stopped.
@@ -32,50 +36,6 @@ const DRAIN_LOOKS_MAX: u32 = 1_000;
 
 type Factory<A> = Box<dyn FnMut() -> A>;
 type Escalate = Box<dyn FnOnce(Failure)>;
-
-/// How an actor is hosted.
-pub struct HostOptions {
-    /// Messages its mailbox holds, those whose effects have not left included. At least 1.
-    pub capacity: usize,
-    /// Whether a panic is answered by a new state from the factory, within the bounded intensity.
-    pub restart: bool,
-    /// Told once when the actor is gone for good without having been asked to stop.
-    pub escalate: Option<Box<dyn FnOnce(Failure) + Send>>,
-}
-
-impl fmt::Debug for HostOptions {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("HostOptions")
-            .field("capacity", &self.capacity)
-            .field("restart", &self.restart)
-            .finish_non_exhaustive()
-    }
-}
-
-impl HostOptions {
-    /// A mailbox of `capacity`, not restarted, failures only logged.
-    pub fn new(capacity: usize) -> Self {
-        Self {
-            capacity,
-            restart: false,
-            escalate: None,
-        }
-    }
-
-    /// Restarts the actor by its factory when it panics.
-    #[must_use]
-    pub fn restarting(mut self) -> Self {
-        self.restart = true;
-        self
-    }
-
-    /// Tells `escalate` when the actor is gone for good.
-    #[must_use]
-    pub fn escalating(mut self, escalate: impl FnOnce(Failure) + Send + 'static) -> Self {
-        self.escalate = Some(Box::new(escalate));
-        self
-    }
-}
 
 /// Hosts one actor. Its state may be gone while its mailbox lives.
 pub struct Host<A: Actor> {
@@ -125,6 +85,7 @@ pub fn start_on<A: Actor>(
         addr,
         room,
         capacity,
+        is_port: false,
         shared,
     }
 }
@@ -150,6 +111,7 @@ pub fn start_here<A: Actor>(options: HostOptions, factory: impl FnMut() -> A + '
         addr,
         room,
         capacity,
+        is_port: false,
         shared,
     }
 }
@@ -188,13 +150,14 @@ impl<A: Actor> Host<A> {
             restart,
             escalate,
             intensity: Intensity::default(),
+            outbox: Rc::new(Outbox::new(Arc::clone(&seed.room))),
             mailbox: Mailbox {
                 addr,
                 room: seed.room,
                 capacity: seed.capacity,
+                is_port: false,
                 shared: seed.shared,
             },
-            outbox: Rc::default(),
             held: Vec::new(),
             ring: ArbiterLocal::current(),
             template: template::intern(A::NAME, <A::Message as super::Message>::NAMES),
@@ -221,10 +184,10 @@ impl<A: Actor> Host<A> {
     #[inline]
     fn turn(
         &mut self,
-        context: Option<&dwell_messages::TraceContext>,
-        residence: Residence,
+        context: Option<&TraceContext>,
+        stamps: Stamps,
         ctx: &mut actix::Context<Self>,
-        room: &mut Option<OwnedSemaphorePermit>,
+        room: &mut Option<Permit>,
         work: impl FnOnce(&mut A, &mut Turn<'_, A>),
     ) -> bool {
         let Some(actor) = self.actor.as_mut() else {
@@ -234,7 +197,7 @@ impl<A: Actor> Host<A> {
             mailbox: &self.mailbox,
             outbox: &self.outbox,
             context,
-            residence,
+            stamps,
             held: &mut self.held,
             room,
             queued: false,
@@ -302,11 +265,28 @@ impl<A: Actor> Host<A> {
         ctx.stop();
     }
 
+    /// Gives a delivery's room back when its effects have left, unless the turn took it.
     #[inline]
-    fn settle(&mut self, queued: bool, room: Option<OwnedSemaphorePermit>) {
-        if let (true, Some(permit)) = (queued, room) {
-            self.outbox.push(Item::Release(permit));
+    fn settle(&mut self, queued: bool, room: Option<Permit>) {
+        match (queued, room) {
+            (true, Some(permit)) => self.outbox.push(Item::Release(permit)),
+            (false, Some(permit)) => permit.release(&self.mailbox.room),
+            (_, None) => {}
         }
+    }
+
+    /// Leaves the record of a delivery whose turn has just ended.
+    #[inline]
+    fn record(&self, context: &TraceContext, template: u16, enqueued: Tick, dequeued: Tick, depth: u16) {
+        let Some(ring) = self.ring.as_ref() else { return };
+        let turn_ticks = Tick::now().ticks_since(dequeued);
+        ring.push(Record {
+            enqueued: enqueued.to_raw(),
+            dequeued: dequeued.to_raw(),
+            turn_ticks: u32::try_from(turn_ticks).unwrap_or(u32::MAX),
+            depth,
+            ..Record::new(context, span_id().0, template, self.lifecycle)
+        });
     }
 
     /// A turn without a delivery. Says whether effects were queued.
@@ -320,7 +300,7 @@ impl<A: Actor> Host<A> {
             enqueued: now,
             dequeued: now,
         };
-        let queued = self.turn(None, residence, ctx, &mut None, work);
+        let queued = self.turn(None, residence.into(), ctx, &mut None, work);
         self.run_held();
         queued
     }
@@ -356,14 +336,26 @@ impl<A: Actor> Host<A> {
     /// Counts a turn against the slice and yields when it is used up: without this one busy mailbox starves every
     /// timer and socket of its arbiter.
     #[inline]
-    fn budget(&mut self, now: Tick, ctx: &mut actix::Context<Self>) {
+    fn budget(&mut self, ctx: &mut actix::Context<Self>) {
         self.turns += 1;
-        let over = self.turns >= TURNS_PER_SLICE
-            || (self.turns.is_multiple_of(CLOCK_EVERY)
-                && nanos(now.ticks_since(self.slice_began)) >= SLICE_MAX_NS);
-        if over {
-            self.turns = 0;
-            self.slice_began = now;
+        if self.turns.is_multiple_of(CLOCK_EVERY) {
+            self.look_at_slice(ctx);
+        }
+    }
+
+    #[inline(never)]
+    fn look_at_slice(&mut self, ctx: &mut actix::Context<Self>) {
+        let now = Tick::now();
+        if self.turns < TURNS_PER_SLICE && nanos(now.ticks_since(self.slice_began)) < SLICE_MAX_NS {
+            return;
+        }
+        self.turns = 0;
+        self.slice_began = now;
+        let shared = &self.mailbox.shared;
+        let more =
+            shared.under_way() > self.outbox.permits() || shared.control_waiting.load(Ordering::Acquire);
+        // With nothing left to handle, actix leaves its loop by itself.
+        if more {
             #[expect(
                 clippy::disallowed_methods,
                 reason = "the host's own yield: the only way out of the mailbox loop"
@@ -396,62 +388,50 @@ impl<A: Actor> actix::Handler<Delivery<A::Message>> for Host<A> {
     type Result = ();
 
     #[inline]
-    fn handle(&mut self, delivery: Delivery<A::Message>, ctx: &mut Self::Context) {
+    fn handle(&mut self, mut delivery: Delivery<A::Message>, ctx: &mut Self::Context) {
         if self.mailbox.shared.control_waiting.load(Ordering::Acquire) {
             self.empty_control(ctx);
         }
-        let Delivery {
-            envelope,
-            enqueued,
-            permit,
-            ask,
-            depth,
-        } = delivery;
-        let mut room = Some(permit);
-        if ask.is_some_and(|ask| !ask.begin()) {
-            return self.budget(Tick::now(), ctx);
+        if delivery.ask.as_ref().is_some_and(|ask| !ask.begin()) {
+            self.settle(false, Some(delivery.permit));
+            return self.budget(ctx);
         }
+        let Some(body) = delivery.body.as_ref() else {
+            return self.settle(false, Some(delivery.permit));
+        };
         let count = &self.mailbox.shared.dequeued;
         // Only this thread writes it, so no read-modify-write is needed.
         count.store(count.load(Ordering::Relaxed) + 1, Ordering::Relaxed);
-        let residence = Residence {
-            enqueued,
-            dequeued: Tick::now(),
-        };
-        if enqueued >= self.slice_began && self.turns == 0 {
-            self.slice_began = residence.dequeued;
-        }
-        if let Some(bulk) = envelope.body.bulk() {
-            bulk.observe(residence);
-            let context = envelope.context.clone();
-            let queued = self.turn(Some(&context), residence, ctx, &mut room, |actor, turn| {
-                actor.receive(envelope, turn);
+        let enqueued = delivery.enqueued;
+        // Only a turn that leaves something behind pays for the clock.
+        let (mut dequeued, mut template) = (None, None);
+        if let Some(bulk) = body.bulk() {
+            let now = *dequeued.insert(Tick::now());
+            bulk.observe(Residence {
+                enqueued,
+                dequeued: now,
             });
-            self.settle(queued, room);
-            self.run_held();
-            return self.budget(residence.dequeued, ctx);
+        } else if delivery.context.is_sampled() {
+            template = Some(self.template_of(body.index()));
+            dequeued = Some(Tick::now());
         }
-        let record = envelope.context.is_sampled().then(|| {
-            let template = self.template_of(envelope.body.index());
-            Record {
-                enqueued: enqueued.to_raw(),
-                dequeued: residence.dequeued.to_raw(),
-                depth,
-                ..Record::new(&envelope.context, span_id().0, template, self.lifecycle)
+        let stamps = Stamps {
+            enqueued,
+            dequeued: Cell::new(dequeued),
+        };
+        let (context, body) = (&delivery.context, &mut delivery.body);
+        let mut room = Some(delivery.permit);
+        let queued = self.turn(Some(context), stamps, ctx, &mut room, |actor, turn| {
+            if let Some(body) = body.take() {
+                actor.receive(Envelope::new(context.clone(), body), turn);
             }
         });
-        let context = envelope.context.clone();
-        let queued = self.turn(Some(&context), residence, ctx, &mut room, |actor, turn| {
-            actor.receive(envelope, turn)
-        });
-        self.settle(queued, room);
-        if let (Some(mut record), Some(ring)) = (record, self.ring.as_ref()) {
-            let ticks = Tick::now().ticks_since(residence.dequeued);
-            record.turn_ticks = u32::try_from(ticks).unwrap_or(u32::MAX);
-            ring.push(record);
+        if let (Some(template), Some(dequeued)) = (template, dequeued) {
+            self.record(context, template, enqueued, dequeued, delivery.depth);
         }
+        self.settle(queued, room);
         self.run_held();
-        self.budget(residence.dequeued, ctx);
+        self.budget(ctx);
     }
 }
 
@@ -461,7 +441,7 @@ impl<A: Actor> actix::Handler<Doorbell> for Host<A> {
     fn handle(&mut self, _: Doorbell, ctx: &mut Self::Context) {
         self.mailbox.shared.rung.store(false, Ordering::Release);
         self.empty_control(ctx);
-        self.budget(Tick::now(), ctx);
+        self.budget(ctx);
     }
 }
 

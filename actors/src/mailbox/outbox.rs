@@ -6,11 +6,13 @@ use std::future::Future;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
 use std::rc::Rc;
+use std::sync::Arc;
 
 use dwell_messages::Envelope;
-use tokio::sync::OwnedSemaphorePermit;
+use tokio::sync::Semaphore;
 
 use super::actor::Actor;
+use super::delivery::Permit;
 use super::handle::Mailbox;
 
 type Waiting = Pin<Box<dyn Future<Output = ()>>>;
@@ -20,7 +22,7 @@ pub(super) enum Item {
     /// A message to a mailbox that had no room.
     Send(Box<dyn Effect>),
     /// A turn whose effects have all left: its delivery's room is free again.
-    Release(OwnedSemaphorePermit),
+    Release(Permit),
     /// Whatever had to wait for all effects before it.
     Run(Box<dyn FnOnce()>),
 }
@@ -48,14 +50,24 @@ impl<B: Actor> Effect for Tell<B> {
 }
 
 /// Bounded by the mailbox: every item belongs to a delivery whose permit is still held.
-#[derive(Default)]
 pub(super) struct Outbox {
+    room: Arc<Semaphore>,
     queue: RefCell<VecDeque<Item>>,
     pumping: Cell<bool>,
     permits: Cell<u32>,
 }
 
 impl Outbox {
+    /// An empty one; `room` is the mailbox's own.
+    pub(super) fn new(room: Arc<Semaphore>) -> Self {
+        Self {
+            room,
+            queue: RefCell::default(),
+            pumping: Cell::new(false),
+            permits: Cell::new(0),
+        }
+    }
+
     /// Whether nothing waits: only then may a turn send past the outbox.
     #[inline]
     pub(super) fn is_empty(&self) -> bool {
@@ -87,7 +99,7 @@ impl Outbox {
             match item {
                 Item::Send(effect) => effect.deliver().await,
                 Item::Release(permit) => {
-                    drop(permit);
+                    permit.release(&self.room);
                     self.permits.set(self.permits.get() - 1);
                 }
                 Item::Run(run) => contained(run),

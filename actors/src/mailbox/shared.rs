@@ -15,8 +15,8 @@ pub(super) struct Shared<C> {
     pub(super) name: &'static str,
     /// Every room of this mailbox, its ports' included, with its capacity: as many as there are live ports.
     rooms: Mutex<Vec<(Weak<Semaphore>, u32)>>,
-    /// Slots handed out and not yet used: room that is taken, but not by a message.
-    pub(super) reserved: AtomicU32,
+    /// Slots not yet used, and room that an actor keeps: taken, but not by a message under way.
+    pub(super) reserved: Arc<AtomicU32>,
     pub(super) control: Mutex<VecDeque<C>>,
     /// Control turns whose effects have not left: they count against the control queue's bound.
     pub(super) control_unsettled: AtomicU32,
@@ -34,7 +34,7 @@ impl<C> Shared<C> {
         Self {
             name,
             rooms: Mutex::default(),
-            reserved: AtomicU32::new(0),
+            reserved: Arc::default(),
             control: Mutex::default(),
             control_unsettled: AtomicU32::new(0),
             control_waiting: AtomicBool::new(false),

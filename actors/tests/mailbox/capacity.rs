@@ -244,6 +244,30 @@ fn a_slot_keeps_room_until_it_is_used_or_dropped() {
 }
 
 #[test]
+fn room_that_a_turn_takes_stays_taken_until_it_is_dropped_in_the_mailbox_and_in_a_port() {
+    on_paused_system(async {
+        let (mailbox, _) = start_probe(2);
+        let port = mailbox.port(2);
+        let (sender, rooms) = std::sync::mpsc::sync_channel(4);
+        for handle in [&mailbox, &port] {
+            let sender = sender.clone();
+            let takes = run(move |_, turn| {
+                sender.send(turn.take_room().unwrap()).unwrap();
+                assert!(turn.take_room().is_none(), "there is one room a delivery");
+            });
+            handle.try_tell(takes).unwrap();
+        }
+        settle().await;
+        assert_eq!((mailbox.depth(), port.depth()), (1, 1));
+        drop(rooms.try_recv().unwrap());
+        assert_eq!((mailbox.depth(), port.depth()), (0, 1));
+        drop(rooms.try_recv().unwrap());
+        assert_eq!((mailbox.depth(), port.depth()), (0, 0));
+        assert_eq!((fill(&mailbox).len(), fill(&port).len()), (2, 2));
+    });
+}
+
+#[test]
 fn a_million_deliveries_leave_no_permit_behind() {
     const BURST: u32 = 128;
     const BURSTS: u32 = 1_000_000 / BURST + 1;

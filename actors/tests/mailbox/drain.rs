@@ -122,6 +122,24 @@ fn a_drain_does_not_wait_for_slots_and_a_late_slot_is_refused() {
     });
 }
 
+/// Regression: room that an actor kept looked like a message under way, and held up the drain for a second.
+#[test]
+fn a_drain_does_not_wait_for_room_that_the_actor_keeps() {
+    on_paused_system(async {
+        let (mailbox, log) = start_probe(8);
+        let (sender, rooms) = std::sync::mpsc::sync_channel(1);
+        let takes = run(move |_, turn| sender.send(turn.take_room().unwrap()).unwrap());
+        mailbox.try_tell(takes).unwrap();
+        let began = tokio::time::Instant::now();
+        mailbox.drain().await;
+        assert_eq!(
+            (began.elapsed(), log.entries()),
+            (std::time::Duration::ZERO, vec![DRAINED])
+        );
+        drop(rooms.try_recv().unwrap());
+    });
+}
+
 #[test]
 fn a_tell_that_waited_when_the_drain_began_is_given_back() {
     on_paused_system(async {
