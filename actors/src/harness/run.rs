@@ -155,8 +155,10 @@ impl Run {
     /// # Errors
     /// `RunError` says whether the command ran, and what to do.
     pub async fn wait(mut self) -> Result<Finished, RunError> {
-        self.shared.collect(self.output_limit);
-        self.tell(ReceiveControl::Consumed);
+        // Usually nothing was: then the arbiter need not be woken for it.
+        if self.shared.collect(self.output_limit) {
+            self.tell(ReceiveControl::Consumed);
+        }
         let last = std::future::poll_fn(|cx| self.shared.poll_end(cx)).await;
         self.done = true;
         let now = Tick::now();

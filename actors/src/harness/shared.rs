@@ -165,10 +165,12 @@ impl RunShared {
     }
 
     /// Consumer: from now on only the end is wanted. What is queued is collected too; what was taken is not.
-    pub(crate) fn collect(&self, limit: usize) {
+    ///
+    /// The flag says that something was consumed which the arbiter has not been told of.
+    pub(crate) fn collect(&self, limit: usize) -> bool {
         self.with(|inner| {
             if matches!(inner.mode, Mode::Collect { .. }) {
-                return;
+                return false;
             }
             let (mut stdout, mut stderr) = (Collector::new(limit), Collector::new(limit));
             let mut take = |data: Bytes, stream: usize, into: &mut Collector| {
@@ -183,7 +185,10 @@ impl RunShared {
                 }
             }
             inner.mode = Mode::Collect { stdout, stderr };
-        });
+            let restate = inner.consumed != inner.told;
+            inner.told = inner.consumed;
+            restate
+        })
     }
 
     /// Consumer: the end, once.
