@@ -4,10 +4,10 @@
 
 use std::sync::mpsc::{SyncSender, sync_channel};
 
-use dwell_actors::mailbox::{Actor, HostOptions, Message, Reply, Turn, start_on};
-use dwell_actors::runtime::Runtime;
-use dwell_actors::telemetry::{ClockOffset, Collector, CollectorOptions, SinkError, SpanSink, root};
-use dwell_messages::{Envelope, Role, Span};
+use dwell::mailbox::{Actor, HostOptions, Message, Reply, Turn, start_on};
+use dwell::messages::{Envelope, Role, Span};
+use dwell::runtime::Runtime;
+use dwell::telemetry::{ClockOffset, Collector, CollectorOptions, SinkError, SpanSink, root};
 
 /// What lies in the mailbox: a number to add, and where the new total goes.
 struct Add(u64, Reply<u64>);

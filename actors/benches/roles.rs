@@ -86,7 +86,10 @@ impl Drop for RoleProcess {
 }
 
 fn runtime() -> tokio::runtime::Runtime {
-    tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap()
+    tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .unwrap()
 }
 
 /// Tells the parent where this role is, and stays until the parent is gone.
@@ -132,7 +135,9 @@ async fn byte_relay(target: SocketAddr) {
                 let mut far = TcpStream::connect(target).await.unwrap();
                 near.set_nodelay(true).unwrap();
                 far.set_nodelay(true).unwrap();
-                drop(tokio::io::copy_bidirectional_with_sizes(&mut near, &mut far, 128 << 10, 128 << 10).await);
+                drop(
+                    tokio::io::copy_bidirectional_with_sizes(&mut near, &mut far, 128 << 10, 128 << 10).await,
+                );
             });
         }
     });
@@ -170,7 +175,11 @@ async fn sender(relay: SocketAddr) {
         line.unwrap();
         let mut stream = TcpStream::connect(relay).await.unwrap();
         stream.set_nodelay(true).unwrap();
-        let mut child = flood_command().stdin(Stdio::null()).stdout(Stdio::piped()).spawn().unwrap();
+        let mut child = flood_command()
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
         let mut pipe = child.stdout.take().unwrap();
         rustix::pipe::fcntl_setpipe_size(&pipe, PIPE_BYTES).unwrap();
         let (key, mut record) = (bare_key(), 0);
@@ -183,7 +192,9 @@ async fn sender(relay: SocketAddr) {
                 break;
             }
             out.truncate(4 + length);
-            let tag = key.seal_in_place_separate_tag(nonce(record), Aad::empty(), &mut out[4..]).unwrap();
+            let tag = key
+                .seal_in_place_separate_tag(nonce(record), Aad::empty(), &mut out[4..])
+                .unwrap();
             out.extend_from_slice(tag.as_ref());
             let sealed = u32::try_from(out.len() - 4).unwrap();
             out[..4].copy_from_slice(&sealed.to_be_bytes());
@@ -212,7 +223,10 @@ async fn open_all(mut stream: TcpStream) -> u64 {
                 break;
             }
             let mut sealed = buffer.split_to(4 + length);
-            total += key.open_in_place(nonce(record), Aad::empty(), &mut sealed[4..]).unwrap().len() as u64;
+            total += key
+                .open_in_place(nonce(record), Aad::empty(), &mut sealed[4..])
+                .unwrap()
+                .len() as u64;
             record += 1;
         }
         buffer.reserve(128 * 1024);
@@ -243,7 +257,13 @@ impl Bench {
         let key: PublicKey = key.parse().unwrap();
         let connect = async |target| {
             let identity = StaticKeypair::from_private(zeroize::Zeroizing::new(*client.expose_private()));
-            Arc::new(Harness::builder().identity(identity).connect(target).await.unwrap())
+            Arc::new(
+                Harness::builder()
+                    .identity(identity)
+                    .connect(target)
+                    .await
+                    .unwrap(),
+            )
         };
         let relayed = connect(Target::relay(at.as_str(), key)).await;
         let direct = connect(Target::direct(address, key)).await;
@@ -291,14 +311,20 @@ async fn bare_true() {
 }
 
 async fn our_true(harness: &Harness, sampled: bool) -> dwell_actors::harness::CallTimings {
-    let finished = harness.exec(Command::new("true").sampled(sampled)).wait().await.unwrap();
+    let finished = harness
+        .exec(Command::new("true").sampled(sampled))
+        .wait()
+        .await
+        .unwrap();
     assert_eq!(finished.status, ExitStatus::Code(0));
     finished.timings
 }
 
 async fn our_flood(harness: &Harness) {
     let bytes = FLOOD_BYTES.to_string();
-    let command = Command::new("head").args(["-c", &bytes, "/dev/zero"]).sampled(false);
+    let command = Command::new("head")
+        .args(["-c", &bytes, "/dev/zero"])
+        .sampled(false);
     let finished = harness.exec(command).wait().await.unwrap();
     assert_eq!(finished.output_bytes, [FLOOD_BYTES, 0]);
 }
@@ -310,7 +336,10 @@ async fn burst<F: Future<Output = ()> + Send + 'static>(one: impl Fn() -> F + Cl
     for _ in 0..IN_FLIGHT {
         let (left, one) = (Arc::clone(&left), one.clone());
         workers.spawn(async move {
-            while left.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| left.checked_sub(1)).is_ok() {
+            while left
+                .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| left.checked_sub(1))
+                .is_ok()
+            {
                 one().await;
             }
         });
@@ -348,7 +377,10 @@ fn throughput(case: &str, samples: &[Duration], amount: f64, unit: &str, budget:
     };
     let ratio = rate(samples) / rate(base);
     let verdict = if ratio >= budget { "" } else { "  under" };
-    println!("{case:<44} {:>9.0} {unit:>9} {ratio:>8.2} {budget:>8.2}{verdict}", rate(samples));
+    println!(
+        "{case:<44} {:>9.0} {unit:>9} {ratio:>8.2} {budget:>8.2}{verdict}",
+        rate(samples)
+    );
 }
 
 macro_rules! sample {
@@ -413,8 +445,20 @@ async fn bursts(bench: &Bench) {
     }
     let commands = BURST_COMMANDS as f64;
     throughput("32 in flight: tokio::process", &bare, commands, "/s", None);
-    throughput("32 in flight: direct", &direct, commands, "/s", Some((&bare, 0.7)));
-    throughput("32 in flight: through the relay", &relayed, commands, "/s", Some((&bare, 0.7)));
+    throughput(
+        "32 in flight: direct",
+        &direct,
+        commands,
+        "/s",
+        Some((&bare, 0.7)),
+    );
+    throughput(
+        "32 in flight: through the relay",
+        &relayed,
+        commands,
+        "/s",
+        Some((&bare, 0.7)),
+    );
 }
 
 async fn floods(bench: &mut Bench) {
@@ -425,17 +469,33 @@ async fn floods(bench: &mut Bench) {
         sample!(relayed, our_flood(&bench.relayed).await);
     }
     let megabytes = FLOOD_BYTES as f64 / 1e6;
-    throughput("flood: bare sealing sender, byte relay", &bare, megabytes, "MB/s", None);
+    throughput(
+        "flood: bare sealing sender, byte relay",
+        &bare,
+        megabytes,
+        "MB/s",
+        None,
+    );
     throughput("flood: direct", &direct, megabytes, "MB/s", Some((&bare, 0.7)));
-    throughput("flood: through the relay", &relayed, megabytes, "MB/s", Some((&bare, 0.7)));
+    throughput(
+        "flood: through the relay",
+        &relayed,
+        megabytes,
+        "MB/s",
+        Some((&bare, 0.7)),
+    );
 }
 
 fn main() {
-    let arguments: Vec<String> = std::env::args().skip(1).filter(|argument| argument != "--bench").collect();
+    let arguments: Vec<String> = std::env::args()
+        .skip(1)
+        .filter(|argument| argument != "--bench")
+        .collect();
     if arguments.first().is_some_and(|first| first == "--role") {
         return play(&arguments[1..]);
     }
-    let only = (arguments.first().is_some_and(|first| first == "--only")).then(|| arguments.get(1).unwrap().as_str());
+    let only = (arguments.first().is_some_and(|first| first == "--only"))
+        .then(|| arguments.get(1).unwrap().as_str());
     let wanted = |part| only.is_none_or(|only| only == part);
     runtime().block_on(async {
         let mut bench = Bench::start().await;
@@ -446,7 +506,10 @@ fn main() {
             bench.relayed.environment_info().await.unwrap();
             bench.echo_once().await;
         }
-        println!("{:<44} {:>9} {:>9} {:>8} {:>8}", "case", "p50 us", "p90 us", "ratio", "budget");
+        println!(
+            "{:<44} {:>9} {:>9} {:>8} {:>8}",
+            "case", "p50 us", "p90 us", "ratio", "budget"
+        );
         if wanted("true") {
             one_shot(&bench).await;
         }

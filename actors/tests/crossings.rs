@@ -20,7 +20,10 @@ const RUNS: u64 = 50;
 const CROSSINGS_MAX: u64 = 2;
 
 fn runtime() -> tokio::runtime::Runtime {
-    tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap()
+    tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .unwrap()
 }
 
 /// Standard error is the executor's voice: standard output is the test runner's.
@@ -82,7 +85,10 @@ fn the_executor_of_the_other_test() {
 
 async fn run(harness: &Harness) {
     let run = harness.exec(Command::new("true").sampled(false));
-    let finished = tokio::time::timeout(Duration::from_secs(20), run.wait()).await.expect("the run ends").unwrap();
+    let finished = tokio::time::timeout(Duration::from_secs(20), run.wait())
+        .await
+        .expect("the run ends")
+        .unwrap();
     assert_eq!(finished.status, ExitStatus::Code(0));
 }
 
@@ -102,8 +108,14 @@ fn a_one_shot_command_crosses_threads_at_most_twice_on_each_side() {
         }
         let (here, there) = (crossings() - here, executor.crossings() - there);
         for (side, count) in [("harness", here), ("executor", there)] {
-            assert!(count >= RUNS, "{count} crossings of the {side} in {RUNS} runs: the counter does not count");
-            assert!(count <= RUNS * CROSSINGS_MAX, "{count} crossings of the {side} in {RUNS} runs");
+            assert!(
+                count >= RUNS,
+                "{count} crossings of the {side} in {RUNS} runs: the counter does not count"
+            );
+            assert!(
+                count <= RUNS * CROSSINGS_MAX,
+                "{count} crossings of the {side} in {RUNS} runs"
+            );
         }
         harness.shutdown().await;
     });
