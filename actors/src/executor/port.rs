@@ -127,15 +127,18 @@ async fn serve_direct(connection: Connection, shared: Arc<Shared>) {
         let over = writing.write_loop(writer).await;
         tell_lost(&lost, &over);
     });
-    let over = read_loop(reader, decoder, |frame, read| {
+    let reading = read_loop(reader, decoder, |frame, read| {
         let inbound = inbound.clone();
         async move {
             let message = FramerMessage::Inbound(frame, read);
             inbound.tell(Envelope::new(TraceContext::default(), message)).await.is_ok()
         }
-    })
-    .await;
-    tell_lost(&framer, &over);
+    });
+    tokio::select! {
+        over = reading => tell_lost(&framer, &over),
+        // Who was refused and stays on the line must not keep the line.
+        () = framer.stopped() => {}
+    }
     framer.drain().await;
     uplink.close();
 }
