@@ -158,7 +158,8 @@ impl Dispatcher {
             drop(delivery.control(ReceiveControl::Started(Box::new(outcome))));
         });
         let request = Request::Start(start(command, &context));
-        let call = Call { process: Some(process), request, deadline, account, reply };
+        // The delivery has the deadline: it must hear of a start that is answered late, to end what came of it.
+        let call = Call { process: Some(process), request, deadline: None, account, reply };
         turn.tell(&self.rpc, context, RpcMessage::Call(Box::new(call)));
     }
 
