@@ -122,10 +122,10 @@ async fn serve_direct(connection: Connection, shared: Arc<Shared>) {
     let Some(framer) = open(&shared, &uplink, link) else { return };
     let inbound = framer.port(INBOUND_FRAMES_MAX);
     let writing = Rc::clone(&uplink);
-    let lost = framer.clone();
+    let lost = inbound.clone();
     actix_rt::spawn(async move {
         let over = writing.write_loop(writer).await;
-        tell_lost(&lost, &over);
+        tell_lost(&lost, &over).await;
     });
     let reading = read_loop(reader, decoder, |frame, read| {
         let inbound = inbound.clone();
@@ -135,7 +135,7 @@ async fn serve_direct(connection: Connection, shared: Arc<Shared>) {
         }
     });
     tokio::select! {
-        over = reading => tell_lost(&framer, &over),
+        over = reading => tell_lost(&inbound, &over).await,
         // Who was refused and stays on the line must not keep the line.
         () = framer.stopped() => {}
     }
@@ -143,8 +143,10 @@ async fn serve_direct(connection: Connection, shared: Arc<Shared>) {
     uplink.close();
 }
 
-fn tell_lost(framer: &Mailbox<RelayFramer>, over: &ConnectionError) {
-    drop(framer.control(FramerControl::Lost(LinkLost::Connection(over.to_string()))));
+/// In the frames' own room, so that a reset or refusal that came right before the end is heard first.
+async fn tell_lost(inbound: &Mailbox<RelayFramer>, over: &ConnectionError) {
+    let message = FramerMessage::Over(LinkLost::Connection(over.to_string()));
+    drop(inbound.tell(Envelope::new(TraceContext::default(), message)).await);
 }
 
 fn say_reset(out: &mut BytesMut, stream: StreamId) {

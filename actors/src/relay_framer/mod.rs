@@ -104,6 +104,8 @@ pub(crate) enum FramerMessage {
     Inbound(OuterFrame, Tick),
     /// A message to send.
     Send(Box<ToSend>),
+    /// The connection is gone. Behind the frames that came before: one of them may say why.
+    Over(LinkLost),
 }
 
 /// A message to send.
@@ -137,18 +139,19 @@ pub(crate) enum FramerControl {
 }
 
 impl Message for FramerMessage {
-    const NAMES: &'static [&'static str] = &["Inbound", "Send"];
+    const NAMES: &'static [&'static str] = &["Inbound", "Send", "Over"];
 
     fn index(&self) -> usize {
         match self {
             Self::Inbound(..) => 0,
             Self::Send(_) => 1,
+            Self::Over(_) => 2,
         }
     }
 
     fn bulk(&self) -> Option<&BulkResidence> {
         match self {
-            Self::Inbound(..) => None,
+            Self::Inbound(..) | Self::Over(_) => None,
             Self::Send(send) => send.bulk.as_deref(),
         }
     }
@@ -419,6 +422,10 @@ impl Actor for RelayFramer {
         match envelope.body {
             FramerMessage::Inbound(frame, read) => self.inbound(frame, read, turn),
             FramerMessage::Send(send) => self.send(envelope.context, *send, turn),
+            FramerMessage::Over(why) => {
+                self.fail(why, turn);
+                self.wake();
+            }
         }
     }
 
