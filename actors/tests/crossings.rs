@@ -1,6 +1,7 @@
 //! How often one thread wakes another on the way of a one-shot command, from `exec` to `Finished`.
 //!
 //! The executor is a process of its own, this binary again, so that each side's count stands alone.
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::process::{Child, ChildStderr, Stdio};

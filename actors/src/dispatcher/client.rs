@@ -202,10 +202,11 @@ impl Dispatcher {
             drop(delivery.control(ReceiveControl::Started(Box::new(outcome))));
         });
         let request = Request::Start(start(command, &context));
+        // The delivery has the deadline: it must hear of a start that is answered late, to end what came of it.
         let call = Call {
             process: Some(process),
             request,
-            deadline,
+            deadline: None,
             account,
             reply,
         };

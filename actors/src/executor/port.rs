@@ -130,12 +130,12 @@ async fn serve_direct(connection: Connection, shared: Arc<Shared>) {
     };
     let inbound = framer.port(INBOUND_FRAMES_MAX);
     let writing = Rc::clone(&uplink);
-    let lost = framer.clone();
+    let lost = inbound.clone();
     actix_rt::spawn(async move {
         let over = writing.write_loop(writer).await;
-        tell_lost(&lost, &over);
+        tell_lost(&lost, &over).await;
     });
-    let over = read_loop(reader, decoder, |frame, read| {
+    let reading = read_loop(reader, decoder, |frame, read| {
         let inbound = inbound.clone();
         async move {
             let message = FramerMessage::Inbound(frame, read);
@@ -144,15 +144,24 @@ async fn serve_direct(connection: Connection, shared: Arc<Shared>) {
                 .await
                 .is_ok()
         }
-    })
-    .await;
-    tell_lost(&framer, &over);
+    });
+    tokio::select! {
+        over = reading => tell_lost(&inbound, &over).await,
+        // Who was refused and stays on the line must not keep the line.
+        () = framer.stopped() => {}
+    }
     framer.drain().await;
     uplink.close();
 }
 
-fn tell_lost(framer: &Mailbox<RelayFramer>, over: &ConnectionError) {
-    drop(framer.control(FramerControl::Lost(LinkLost::Connection(over.to_string()))));
+/// In the frames' own room, so that a reset or refusal that came right before the end is heard first.
+async fn tell_lost(inbound: &Mailbox<RelayFramer>, over: &ConnectionError) {
+    let message = FramerMessage::Over(LinkLost::Connection(over.to_string()));
+    drop(
+        inbound
+            .tell(Envelope::new(TraceContext::default(), message))
+            .await,
+    );
 }
 
 fn say_reset(out: &mut BytesMut, stream: StreamId) {

@@ -387,13 +387,16 @@ impl Harness {
 
     /// Waits, at most `SPANS_WAIT`, for the spans that the executor still owes, and flushes them.
     pub async fn flush_traces(&self) {
-        let context = TraceContext::default();
-        drop(
-            self.connected
-                .trace
-                .ask_within(SPANS_WAIT, context, TraceMessage::Settled)
-                .await,
-        );
+        // The library's own timer: the caller's runtime may have none.
+        let (done, settled) = oneshot::channel();
+        let trace = self.connected.trace.clone();
+        self._place.arbiter().spawn(async move {
+            let answer = trace
+                .ask_within(SPANS_WAIT, TraceContext::default(), TraceMessage::Settled)
+                .await;
+            done.send(answer.is_ok()).ok();
+        });
+        drop(settled.await);
         self.collector.flush().await;
     }
 

@@ -23,8 +23,8 @@ use crate::dispatcher::client::{Dispatcher, DispatcherControl};
 use crate::mailbox::{BulkResidence, HostOptions, Mailbox, Turn, start_here};
 use crate::metadata_writer::{METADATA_MAILBOX_MAX, MetadataHandle, MetadataWriter};
 use crate::relay_framer::{
-    Arrival, ConnectionError, FramerControl, FramerMessage, INBOUND_FRAMES_MAX, LinkLost,
-    OUTBOUND_MESSAGES_MAX, RelayFramer, ToSend, Uplink, Upper, read_loop,
+    Arrival, ConnectionError, FramerMessage, INBOUND_FRAMES_MAX, LinkLost, OUTBOUND_MESSAGES_MAX,
+    RelayFramer, ToSend, Uplink, Upper, read_loop,
 };
 use crate::rpc_queue::RPC_MAILBOX_MAX;
 use crate::rpc_queue::caller::{RpcControl, RpcMessage, RpcQueue};
@@ -117,7 +117,7 @@ pub(crate) async fn open(plan: Plan) {
     });
     *wiring.borrow_mut() = Some(start_actors(&framer, &metadata, &collector));
     let inbound = framer.port(INBOUND_FRAMES_MAX);
-    let lost = framer.clone();
+    let written = inbound.clone();
     actix_rt::spawn(async move {
         let over = read_loop(connection.reader, OuterDecoder::new(), |frame, read| {
             let inbound = inbound.clone();
@@ -130,16 +130,22 @@ pub(crate) async fn open(plan: Plan) {
             }
         })
         .await;
-        tell_lost(&lost, &over);
+        tell_lost(&inbound, &over).await;
     });
     actix_rt::spawn(async move {
         let over = Rc::clone(&uplink).write_loop(connection.writer).await;
-        tell_lost(&framer, &over);
+        tell_lost(&written, &over).await;
     });
 }
 
-fn tell_lost(framer: &Mailbox<RelayFramer>, over: &ConnectionError) {
-    drop(framer.control(FramerControl::Lost(LinkLost::Connection(over.to_string()))));
+/// In the frames' own room, so that a reset or refusal that came right before the end is heard first.
+async fn tell_lost(inbound: &Mailbox<RelayFramer>, over: &ConnectionError) {
+    let message = FramerMessage::Over(LinkLost::Connection(over.to_string()));
+    drop(
+        inbound
+            .tell(Envelope::new(TraceContext::default(), message))
+            .await,
+    );
 }
 
 fn dial(identity: &StaticKeypair, target: &Target) -> Result<Link<crate::relay_framer::Sent>, String> {

@@ -272,6 +272,16 @@ impl<A: Actor> Mailbox<A> {
         }
     }
 
+    /// Waits until the actor has stopped, whoever stops it. Cancellation safe.
+    pub async fn stopped(&self) {
+        let ended = self.shared.ended.notified();
+        tokio::pin!(ended);
+        ended.as_mut().enable();
+        if !self.shared.stopped.load(Ordering::Acquire) && self.addr.connected() {
+            ended.await;
+        }
+    }
+
     /// As `drain`, without waiting for the end.
     pub fn begin_drain(&self) {
         if self.shared.close() {

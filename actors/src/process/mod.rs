@@ -11,7 +11,7 @@ mod stdin;
 use std::collections::VecDeque;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use dwell_messages::process::{Containment, Inherit as WireInherit, Start, Started};
 use dwell_messages::{
@@ -127,7 +127,8 @@ pub(crate) struct Process {
     account: Account,
     first_byte: Option<Tick>,
     waiting_for_end: VecDeque<(Responder, TraceContext, Account)>,
-    kill: Option<TimerGuard>,
+    /// When the group is killed, once it was told to end.
+    kill: Option<(Instant, TimerGuard)>,
     terminate_early: bool,
     program: String,
 }
@@ -423,8 +424,9 @@ impl Process {
                 tracing::debug!(%error, signal, "a process group was not signalled");
             }
         }
-        if self.kill.is_none() {
-            self.kill = Some(turn.timer(grace, ProcessControl::Kill));
+        let at = Instant::now() + grace;
+        if self.kill.as_ref().is_none_or(|(earlier, _)| at < *earlier) {
+            self.kill = Some((at, turn.timer(grace, ProcessControl::Kill)));
         }
     }
 
@@ -505,7 +507,15 @@ impl Process {
         turn.tell(&delivery, context, closed);
         if let Some(group) = running.group {
             // Reaped only now: until here its number could not be used again, so no signal could go astray.
-            if drained {
+            if let (true, Some((at, _))) = (drained, self.kill.take()) {
+                // The leader is gone, and others of its group may have closed the pipes and ignored TERM.
+                let grace = at.saturating_duration_since(Instant::now()).min(SESSION_GRACE);
+                turn.spawn(async move {
+                    tokio::time::sleep(grace).await;
+                    drop(group);
+                })
+                .detach();
+            } else if drained {
                 match group.reap() {
                     Ok(spawn::Reap::Done(_)) => {}
                     Ok(spawn::Reap::Running(group)) => drop(group),

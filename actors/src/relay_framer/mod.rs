@@ -13,8 +13,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
-use dwell_messages::codec::{self, DecodeError, Trailer};
-use dwell_messages::{Envelope, Event, Message as Wire, ProcessId, PublicKey, Request, TraceContext};
+use dwell_messages::codec::{self, DecodeError, EncodeError, Trailer};
+use dwell_messages::{
+    Envelope, ErrorCode, Event, Message as Wire, ProcessId, PublicKey, Request, Timings, TraceContext,
+    WireError,
+};
 use dwell_relay::link::HANDSHAKE_TIMEOUT;
 use dwell_relay::{
     Incoming, Lane, LinkError, LinkEstablished, LinkEvent, OuterFrame, Outgoing, Reset, ResetCode,
@@ -103,6 +106,8 @@ pub(crate) enum FramerMessage {
     Inbound(OuterFrame, Tick),
     /// A message to send.
     Send(Box<ToSend>),
+    /// The connection is gone. Behind the frames that came before: one of them may say why.
+    Over(LinkLost),
 }
 
 /// A message to send.
@@ -144,18 +149,19 @@ pub(crate) enum FramerControl {
 }
 
 impl Message for FramerMessage {
-    const NAMES: &'static [&'static str] = &["Inbound", "Send"];
+    const NAMES: &'static [&'static str] = &["Inbound", "Send", "Over"];
 
     fn index(&self) -> usize {
         match self {
             Self::Inbound(..) => 0,
             Self::Send(_) => 1,
+            Self::Over(_) => 2,
         }
     }
 
     fn bulk(&self) -> Option<&BulkResidence> {
         match self {
-            Self::Inbound(..) => None,
+            Self::Inbound(..) | Self::Over(_) => None,
             Self::Send(send) => send.bulk.as_deref(),
         }
     }
@@ -234,7 +240,7 @@ impl RelayFramer {
                     self.deadline = None;
                     self.upper.established(peer, turn);
                 }
-                LinkEvent::AuthorizationNeeded { client, hello } => self.verdict(client, &hello),
+                LinkEvent::AuthorizationNeeded { client, hello } => self.verdict(client, &hello, turn),
                 LinkEvent::Message(incoming) => self.message(&incoming, read, turn),
                 LinkEvent::PeerClosed { reason } => {
                     let text = if reason.text.is_empty() {
@@ -254,16 +260,16 @@ impl RelayFramer {
         }
     }
 
-    fn verdict(&mut self, client: PublicKey, hello: &[u8]) {
-        let verdict = self.upper.authorize(client, hello);
-        let mut link = self.link.borrow_mut();
-        match verdict {
-            Some(welcome) => {
-                if let Err(error) = link.welcome(&welcome) {
-                    tracing::warn!(%error, "a client could not be welcomed");
-                }
-            }
-            None => link.refuse(),
+    fn verdict(&mut self, client: PublicKey, hello: &[u8], turn: &mut Turn<'_, Self>) {
+        let Some(welcome) = self.upper.authorize(client, hello) else {
+            self.link.borrow_mut().refuse();
+            // Behind a relay the connection goes on: nothing else would end this session.
+            return self.fail(LinkLost::Ended, turn);
+        };
+        let welcomed = self.link.borrow_mut().welcome(&welcome);
+        if let Err(error) = welcomed {
+            tracing::warn!(%error, "a client could not be welcomed");
+            self.fail(LinkLost::Failed(chain(&error)), turn);
         }
     }
 
@@ -340,9 +346,11 @@ impl RelayFramer {
         let bytes = match codec::encode(&envelope, self.sequence) {
             Ok(bytes) => bytes,
             Err(error) => {
-                // What we send ourselves was checked where it was made.
-                tracing::error!(%error, "a message could not be encoded and was not sent");
-                return;
+                let code = match error {
+                    EncodeError::TooLarge { .. } => ErrorCode::TooLarge,
+                    EncodeError::BadString { .. } | EncodeError::Serialize(_) => ErrorCode::BadRequest,
+                };
+                return self.unsent(envelope, WireError::new(code, error.to_string()), turn);
             }
         };
         let token = Sent { room, on_written };
@@ -354,9 +362,32 @@ impl RelayFramer {
             token,
         });
         if let Err(refused) = outcome {
-            tracing::debug!(problem = %refused.problem, "a message was not sent");
+            self.unsent(
+                envelope,
+                WireError::new(ErrorCode::Busy, refused.problem.to_string()),
+                turn,
+            );
         }
         self.wake();
+    }
+
+    /// A request that stays here is answered here: whoever made it waits.
+    fn unsent(&mut self, envelope: Envelope<Wire>, error: WireError, turn: &mut Turn<'_, Self>) {
+        tracing::debug!(%error, "a message was not sent");
+        if let Wire::Request { id, .. } = envelope.body {
+            let arrival = Arrival {
+                first: Tick::now(),
+                trailer: None,
+                relay_us: 0,
+            };
+            let answer = Wire::Response {
+                id,
+                result: Err(error),
+                timings: Timings::default(),
+            };
+            self.upper
+                .message(arrival, Envelope::new(envelope.context, answer), turn);
+        }
     }
 
     fn on_written(&self, context: &TraceContext, send: &ToSend) -> Option<Box<dyn FnOnce(Tick)>> {
@@ -469,6 +500,10 @@ impl Actor for RelayFramer {
         match envelope.body {
             FramerMessage::Inbound(frame, read) => self.inbound(frame, read, turn),
             FramerMessage::Send(send) => self.send(envelope.context, *send, turn),
+            FramerMessage::Over(why) => {
+                self.fail(why, turn);
+                self.wake();
+            }
         }
     }
 

@@ -27,18 +27,40 @@ pub(crate) struct Call {
 pub(crate) struct Responder {
     id: RequestId,
     rpc: Mailbox<RpcQueue>,
+    answered: bool,
+}
+
+impl Drop for Responder {
+    fn drop(&mut self) {
+        if self.answered {
+            return;
+        }
+        // Whoever had it is gone: a write into a pipe that nobody read, when its process ended.
+        let error = WireError::new(
+            ErrorCode::UnknownProcess,
+            "the process ended before this was done",
+        );
+        let respond = Respond {
+            id: self.id,
+            result: Err(error),
+            account: Account::begin(Tick::now()),
+        };
+        let message = RpcMessage::Respond(Box::new(respond));
+        drop(self.rpc.try_tell(Envelope::new(TraceContext::default(), message)));
+    }
 }
 
 impl Responder {
     /// Answers. There is always room: the port holds one answer for every admitted request.
     pub(crate) fn answer<A: Actor>(
-        self,
+        mut self,
         turn: &mut Turn<'_, A>,
         context: TraceContext,
         result: Result<Reply, WireError>,
         account: Account,
     ) {
         let id = self.id;
+        self.answered = true;
         turn.tell(
             &self.rpc,
             context,
@@ -50,7 +72,7 @@ impl Responder {
 impl Responder {
     /// Answers from a task.
     pub(crate) async fn answer_later(
-        self,
+        mut self,
         context: TraceContext,
         result: Result<Reply, WireError>,
         account: Account,
@@ -60,6 +82,7 @@ impl Responder {
             result,
             account,
         };
+        self.answered = true;
         // A stopped queue has no client left to tell.
         drop(
             self.rpc
@@ -176,7 +199,11 @@ impl RpcQueue {
             process,
             request,
             account,
-            responder: Responder { id, rpc },
+            responder: Responder {
+                id,
+                rpc,
+                answered: false,
+            },
         };
         turn.tell(
             &self.dispatcher,

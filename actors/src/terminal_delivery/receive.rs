@@ -92,7 +92,7 @@ pub(crate) struct TerminalDelivery {
     sent: Option<(Account, Option<Tick>)>,
     started: bool,
     terminate: Option<Duration>,
-    terminated: bool,
+    terminated: Option<Duration>,
     program: Vec<u8>,
     grace: Duration,
     deadline: Option<Duration>,
@@ -117,7 +117,7 @@ impl TerminalDelivery {
             sent: None,
             started: false,
             terminate: None,
-            terminated: false,
+            terminated: None,
             program,
             grace,
             deadline,
@@ -140,10 +140,12 @@ impl TerminalDelivery {
                 }
             }
             Ok(_) => {
+                self.terminate = None;
                 let why = "the executor answered a start with something else: update the older side";
                 self.finish(Err(RunError::Lost(why.into())), turn);
             }
             Err(error) => {
+                self.terminate = None;
                 let failed = match error.code {
                     ErrorCode::OutcomeUnknown => RunError::Lost(error.message),
                     ErrorCode::Disconnected => RunError::NotStarted(error.message),
@@ -253,18 +255,30 @@ impl TerminalDelivery {
             self.facts.mode,
         );
         drop(dispatcher.control(DispatcherControl::Finished(process, mode)));
+        if self.terminate.is_none() {
+            turn.stop();
+        }
+    }
+
+    /// The consumer has its end already; what came of the start is still to be ended.
+    fn started_late(&mut self, outcome: &Outcome, turn: &mut Turn<'_, Self>) {
+        if let (Ok(_), Some(grace)) = (&outcome.result, self.terminate.take()) {
+            self.started = true;
+            self.request_end(grace, turn);
+        }
         turn.stop();
     }
 
     fn request_end(&mut self, grace: Duration, turn: &mut Turn<'_, Self>) {
         if !self.started {
-            self.terminate = Some(grace);
+            self.terminate = Some(self.terminate.map_or(grace, |earlier| earlier.min(grace)));
             return;
         }
-        if self.terminated {
+        // Only a shorter grace says anything new.
+        if self.terminated.is_some_and(|earlier| earlier <= grace) {
             return;
         }
-        self.terminated = true;
+        self.terminated = Some(grace);
         let grace_ms = u32::try_from(grace.as_millis()).unwrap_or(u32::MAX);
         let call = Call {
             process: Some(self.facts.process),
@@ -296,6 +310,9 @@ impl Actor for TerminalDelivery {
 
     fn control(&mut self, control: ReceiveControl, turn: &mut Turn<'_, Self>) {
         if self.over {
+            if let ReceiveControl::Started(outcome) = control {
+                self.started_late(&outcome, turn);
+            }
             return;
         }
         match control {
@@ -306,11 +323,15 @@ impl Actor for TerminalDelivery {
                 self.request_end(self.grace, turn);
                 self.finish(Err(RunError::DeadlineExceeded), turn);
             }
-            ReceiveControl::Lost(why) => self.finish(Err(RunError::Lost(why)), turn),
+            ReceiveControl::Lost(why) => {
+                self.terminate = None;
+                self.finish(Err(RunError::Lost(why)), turn);
+            }
         }
     }
 
     fn drained(&mut self, turn: &mut Turn<'_, Self>) {
+        self.terminate = None;
         self.finish(Err(RunError::Lost("the harness was shut down".into())), turn);
     }
 }

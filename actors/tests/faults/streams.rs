@@ -1,0 +1,191 @@
+//! Input and output, when one side is slow, gone or loud.
+
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use dwell_actors::harness::{Command, RunEvent};
+use dwell_messages::{ErrorCode, ExitStatus};
+use dwell_testkit::{Marker, wait_until};
+
+use crate::support::{BOUND, Roles, assert_works, bounded, shell, started, wait};
+
+const MIB: usize = 1 << 20;
+
+/// FNV-1a, 64 bits.
+fn hash(state: u64, data: &[u8]) -> u64 {
+    data.iter().fold(state, |state, byte| {
+        (state ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3)
+    })
+}
+
+const HASH_START: u64 = 0xcbf2_9ce4_8422_2325;
+
+#[tokio::test]
+async fn a_mebibyte_through_cat_comes_back_as_it_was() {
+    let roles = Roles::start().await;
+    let harness = roles.harness().await;
+    let data: Vec<u8> = (0..MIB).map(|index| (index * 31 + index / 251) as u8).collect();
+    let mut run = harness.exec(Command::new("cat").stdin_piped().output_limit(MIB));
+    bounded("writing", run.write_stdin(Bytes::from(data.clone())))
+        .await
+        .unwrap();
+    bounded("closing", run.close_stdin()).await.unwrap();
+    let wrote = bounded("a late write", run.write_stdin("late".into()))
+        .await
+        .unwrap_err();
+    assert!(
+        wrote
+            .code()
+            .is_none_or(|code| matches!(code, ErrorCode::StdinClosed | ErrorCode::UnknownProcess))
+    );
+    let finished = wait(run).await.unwrap();
+    assert_eq!(finished.status, ExitStatus::Code(0));
+    assert_eq!(
+        hash(HASH_START, &finished.stdout.to_vec()),
+        hash(HASH_START, &data)
+    );
+}
+
+#[tokio::test]
+async fn a_write_to_a_command_without_input_is_refused() {
+    let roles = Roles::start().await;
+    let harness = roles.harness().await;
+    let mut run = harness.exec(Command::new("sleep").arg("1000"));
+    let error = bounded("a write", run.write_stdin("x".into())).await.unwrap_err();
+    assert_eq!(error.code(), Some(ErrorCode::StdinClosed));
+    let error = bounded("a close", run.close_stdin()).await.unwrap_err();
+    assert_eq!(error.code(), Some(ErrorCode::StdinClosed));
+}
+
+#[tokio::test]
+async fn writing_to_what_has_closed_its_input_is_an_error_and_no_hang() {
+    let roles = Roles::start().await;
+    let harness = roles.harness().await;
+    let mut run = harness.exec(shell("exec <&-; echo up; sleep 1000").stdin_piped());
+    crate::support::output_until(&mut run, "up").await;
+    let error = bounded("a write", run.write_stdin(Bytes::from(vec![1; MIB])))
+        .await
+        .unwrap_err();
+    assert_eq!(error.code(), Some(ErrorCode::StdinClosed), "{error:?}");
+    assert_works(&harness).await;
+}
+
+#[tokio::test]
+async fn a_write_that_nobody_reads_ends_with_the_process() {
+    let roles = Roles::start().await;
+    let harness = roles.harness().await;
+    let mut run = harness.exec(Command::new("sleep").arg("1000").stdin_piped());
+    started(&mut run).await;
+    run.terminate(Duration::from_millis(100));
+    let wrote = bounded("a write", run.write_stdin(Bytes::from(vec![1; 4 * MIB]))).await;
+    assert!(wrote.is_err());
+    assert_eq!(wait(run).await.unwrap().status, ExitStatus::Signal(15));
+}
+
+#[tokio::test]
+async fn a_grandchild_with_the_pipe_delays_the_end_and_not_the_exit() {
+    let roles = Roles::start().await;
+    let harness = roles.harness().await;
+    let marker = Marker::new().unwrap();
+    let (name, value) = marker.pair();
+    let mut run = harness.exec(shell("sleep 1000 & echo out; exit 4").env(name, value));
+    let begun = Instant::now();
+    let exited = bounded("the exit", async {
+        loop {
+            match run.next().await {
+                Some(RunEvent::Exited(status)) => return status,
+                Some(_) => {}
+                None => panic!("it ended without an exit"),
+            }
+        }
+    })
+    .await;
+    assert_eq!(exited, ExitStatus::Code(4));
+    let exited_after = begun.elapsed();
+    let finished = wait(run).await.unwrap();
+    assert_eq!(finished.status, ExitStatus::Code(4));
+    assert!(!finished.drained);
+    assert!(
+        begun.elapsed() >= exited_after + Duration::from_secs(3),
+        "{:?}, {exited_after:?}",
+        begun.elapsed()
+    );
+    assert_works(&harness).await;
+    bounded("the end", harness.shutdown()).await;
+    wait_until(BOUND, || marker.living().unwrap().is_empty())
+        .await
+        .unwrap();
+}
+
+#[tokio::test]
+async fn sixty_four_mebibytes_come_through_the_relay_as_they_were() {
+    let roles = Roles::start().await;
+    let harness = roles.harness().await;
+    let line = "abcdefghijklmnopqrstuvwxyz0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZ!\n";
+    let script = format!("yes '{}' | head -c {}", line.trim_end(), 64 * MIB);
+    let mut run = harness.exec(shell(&script));
+    let (mut state, mut count) = (HASH_START, 0);
+    bounded("64 MiB", async {
+        while let Some(event) = run.next().await {
+            if let RunEvent::Stdout(data) = event {
+                state = hash(state, &data);
+                count += data.len();
+            }
+        }
+    })
+    .await;
+    let finished = wait(run).await.unwrap();
+    assert_eq!(count, 64 * MIB);
+    assert_eq!(finished.output_bytes, [64 * MIB as u64, 0]);
+    let expected = (0..MIB).fold(HASH_START, |state, _| hash(state, line.as_bytes()));
+    assert_eq!(state, expected);
+}
+
+/// Bytes a process has written, by the kernel's count.
+fn written(pid: u32) -> Option<u64> {
+    let io = std::fs::read_to_string(format!("/proc/{pid}/io")).ok()?;
+    io.lines()
+        .find_map(|line| line.strip_prefix("wchar: "))?
+        .parse()
+        .ok()
+}
+
+#[tokio::test]
+async fn a_consumer_that_takes_nothing_stops_the_child_and_nobody_else() {
+    let roles = Roles::start().await;
+    let harness = roles.harness().await;
+    let mut run = harness.exec(Command::new("cat").arg("/dev/zero"));
+    let pid = started(&mut run).await;
+    let (mut last, mut same) = (0, 0);
+    wait_until(BOUND, || {
+        let now = written(pid).expect("it lives");
+        same = if now == last && now > 0 { same + 1 } else { 0 };
+        last = now;
+        same >= 200
+    })
+    .await
+    .unwrap();
+    assert!(
+        last <= 16 * MIB as u64,
+        "the child wrote {last} bytes that nobody took"
+    );
+    assert_works(&harness).await;
+    assert_eq!(written(pid), Some(last));
+    // And goes on when somebody takes.
+    let mut taken = 0;
+    bounded("the rest", async {
+        while taken < 4 * last {
+            match run.next().await {
+                Some(RunEvent::Stdout(data)) => taken += data.len() as u64,
+                other => panic!("{other:?}"),
+            }
+        }
+    })
+    .await;
+    drop(run);
+    assert_works(&harness).await;
+    let process = format!("/proc/{pid}");
+    wait_until(BOUND, || !std::path::Path::new(&process).exists())
+        .await
+        .unwrap();
+}
