@@ -25,6 +25,7 @@ use dwell_relay::{OsRandomness, StaticKeypair};
 use ring::aead::{AES_256_GCM, Aad, LessSafeKey, Nonce, UnboundKey};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{mpsc, oneshot};
 
 /// Rounds that go through all cases, so that noise meets all of them alike.
 const ROUNDS: usize = 20;
@@ -148,11 +149,15 @@ async fn echo() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let says = listener.local_addr().unwrap().to_string();
     tokio::spawn(async move {
-        let (mut stream, _) = listener.accept().await.unwrap();
-        stream.set_nodelay(true).unwrap();
-        let mut buffer = [0; ECHO_BYTES];
-        while stream.read_exact(&mut buffer).await.is_ok() {
-            stream.write_all(&buffer).await.unwrap();
+        loop {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            stream.set_nodelay(true).unwrap();
+            tokio::spawn(async move {
+                let mut buffer = [0; ECHO_BYTES];
+                while stream.read_exact(&mut buffer).await.is_ok() {
+                    stream.write_all(&buffer).await.unwrap();
+                }
+            });
         }
     });
     serve_until_orphaned(&says).await;
@@ -241,6 +246,7 @@ struct Bench {
     relayed: Arc<Harness>,
     direct: Arc<Harness>,
     echo: TcpStream,
+    apart: mpsc::Sender<oneshot::Sender<()>>,
     bare_sender: RoleProcess,
     bare_opener: TcpListener,
     _others: [RoleProcess; 5],
@@ -269,7 +275,9 @@ impl Bench {
         let direct = connect(Target::direct(address, key)).await;
         let mut echo = RoleProcess::start(&["echo"]);
         let mut echo_relay = RoleProcess::start(&["byte-relay", &echo.line()]);
-        let stream = TcpStream::connect(echo_relay.line()).await.unwrap();
+        let echo_at = echo_relay.line();
+        let apart = echo_thread(echo_at.clone());
+        let stream = TcpStream::connect(echo_at).await.unwrap();
         stream.set_nodelay(true).unwrap();
         let bare_opener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let mut bare_relay =
@@ -280,6 +288,7 @@ impl Bench {
             relayed,
             direct,
             echo: stream,
+            apart,
             bare_sender,
             bare_opener,
             _others: [relay, executor, echo, echo_relay, bare_relay],
@@ -293,10 +302,37 @@ impl Bench {
     }
 
     async fn echo_once(&mut self) {
-        let mut buffer = [1; ECHO_BYTES];
-        self.echo.write_all(&buffer).await.unwrap();
-        self.echo.read_exact(&mut buffer).await.unwrap();
+        echo_on(&mut self.echo).await;
     }
+
+    /// The same with the socket on another thread, as the harness has it.
+    async fn echo_apart(&mut self) {
+        let (reply, done) = oneshot::channel();
+        self.apart.send(reply).await.unwrap();
+        done.await.unwrap();
+    }
+}
+
+async fn echo_on(stream: &mut TcpStream) {
+    let mut buffer = [1; ECHO_BYTES];
+    stream.write_all(&buffer).await.unwrap();
+    stream.read_exact(&mut buffer).await.unwrap();
+}
+
+/// A thread that owns a connection to an echo, and does one for everybody who asks.
+fn echo_thread(address: String) -> mpsc::Sender<oneshot::Sender<()>> {
+    let (ask, mut asked) = mpsc::channel::<oneshot::Sender<()>>(1);
+    std::thread::spawn(move || {
+        runtime().block_on(async {
+            let mut stream = TcpStream::connect(address).await.unwrap();
+            stream.set_nodelay(true).unwrap();
+            while let Some(reply) = asked.recv().await {
+                echo_on(&mut stream).await;
+                drop(reply.send(()));
+            }
+        });
+    });
+    ask
 }
 
 /// `true` with three pipes, from spawn until both outputs are at their end and the status is known.
@@ -416,10 +452,13 @@ async fn one_shot(bench: &Bench) {
 }
 
 async fn round_trip(bench: &mut Bench) {
-    let [mut bare, mut ours] = [const { Vec::new() }; 2];
+    let [mut bare, mut apart, mut ours] = [const { Vec::new() }; 3];
     for _ in 0..ROUNDS {
         for _ in 0..ROUND_SAMPLES {
             sample!(bare, bench.echo_once().await);
+        }
+        for _ in 0..ROUND_SAMPLES {
+            sample!(apart, bench.echo_apart().await);
         }
         for _ in 0..ROUND_SAMPLES {
             drop(sample!(ours, bench.relayed.environment_info().await.unwrap()));
@@ -427,6 +466,12 @@ async fn round_trip(bench: &mut Bench) {
     }
     row("round trip: 64 bytes, byte relay", &bare, None);
     row("round trip: environment info", &ours, Some((&bare, 2.0)));
+    row("round trip: 64 bytes, socket on its thread", &apart, None);
+    row(
+        "round trip: environment info, over that",
+        &ours,
+        Some((&apart, 2.0)),
+    );
 }
 
 async fn bursts(bench: &Bench) {
@@ -505,6 +550,7 @@ fn main() {
             our_true(&bench.direct, false).await;
             bench.relayed.environment_info().await.unwrap();
             bench.echo_once().await;
+            bench.echo_apart().await;
         }
         println!(
             "{:<44} {:>9} {:>9} {:>8} {:>8}",

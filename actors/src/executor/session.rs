@@ -92,6 +92,7 @@ pub(super) fn open(
 type Slot = Rc<RefCell<Option<(u64, Mailbox<RelayFramer>)>>>;
 
 struct Actors {
+    dispatcher: Mailbox<Dispatcher>,
     rpc: Mailbox<RpcQueue>,
     supervisor: Mailbox<ProcessSupervisor>,
 }
@@ -123,7 +124,7 @@ impl SessionUpper {
         let dispatcher = start_here(HostOptions::new(DISPATCHER_MAILBOX_MAX), move || {
             Dispatcher::new(environment.clone(), s.clone())
         });
-        let (d, f, c) = (dispatcher, framer.clone(), collector.clone());
+        let (d, f, c) = (dispatcher.clone(), framer.clone(), collector.clone());
         let rpc = start_here(HostOptions::new(RPC_MAILBOX_MAX), move || {
             RpcQueue::new(d.clone(), f.clone(), c.clone())
         });
@@ -131,7 +132,11 @@ impl SessionUpper {
             TraceCollector::new(collector.clone(), framer.clone())
         });
         *self.trace.borrow_mut() = Some(trace);
-        self.actors = Some(Actors { rpc, supervisor });
+        self.actors = Some(Actors {
+            dispatcher,
+            rpc,
+            supervisor,
+        });
         Some(())
     }
 
@@ -221,10 +226,14 @@ impl Upper for SessionUpper {
 
     fn lost(&mut self, why: LinkLost, _: &mut Turn<'_, RelayFramer>) {
         tracing::info!(%why, "a session is over: what it runs is terminated");
-        self.trace.borrow_mut().take();
+        if let Some(trace) = self.trace.borrow_mut().take() {
+            trace.begin_drain();
+        }
         let session = self.slot.borrow_mut().take();
         match (self.actors.take(), session) {
             (Some(actors), _) => {
+                // A host holds its own address: what is not drained would outlive its session.
+                actors.dispatcher.begin_drain();
                 actors.rpc.begin_drain();
                 drop(actors.supervisor.control(SupervisorControl::Terminate));
             }

@@ -467,6 +467,18 @@ impl Process {
         self.close_if_done(turn);
     }
 
+    /// Whether a stream that has not ended waits for its consumer.
+    fn is_held(&self) -> bool {
+        let ended = |stream: OutputStream| {
+            self.running
+                .as_ref()
+                .is_none_or(|running| running.ended[stream.index()].is_some())
+        };
+        [OutputStream::Stdout, OutputStream::Stderr]
+            .into_iter()
+            .any(|stream| !ended(stream) && self.credit.is_held(stream))
+    }
+
     fn close_if_done(&mut self, turn: &mut Turn<'_, Self>) {
         let done = self
             .running
@@ -653,6 +665,12 @@ impl Actor for Process {
                 let group = self.running.as_ref().and_then(|running| running.group.as_ref());
                 if let Some(Err(error)) = group.map(|group| group.signal_group(SIGKILL)) {
                     tracing::warn!(%error, "a process group could not be killed");
+                }
+            }
+            ProcessControl::DrainOver if self.is_held() => {
+                // Not the pipe but the consumer is slow: what is in the pipe is still to be had.
+                if let Some(running) = &mut self.running {
+                    running.drain = Some(turn.timer(DRAIN_GRACE, ProcessControl::DrainOver));
                 }
             }
             ProcessControl::DrainOver => {

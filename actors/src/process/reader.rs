@@ -19,6 +19,8 @@ use crate::terminal_delivery::push::{PushMessage, TerminalDelivery};
 pub(super) struct Credit {
     limits: [Cell<u64>; 2],
     more: [Notify; 2],
+    /// Whether a reader waits for its consumer, and not for the pipe.
+    held: [Cell<bool>; 2],
 }
 
 impl Credit {
@@ -29,6 +31,11 @@ impl Credit {
             cell.set(limit);
             self.more[stream.index()].notify_one();
         }
+    }
+
+    /// Whether it is the consumer that this stream waits for.
+    pub(super) fn is_held(&self, stream: OutputStream) -> bool {
+        self.held[stream.index()].get()
     }
 
     /// Nobody counts any more.
@@ -133,6 +140,7 @@ pub(super) async fn read(source: Source) -> ReaderReport {
     };
     loop {
         let before = Tick::now();
+        credit.held[stream.index()].set(true);
         let room = credit.room(stream, report.end).await;
         let credited = Tick::now();
         report.credit_wait_ticks += credited.ticks_since(before);
@@ -141,6 +149,7 @@ pub(super) async fn read(source: Source) -> ReaderReport {
             break;
         };
         report.room_wait_ticks += Tick::now().ticks_since(credited);
+        credit.held[stream.index()].set(false);
         let max = usize::try_from(room).unwrap_or(usize::MAX).min(CHUNK_MAX_BYTES);
         match pipe.read_chunk(max).await {
             Ok(Some(data)) => {

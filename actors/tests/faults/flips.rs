@@ -115,7 +115,8 @@ async fn case(ends: &Ends, plan: Plan, name: &str) -> Case {
     let proxy = TcpFaultProxy::start(ends.relay, 1).await.unwrap();
     proxy.plan(plan);
     let target = Target::relay(proxy.address().to_string(), ends.executor);
-    let (mut outcome, mut lives) = (Err(String::new()), false);
+    let mut lives = false;
+    let outcome;
     match connect_as(&ends.client, target).await {
         Err(error) => outcome = Err(error.to_string()),
         Ok(harness) => match wait(harness.exec(command())).await {
@@ -212,7 +213,6 @@ async fn flip_everywhere(direction: Direction) {
     for case in cases {
         *tally.entry(case.await.unwrap()).or_insert(0_u32) += 1;
     }
-    println!("{direction:?} over {bytes} bytes: {tally:?}");
     assert!(
         tally.keys().any(|(place, _)| *place == Place::Record),
         "{tally:?}"

@@ -27,7 +27,7 @@ async fn use_one(client: dwell_relay::StaticKeypair, target: dwell_actors::harne
 fn it_works_on_a_plain_thread() {
     let runtime = tokio::runtime::Runtime::new().unwrap();
     let roles = runtime.block_on(Roles::start());
-    let (done, wait) = std::sync::mpsc::channel();
+    let (done, wait) = std::sync::mpsc::sync_channel(1);
     let (client, target) = (copy(&roles.client), roles.through_relay());
     std::thread::spawn(move || {
         futures_executor::block_on(use_one(client, target));
@@ -56,7 +56,7 @@ fn it_works_on_either_flavour_of_tokio() {
 #[cfg(feature = "otlp")]
 #[test]
 fn all_three_roles_work_without_any_runtime() {
-    let (done, wait) = std::sync::mpsc::channel();
+    let (done, wait) = std::sync::mpsc::sync_channel(1);
     std::thread::spawn(move || {
         futures_executor::block_on(async {
             let client = crate::support::keypair();
