@@ -4,6 +4,7 @@ pub mod account;
 pub mod config;
 pub mod keys;
 pub mod mailbox;
+pub mod relay_server;
 pub mod run_store;
 pub mod runtime;
 pub mod spawn;
