@@ -49,7 +49,9 @@ pub enum AllowError {
         problem: LineProblem,
     },
     /// Too many entries.
-    #[error("line {line} of the allow file is past the {ALLOW_ENTRIES_MAX} entries of one sort it may have: remove some")]
+    #[error(
+        "line {line} of the allow file is past the {ALLOW_ENTRIES_MAX} entries of one sort it may have: remove some"
+    )]
     TooMany {
         /// The number of the line, from 1.
         line: usize,
@@ -154,7 +156,11 @@ fn from_hex(text: &str) -> Option<[u8; KEY_BYTES]> {
     if digits.len() != 2 * KEY_BYTES {
         return None;
     }
-    let nibble = |digit: u8| char::from(digit).to_digit(16).and_then(|value| u8::try_from(value).ok());
+    let nibble = |digit: u8| {
+        char::from(digit)
+            .to_digit(16)
+            .and_then(|value| u8::try_from(value).ok())
+    };
     let mut bytes = [0; KEY_BYTES];
     for (byte, pair) in bytes.iter_mut().zip(digits.chunks_exact(2)) {
         *byte = nibble(pair[0])? << 4 | nibble(pair[1])?;

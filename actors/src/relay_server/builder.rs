@@ -53,7 +53,10 @@ impl Place {
             },
             Self::Memory(hub, name) => match hub.listen(&name) {
                 Ok(listener) => Ok(Box::new(listener)),
-                Err(source) => Err(RelayError::Listen { address: name, source }),
+                Err(source) => Err(RelayError::Listen {
+                    address: name,
+                    source,
+                }),
             },
         }
     }
@@ -163,7 +166,11 @@ async fn accept(mut listener: Box<dyn Listen>, mailbox: Mailbox<RelayServer>) {
     loop {
         match listener.accept().await {
             Ok(connection) => {
-                if mailbox.tell(envelope(ToRelay::Accepted(connection))).await.is_err() {
+                if mailbox
+                    .tell(envelope(ToRelay::Accepted(connection)))
+                    .await
+                    .is_err()
+                {
                     return;
                 }
             }

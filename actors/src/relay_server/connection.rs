@@ -141,14 +141,20 @@ async fn write_until_closed(
         let mut unreported = 0;
         write_frames(writer, &mut batch, WRITE_STALL_TIMEOUT, |bytes| {
             unreported += bytes;
-            let drained = ToRelay::Drained { conn, bytes: unreported };
+            let drained = ToRelay::Drained {
+                conn,
+                bytes: unreported,
+            };
             if port.try_tell(envelope(drained)).is_ok() {
                 unreported = 0;
             }
         })
         .await?;
         if unreported > 0 {
-            let drained = ToRelay::Drained { conn, bytes: unreported };
+            let drained = ToRelay::Drained {
+                conn,
+                bytes: unreported,
+            };
             if port.tell(envelope(drained)).await.is_err() {
                 return Ok(());
             }

@@ -51,20 +51,26 @@ fn debug(report: &Report, core: &Rendezvous) {
             ?why,
             "a registration was refused"
         ),
-        Report::StreamOpened { harness, executor, stream } => tracing::debug!(
+        Report::StreamOpened {
+            harness,
+            executor,
+            stream,
+        } => tracing::debug!(
             conn = harness.0,
             executor = %fingerprint(executor),
             ?stream,
             streams = census.streams,
             "a stream was paired"
         ),
-        Report::StreamUnavailable { harness, stream, why } => tracing::debug!(
-            conn = harness.0,
-            ?stream,
-            ?why,
-            "a harness was turned away"
-        ),
-        Report::StreamClosed { stream, code, up, down } => tracing::debug!(
+        Report::StreamUnavailable { harness, stream, why } => {
+            tracing::debug!(conn = harness.0, ?stream, ?why, "a harness was turned away")
+        }
+        Report::StreamClosed {
+            stream,
+            code,
+            up,
+            down,
+        } => tracing::debug!(
             ?stream,
             ?code,
             up_frames = up.frames,

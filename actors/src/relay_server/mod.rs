@@ -12,7 +12,9 @@ mod handle;
 mod log;
 mod server;
 
-pub use allow::{ALLOW_ENTRIES_MAX, ALLOW_FILE_MAX_BYTES, AllowError, LineProblem, load_allow_file, parse_allow_list};
+pub use allow::{
+    ALLOW_ENTRIES_MAX, ALLOW_FILE_MAX_BYTES, AllowError, LineProblem, load_allow_file, parse_allow_list,
+};
 pub use builder::{Relay, RelayBuilder};
 pub use connection::{CLOSE_FLUSH_TIMEOUT, LINGER_TIMEOUT, RECEIVED_MAX};
 pub use error::RelayError;
