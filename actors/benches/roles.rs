@@ -105,7 +105,7 @@ fn play(arguments: &[String]) {
     match argument(0) {
         "relay" => runtime().block_on(async {
             let relay = Relay::builder().listen("127.0.0.1:0").serve().await.unwrap();
-            serve_until_orphaned(relay.local_addr()).await;
+            serve_until_orphaned(&relay.local_addr()).await;
         }),
         "executor" => runtime().block_on(async {
             let executor = Executor::builder()
@@ -328,7 +328,7 @@ fn echo_thread(address: String) -> mpsc::Sender<oneshot::Sender<()>> {
             stream.set_nodelay(true).unwrap();
             while let Some(reply) = asked.recv().await {
                 echo_on(&mut stream).await;
-                drop(reply.send(()));
+                reply.send(()).ok();
             }
         });
     });
