@@ -281,7 +281,7 @@ impl ServingRelay {
     pub(crate) fn ready(&self) -> Ready {
         Ready {
             role: Role::Relay,
-            address: Some(self.0.local_addr().to_string()),
+            address: Some(self.0.local_addr()),
             public_key: self.0.public_key(),
         }
     }

@@ -117,7 +117,11 @@ async fn a_relay_that_dies_ends_runs_and_the_executor_registers_again_at_its_suc
     .await;
     bounded("registering again", async {
         let mut ticks = tokio::time::interval(Duration::from_millis(20));
-        while again.census().await.is_none_or(|census| census.executors == 0) {
+        while again
+            .census()
+            .await
+            .map_or(true, |census| census.core.executors == 0)
+        {
             ticks.tick().await;
         }
     })
