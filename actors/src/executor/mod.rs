@@ -3,13 +3,13 @@
 mod port;
 mod session;
 
-use std::collections::HashMap;
 use std::fmt;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use dashmap::DashMap;
 use dwell_messages::{EnvironmentInfo, PublicKey, Role};
 use dwell_relay::driver::memory::MemoryListener;
 use dwell_relay::driver::{Listen, tcp};
@@ -212,7 +212,7 @@ impl ExecutorBuilder {
             environment: environment(),
             spawner: Arc::new(Spawner::start().map_err(local)?),
             collector,
-            sessions: Mutex::default(),
+            sessions: DashMap::new(),
             next_session: AtomicU64::new(1),
             stopping: AtomicBool::new(false),
             changed: Notify::new(),
@@ -247,7 +247,8 @@ pub(crate) struct Shared {
     pub(crate) environment: EnvironmentInfo,
     pub(crate) spawner: Arc<Spawner>,
     pub(crate) collector: Collector,
-    sessions: Mutex<HashMap<u64, Mailbox<RelayFramer>>>,
+    /// Sessions of every arbiter, by number. Values are cloned out: no guard outlives a call.
+    sessions: DashMap<u64, Mailbox<RelayFramer>>,
     next_session: AtomicU64,
     stopping: AtomicBool,
     changed: Notify,
@@ -274,33 +275,24 @@ impl Shared {
 
     /// A new session is on its way; `None` when there are too many, or the executor is stopping.
     pub(crate) fn enter(&self, framer: &Mailbox<RelayFramer>) -> Option<u64> {
-        let mut sessions = self
-            .sessions
-            .lock()
-            .unwrap_or_else(|poisoned| poisoned.into_inner());
-        if sessions.len() >= SESSIONS_MAX || self.stopping.load(Ordering::Acquire) {
+        if self.sessions.len() >= SESSIONS_MAX || self.stopping.load(Ordering::Acquire) {
             return None;
         }
         let session = self.next_session.fetch_add(1, Ordering::Relaxed);
-        sessions.insert(session, framer.clone());
+        self.sessions.insert(session, framer.clone());
         Some(session)
     }
 
     /// A session and all its processes are gone.
     pub(crate) fn leave(&self, session: u64) {
-        self.sessions
-            .lock()
-            .unwrap_or_else(|poisoned| poisoned.into_inner())
-            .remove(&session);
+        self.sessions.remove(&session);
         self.changed.notify_waiters();
     }
 
     fn running(&self) -> Vec<Mailbox<RelayFramer>> {
         self.sessions
-            .lock()
-            .unwrap_or_else(|poisoned| poisoned.into_inner())
-            .values()
-            .cloned()
+            .iter()
+            .map(|session| session.value().clone())
             .collect()
     }
 }
