@@ -235,18 +235,41 @@ async fn a_bit_turned_on_the_way_down_never_makes_a_wrong_run() {
 
 #[tokio::test]
 async fn turned_stamps_change_the_relays_word_and_nothing_else() {
-    const ADDED_US: u64 = 1 << 22;
     let roles = Roles::start().await;
     let ends = Ends::of(&roles);
-    let clean = case(&ends, Plan::pass(), "no fault").await;
-    let mut plan_offsets = Vec::new();
+    let mut told = 0;
+    // How messages share records depends on the moment, and with it where the terminal event's stamp stands: a
+    // layout seen once is tried, and another one looked at when it did not come again.
+    for _ in 0..LAYOUTS_MAX {
+        let clean = case(&ends, Plan::pass(), "no fault").await;
+        told += turn_stamps(&ends, &stamps(&clean.proxy.captured(Direction::ToClient))).await;
+        if told > 0 {
+            return;
+        }
+    }
+    panic!("no stamp of a terminal event was among those turned, in {LAYOUTS_MAX} layouts");
+}
+
+/// Layouts that are tried until a terminal event's stamp was hit.
+const LAYOUTS_MAX: usize = 20;
+/// What the turned bit adds to a stamp, in microseconds.
+const ADDED_US: u64 = 1 << 22;
+
+/// Where the stamps of the first frames stand.
+fn stamps(captured: &[u8]) -> Vec<usize> {
     let mut start = 0;
-    for frame in frames(&clean.proxy.captured(Direction::ToClient)) {
-        plan_offsets.push(start + 25);
+    let mut offsets = Vec::new();
+    for frame in frames(captured).into_iter().take(12) {
+        offsets.push(start + 25);
         start += OUTER_HEADER_BYTES + frame.payload.len();
     }
+    offsets
+}
+
+/// Turns one stamp a run; counts the runs that were told of it.
+async fn turn_stamps(ends: &Ends, offsets: &[usize]) -> u32 {
     let mut told = 0;
-    for at in plan_offsets.into_iter().take(12) {
+    for at in offsets.iter().copied() {
         let name = format!("stamp at {at}");
         let plan = Plan::one(
             Direction::ToClient,
@@ -255,7 +278,7 @@ async fn turned_stamps_change_the_relays_word_and_nothing_else() {
                 bit: 6,
             },
         );
-        let case = case(&ends, plan, &name).await;
+        let case = case(ends, plan, &name).await;
         if place(Direction::ToClient, &case.proxy.captured(Direction::ToClient), at) != Place::Stamp {
             continue;
         }
@@ -267,5 +290,5 @@ async fn turned_stamps_change_the_relays_word_and_nothing_else() {
         assert!(timings.unattributed_executor_us < ADDED_US, "{name}: {timings}");
         assert!(case.lives);
     }
-    assert!(told > 0, "no stamp of a terminal event was among those turned");
+    told
 }
