@@ -243,6 +243,8 @@ async fn open_all(mut stream: TcpStream) -> u64 {
 
 /// Everything the cases need, up and connected.
 struct Bench {
+    /// On the bench's own arbiter: its caller crosses no thread.
+    here: Arc<Harness>,
     relayed: Arc<Harness>,
     direct: Arc<Harness>,
     echo: TcpStream,
@@ -253,7 +255,7 @@ struct Bench {
 }
 
 impl Bench {
-    async fn start() -> Self {
+    fn start(stands: &Stands) -> Self {
         let client = StaticKeypair::generate(&mut OsRandomness::new()).unwrap();
         let mut relay = RoleProcess::start(&["relay"]);
         let at = relay.line();
@@ -261,30 +263,29 @@ impl Bench {
         let line = executor.line();
         let (key, address) = line.split_once(' ').unwrap();
         let key: PublicKey = key.parse().unwrap();
-        let connect = async |target| {
+        let builder = || {
             let identity = StaticKeypair::from_private(zeroize::Zeroizing::new(*client.expose_private()));
-            Arc::new(
-                Harness::builder()
-                    .identity(identity)
-                    .connect(target)
-                    .await
-                    .unwrap(),
-            )
+            Harness::builder().identity(identity)
         };
-        let relayed = connect(Target::relay(at.as_str(), key)).await;
-        let direct = connect(Target::direct(address, key)).await;
+        let through = Target::relay(at.as_str(), key);
+        let on = &stands.plain;
+        let here = stands.arbiter.block_on(builder().here().connect(through.clone()));
+        let relayed = on.block_on(builder().connect(through));
+        let direct = on.block_on(builder().connect(Target::direct(address, key)));
+        let [here, relayed, direct] = [here, relayed, direct].map(|up| Arc::new(up.unwrap()));
         let mut echo = RoleProcess::start(&["echo"]);
         let mut echo_relay = RoleProcess::start(&["byte-relay", &echo.line()]);
         let echo_at = echo_relay.line();
         let apart = echo_thread(echo_at.clone());
-        let stream = TcpStream::connect(echo_at).await.unwrap();
+        let stream = on.block_on(TcpStream::connect(echo_at)).unwrap();
         stream.set_nodelay(true).unwrap();
-        let bare_opener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let bare_opener = on.block_on(TcpListener::bind("127.0.0.1:0")).unwrap();
         let mut bare_relay =
             RoleProcess::start(&["byte-relay", &bare_opener.local_addr().unwrap().to_string()]);
         let mut bare_sender = RoleProcess::start(&["sender", &bare_relay.line()]);
         assert_eq!(bare_sender.line(), "ready");
         Self {
+            here,
             relayed,
             direct,
             echo: stream,
@@ -419,6 +420,12 @@ fn throughput(case: &str, samples: &[Duration], amount: f64, unit: &str, budget:
     );
 }
 
+/// Where callers stand: on a runtime of their own, or on the arbiter of the session.
+struct Stands {
+    plain: tokio::runtime::Runtime,
+    arbiter: actix_rt::SystemRunner,
+}
+
 macro_rules! sample {
     ($into:expr, $run:expr) => {{
         let began = Instant::now();
@@ -428,49 +435,73 @@ macro_rules! sample {
     }};
 }
 
-async fn one_shot(bench: &Bench) {
-    let [mut bare, mut unsampled, mut sampled] = [const { Vec::new() }; 3];
+fn one_shot(bench: &Bench, stands: &Stands) {
+    let [mut bare, mut unsampled, mut sampled, mut apart] = [const { Vec::new() }; 4];
     let mut accounts = Vec::new();
     for _ in 0..ROUNDS {
-        for _ in 0..ROUND_SAMPLES {
-            sample!(bare, bare_true().await);
-        }
-        for _ in 0..ROUND_SAMPLES {
-            let account = sample!(unsampled, our_true(&bench.relayed, false).await);
-            accounts.push((account.total_us, account));
-        }
-        for _ in 0..ROUND_SAMPLES {
-            sample!(sampled, our_true(&bench.relayed, true).await);
-        }
+        stands.plain.block_on(async {
+            for _ in 0..ROUND_SAMPLES {
+                sample!(bare, bare_true().await);
+            }
+        });
+        stands.arbiter.block_on(async {
+            for _ in 0..ROUND_SAMPLES {
+                let account = sample!(unsampled, our_true(&bench.here, false).await);
+                accounts.push((account.total_us, account));
+            }
+            for _ in 0..ROUND_SAMPLES {
+                sample!(sampled, our_true(&bench.here, true).await);
+            }
+        });
+        stands.plain.block_on(async {
+            for _ in 0..ROUND_SAMPLES {
+                sample!(apart, our_true(&bench.relayed, false).await);
+            }
+        });
     }
     row("true: tokio::process, three pipes", &bare, None);
     row("true: through the relay", &unsampled, Some((&bare, 1.5)));
     row("true: through the relay, sampled", &sampled, Some((&bare, 1.5)));
+    row(
+        "true: through the relay, from another thread",
+        &apart,
+        Some((&bare, 1.5)),
+    );
     accounts.sort_by_key(|(total, _)| *total);
     let (_, middle) = &accounts[accounts.len() / 2];
     println!("  of which, in the call at the median: {middle}");
 }
 
-async fn round_trip(bench: &mut Bench) {
-    let [mut bare, mut apart, mut ours] = [const { Vec::new() }; 3];
+fn round_trip(bench: &mut Bench, stands: &Stands) {
+    let [mut bare, mut bare_apart, mut ours, mut ours_apart] = [const { Vec::new() }; 4];
     for _ in 0..ROUNDS {
-        for _ in 0..ROUND_SAMPLES {
-            sample!(bare, bench.echo_once().await);
-        }
-        for _ in 0..ROUND_SAMPLES {
-            sample!(apart, bench.echo_apart().await);
-        }
-        for _ in 0..ROUND_SAMPLES {
-            drop(sample!(ours, bench.relayed.environment_info().await.unwrap()));
-        }
+        stands.plain.block_on(async {
+            for _ in 0..ROUND_SAMPLES {
+                sample!(bare, bench.echo_once().await);
+            }
+            for _ in 0..ROUND_SAMPLES {
+                sample!(bare_apart, bench.echo_apart().await);
+            }
+            for _ in 0..ROUND_SAMPLES {
+                drop(sample!(
+                    ours_apart,
+                    bench.relayed.environment_info().await.unwrap()
+                ));
+            }
+        });
+        stands.arbiter.block_on(async {
+            for _ in 0..ROUND_SAMPLES {
+                drop(sample!(ours, bench.here.environment_info().await.unwrap()));
+            }
+        });
     }
     row("round trip: 64 bytes, byte relay", &bare, None);
     row("round trip: environment info", &ours, Some((&bare, 2.0)));
-    row("round trip: 64 bytes, socket on its thread", &apart, None);
+    row("round trip: 64 bytes, socket on its thread", &bare_apart, None);
     row(
-        "round trip: environment info, over that",
-        &ours,
-        Some((&apart, 2.0)),
+        "round trip: environment info, session so too",
+        &ours_apart,
+        Some((&bare_apart, 2.0)),
     );
 }
 
@@ -542,31 +573,41 @@ fn main() {
     let only = (arguments.first().is_some_and(|first| first == "--only"))
         .then(|| arguments.get(1).unwrap().as_str());
     let wanted = |part| only.is_none_or(|only| only == part);
-    runtime().block_on(async {
-        let mut bench = Bench::start().await;
+    let stands = Stands {
+        plain: runtime(),
+        arbiter: actix_rt::System::new(),
+    };
+    let mut bench = Bench::start(&stands);
+    stands.arbiter.block_on(async {
+        for _ in 0..ROUND_SAMPLES {
+            our_true(&bench.here, true).await;
+            drop(bench.here.environment_info().await.unwrap());
+        }
+    });
+    stands.plain.block_on(async {
         for _ in 0..ROUND_SAMPLES {
             bare_true().await;
             our_true(&bench.relayed, true).await;
             our_true(&bench.direct, false).await;
-            bench.relayed.environment_info().await.unwrap();
+            drop(bench.relayed.environment_info().await.unwrap());
             bench.echo_once().await;
             bench.echo_apart().await;
         }
-        println!(
-            "{:<44} {:>9} {:>9} {:>8} {:>8}",
-            "case", "p50 us", "p90 us", "ratio", "budget"
-        );
-        if wanted("true") {
-            one_shot(&bench).await;
-        }
-        if wanted("echo") {
-            round_trip(&mut bench).await;
-        }
-        if wanted("burst") {
-            bursts(&bench).await;
-        }
-        if wanted("flood") {
-            floods(&mut bench).await;
-        }
     });
+    println!(
+        "{:<44} {:>9} {:>9} {:>8} {:>8}",
+        "case", "p50 us", "p90 us", "ratio", "budget"
+    );
+    if wanted("true") {
+        one_shot(&bench, &stands);
+    }
+    if wanted("echo") {
+        round_trip(&mut bench, &stands);
+    }
+    if wanted("burst") {
+        stands.plain.block_on(bursts(&bench));
+    }
+    if wanted("flood") {
+        stands.plain.block_on(floods(&mut bench));
+    }
 }

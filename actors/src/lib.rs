@@ -16,6 +16,7 @@ pub mod relay_server;
 pub mod rpc_queue;
 pub mod run_store;
 pub mod runtime;
+mod shared_writer;
 pub mod spawn;
 mod sys;
 pub mod telemetry;
@@ -25,3 +26,4 @@ pub mod trace_file;
 pub mod waterfall;
 
 pub use address::Address;
+pub use runtime::block_on;

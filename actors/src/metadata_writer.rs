@@ -10,7 +10,7 @@ use std::time::Duration;
 use dwell_messages::{Envelope, ErrorCode, ExitStatus, TraceContext};
 
 use crate::harness::{Ended, RunError};
-use crate::mailbox::{Actor, Mailbox, Message, Reply, Turn};
+use crate::mailbox::{Actor, Mailbox, Message, Reply, TimerGuard, Turn};
 use crate::run_store::{ProgramName, RunDurations, RunRecord, RunStatus, RunStore, StoreError};
 use crate::telemetry::{Anchor, Collector, Stage, Tick};
 use crate::terminal_delivery::receive::RunFacts;
@@ -23,6 +23,8 @@ pub const METADATA_QUEUE_MAX: usize = 1_024;
 const BATCH_MAX: usize = 64;
 /// How long a full queue is left alone before the record is offered again.
 const RETRY: Duration = Duration::from_millis(5);
+/// How long a record waits for others: waking the store's thread for each costs its caller more than the record does.
+const GATHER: Duration = Duration::from_millis(3);
 
 /// One run, as it ended.
 pub(crate) struct Run {
@@ -76,7 +78,7 @@ pub(crate) enum MetadataMessage {
 
 /// What it is told urgently.
 pub(crate) enum MetadataControl {
-    /// Offer again what found the queue full.
+    /// Offer what waits, also again what found the queue full.
     Retry,
 }
 
@@ -100,6 +102,8 @@ enum Job {
 pub(crate) struct MetadataWriter {
     jobs: SyncSender<Job>,
     waiting: std::collections::VecDeque<(Job, Option<crate::mailbox::Room>)>,
+    /// Set while records wait for others to wake the store's thread with.
+    gathering: Option<TimerGuard>,
 }
 
 impl MetadataWriter {
@@ -122,17 +126,25 @@ impl MetadataWriter {
         Self {
             jobs: handle.0.clone(),
             waiting: std::collections::VecDeque::new(),
+            gathering: None,
         }
     }
 
     /// Order is kept: nothing passes what waits. What waits keeps its room in the mailbox, which bounds it.
     fn offer(&mut self, job: Job, turn: &mut Turn<'_, Self>) {
         let room = turn.take_room();
+        let in_no_hurry = matches!(job, Job::Record(..)) && self.waiting.len() < BATCH_MAX;
         self.waiting.push_back((job, room));
-        self.push(turn);
+        if in_no_hurry {
+            self.gathering
+                .get_or_insert_with(|| turn.timer(GATHER, MetadataControl::Retry));
+        } else {
+            self.push(turn);
+        }
     }
 
     fn push(&mut self, turn: &Turn<'_, Self>) {
+        self.gathering = None;
         while let Some((job, room)) = self.waiting.pop_front() {
             match self.jobs.try_send(job) {
                 Ok(()) => drop(room),
@@ -239,5 +251,9 @@ impl Actor for MetadataWriter {
         match control {
             MetadataControl::Retry => self.push(turn),
         }
+    }
+
+    fn drained(&mut self, turn: &mut Turn<'_, Self>) {
+        self.push(turn);
     }
 }

@@ -26,7 +26,8 @@ pub struct Runtime(Arc<Pool>);
 struct Pool {
     arbiters: Vec<Seat>,
     collector: Collector,
-    system: System,
+    /// `None` on an arbiter of somebody else.
+    system: Option<System>,
     thread: Mutex<Option<std::thread::JoinHandle<()>>>,
 }
 
@@ -85,7 +86,7 @@ impl Runtime {
         Ok(Self(Arc::new(Pool {
             arbiters,
             collector,
-            system,
+            system: Some(system),
             thread: Mutex::new(Some(thread)),
         })))
     }
@@ -99,6 +100,21 @@ impl Runtime {
             std::thread::available_parallelism().map_or(1, usize::from),
             collector,
         )
+    }
+
+    /// No thread of its own: the arbiter this is called on, which the last handle leaves running. `None` outside one.
+    pub fn here(collector: Collector) -> Option<Self> {
+        let arbiter = Arbiter::try_current()?;
+        let seat = Seat {
+            arbiter,
+            load: Arc::default(),
+        };
+        Some(Self(Arc::new(Pool {
+            arbiters: vec![seat],
+            collector,
+            system: None,
+            thread: Mutex::new(None),
+        })))
     }
 
     /// The least loaded arbiter, loaded by one more until the place is dropped.
@@ -137,7 +153,9 @@ impl Drop for Place {
 
 impl Drop for Pool {
     fn drop(&mut self) {
-        self.system.stop();
+        if let Some(system) = &self.system {
+            system.stop();
+        }
         let thread = self
             .thread
             .lock()
@@ -150,6 +168,14 @@ impl Drop for Pool {
             drop(thread.join());
         }
     }
+}
+
+/// Runs a future on an actix system of this thread's own, to its end: where `HarnessBuilder::here` finds its arbiter.
+///
+/// # Panics
+/// On a thread that runs a tokio runtime already.
+pub fn block_on<F: Future>(future: F) -> F::Output {
+    System::new().block_on(future)
 }
 
 type Started = std::io::Result<(System, Vec<ArbiterHandle>)>;

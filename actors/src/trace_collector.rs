@@ -6,12 +6,13 @@
 //! framer.
 
 use std::collections::HashMap;
+use std::time::Duration;
 
 use dwell_messages::{Envelope, Message as Wire, ProcessId, Role, Span, TraceContext, TraceRecords};
 
-use crate::mailbox::{Actor, Mailbox, Message, Reply, Turn};
+use crate::mailbox::{Actor, Mailbox, Message, Reply, Slot, TimerGuard, Turn};
 use crate::relay_framer::{self, RelayFramer, ToSend};
-use crate::telemetry::{ClockOffset, Collector, Kept};
+use crate::telemetry::{ClockOffset, Collector, Kept, Tick};
 
 /// Messages that may lie in the mailbox.
 pub const TRACE_MAILBOX_MAX: usize = 256;
@@ -21,6 +22,13 @@ pub const RECORDS_MAX_BYTES: usize = 64 * 1024;
 const SPAN_BYTES_ESTIMATE: usize = 160;
 /// Calls whose spans are still awaited; past it the oldest are given up.
 pub const AWAITED_MAX: usize = 1_024;
+
+/// How long the spans of a call wait for the link to be idle: those of one call would be in the next one's way.
+pub const SHIP_IDLE: Duration = Duration::from_millis(4);
+/// How long they wait at the most.
+pub const SHIP_AGE_MAX: Duration = Duration::from_millis(100);
+/// Calls whose spans may wait to be sent; past it they are sent at once.
+pub const SHIP_CALLS_MAX: usize = 64;
 
 /// What it is told.
 pub(crate) enum TraceMessage {
@@ -42,6 +50,8 @@ pub(crate) enum TraceControl {
     Clock(ClockOffset),
     /// A call will get no spans: it was refused, or its link is gone.
     Forget(Option<ProcessId>),
+    /// Look whether calls still end one after the other.
+    Ship,
 }
 
 impl Message for TraceMessage {
@@ -65,6 +75,16 @@ pub(crate) struct TraceCollector {
     clock: ClockOffset,
     awaited: HashMap<ProcessId, ()>,
     settled: Vec<Reply<()>>,
+    due: Vec<Due>,
+    /// Set while calls are due: when the oldest and the newest of them ended.
+    shipping: Option<(Tick, Tick, TimerGuard)>,
+}
+
+/// A call whose spans are to be sent.
+struct Due {
+    process: ProcessId,
+    context: TraceContext,
+    room: Slot<TraceCollector>,
 }
 
 impl TraceCollector {
@@ -79,27 +99,66 @@ impl TraceCollector {
             clock,
             awaited: HashMap::new(),
             settled: Vec::new(),
+            due: Vec::new(),
+            shipping: None,
         }
     }
 
-    fn ship(&self, context: &TraceContext, process: ProcessId, turn: &mut Turn<'_, Self>) {
-        let Some(slot) = turn.mailbox().port(1).try_reserve() else {
+    fn ship(&mut self, context: &TraceContext, process: ProcessId, turn: &mut Turn<'_, Self>) {
+        let Some(room) = turn.mailbox().port(1).try_reserve() else {
             return;
         };
-        let (collector, trace) = (self.collector.clone(), context.trace_id);
-        // The spans carry their own ancestry: what only carries them makes none.
-        let quiet = TraceContext {
-            flags: dwell_messages::TraceFlags::NONE,
-            ..context.clone()
-        };
-        turn.after_record(move || {
-            collector.take(trace, move |kept| {
-                slot.send(Envelope::new(
-                    quiet,
-                    TraceMessage::Collected(process, Box::new(kept)),
-                ));
-            });
+        self.due.push(Due {
+            process,
+            context: context.clone(),
+            room,
         });
+        let now = turn.now();
+        match &mut self.shipping {
+            Some((_, newest, _)) => *newest = now,
+            None => self.look_again(now, now, turn),
+        }
+        if self.due.len() >= SHIP_CALLS_MAX {
+            self.ship_all(turn);
+        }
+    }
+
+    fn look_again(&mut self, oldest: Tick, newest: Tick, turn: &Turn<'_, Self>) {
+        self.shipping = Some((oldest, newest, turn.timer(SHIP_IDLE, TraceControl::Ship)));
+    }
+
+    fn ship_if_idle(&mut self, turn: &mut Turn<'_, Self>) {
+        let Some((oldest, newest, _)) = self.shipping.take() else {
+            return;
+        };
+        let now = Tick::now();
+        let since = |then: Tick| Duration::from_micros(now.micros_since(then));
+        if since(newest) < SHIP_IDLE && since(oldest) < SHIP_AGE_MAX {
+            self.look_again(oldest, newest, turn);
+        } else {
+            self.ship_all(turn);
+        }
+    }
+
+    fn ship_all(&mut self, turn: &mut Turn<'_, Self>) {
+        self.shipping = None;
+        for due in std::mem::take(&mut self.due) {
+            let (collector, trace) = (self.collector.clone(), due.context.trace_id);
+            // The spans carry their own ancestry: what only carries them makes none.
+            let quiet = TraceContext {
+                flags: dwell_messages::TraceFlags::NONE,
+                ..due.context
+            };
+            let (process, room) = (due.process, due.room);
+            turn.after_record(move || {
+                collector.take(trace, move |kept| {
+                    room.send(Envelope::new(
+                        quiet,
+                        TraceMessage::Collected(process, Box::new(kept)),
+                    ));
+                });
+            });
+        }
     }
 
     fn send(&self, context: TraceContext, process: ProcessId, kept: Kept, turn: &mut Turn<'_, Self>) {
@@ -172,7 +231,7 @@ impl Actor for TraceCollector {
         }
     }
 
-    fn control(&mut self, control: TraceControl, _: &mut Turn<'_, Self>) {
+    fn control(&mut self, control: TraceControl, turn: &mut Turn<'_, Self>) {
         match control {
             TraceControl::Clock(clock) => self.clock = clock,
             TraceControl::Forget(process) => {
@@ -182,6 +241,7 @@ impl Actor for TraceCollector {
                 }
                 self.settle();
             }
+            TraceControl::Ship => self.ship_if_idle(turn),
         }
     }
 }

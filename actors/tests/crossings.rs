@@ -93,8 +93,33 @@ async fn run(harness: &Harness) {
     assert_eq!(finished.status, ExitStatus::Code(0));
 }
 
+/// The counter is the whole process's: who counts is alone.
+static COUNTING: std::sync::Mutex<()> = std::sync::Mutex::new(());
+
+#[test]
+fn a_session_on_the_callers_own_arbiter_crosses_no_thread() {
+    let _alone = COUNTING.lock().unwrap();
+    let client = StaticKeypair::generate(&mut OsRandomness::new()).unwrap();
+    let mut executor = OtherProcess::start(&client.public().to_string());
+    let line = executor.line();
+    let (key, address) = line.split_once(' ').unwrap();
+    let target = Target::direct(address, key.parse().unwrap());
+    dwell_actors::block_on(async {
+        let builder = Harness::builder().identity(client).here();
+        let harness = builder.connect(target).await.unwrap();
+        run(&harness).await;
+        let before = crossings();
+        for _ in 0..RUNS {
+            run(&harness).await;
+        }
+        assert_eq!(crossings() - before, 0);
+        harness.shutdown().await;
+    });
+}
+
 #[test]
 fn a_one_shot_command_crosses_threads_at_most_twice_on_each_side() {
+    let _alone = COUNTING.lock().unwrap();
     let client = StaticKeypair::generate(&mut OsRandomness::new()).unwrap();
     let mut executor = OtherProcess::start(&client.public().to_string());
     let line = executor.line();

@@ -171,6 +171,7 @@ impl Dispatcher {
         let program = command.argv.first().cloned().unwrap_or_default();
         let (deadline, grace) = (command.deadline, command.grace);
         let owned = Arc::clone(&shared);
+        let entered = self.collector.enter();
         let delivery = start_here(HostOptions::new(DELIVERY_MAILBOX_MAX), move || {
             Delivery::new(
                 facts.clone(),
@@ -181,6 +182,7 @@ impl Dispatcher {
                 grace,
             )
         });
+        drop(entered);
         self.deliveries.insert(process, delivery.clone());
         let route = delivery.clone();
         drop(self.framer.control(FramerControl::Upper(Box::new(move |upper| {

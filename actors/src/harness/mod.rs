@@ -23,6 +23,7 @@ use crate::dispatcher::client::{Dispatcher, DispatcherMessage, Exec};
 use crate::mailbox::Mailbox;
 use crate::metadata_writer::{self, MetadataWriter};
 use crate::relay_framer::{FramerControl, LinkLost, RelayFramer};
+use crate::rpc_queue::caller::RpcQueue;
 use crate::run_store::{MemoryRunStore, RunStore};
 use crate::runtime::{Place, Runtime, RuntimeError};
 use crate::telemetry::{Collector, CollectorOptions, FileSink, SpanSink, Tick, root, span_id};
@@ -125,6 +126,7 @@ pub struct HarnessBuilder {
     traces: Option<PathBuf>,
     store: Option<PathBuf>,
     sampled: bool,
+    here: bool,
     sinks: Vec<Box<dyn SpanSink>>,
 }
 
@@ -162,6 +164,17 @@ impl HarnessBuilder {
     #[must_use]
     pub fn sampled(mut self, sampled: bool) -> Self {
         self.sampled = sampled;
+        self
+    }
+
+    /// Puts the session on the actix arbiter that `connect` is called on, instead of on a thread of the library's own.
+    /// A caller on that arbiter then crosses no thread on the way to the link and back: two wake-ups less a call.
+    ///
+    /// Within `crate::block_on`, `actix_rt::System` or `#[actix_web::main]` there is an arbiter. What blocks it
+    /// blocks the link.
+    #[must_use]
+    pub fn here(mut self) -> Self {
+        self.here = true;
         self
     }
 
@@ -204,7 +217,11 @@ impl HarnessBuilder {
             sinks,
         };
         let collector = Collector::start(options).map_err(local)?;
-        let runtime = Runtime::start(1, collector.clone())?;
+        let runtime = if self.here {
+            Runtime::here(collector.clone()).ok_or_else(not_here)?
+        } else {
+            Runtime::start(1, collector.clone())?
+        };
         let store = open_store(self.store.as_deref())?;
         let metadata = MetadataWriter::start_worker(store, collector.clone()).map_err(local)?;
         let place = runtime.place();
@@ -235,6 +252,13 @@ impl HarnessBuilder {
     }
 }
 
+fn not_here() -> ConnectError {
+    ConnectError::Local(
+        "`here` needs an actix arbiter on this thread: call `connect` within `dwell::block_on`, or leave `here` out"
+            .into(),
+    )
+}
+
 fn open_store(path: Option<&std::path::Path>) -> Result<Box<dyn RunStore>, ConnectError> {
     match path {
         #[cfg(feature = "store")]
@@ -252,6 +276,7 @@ fn open_store(path: Option<&std::path::Path>) -> Result<Box<dyn RunStore>, Conne
 /// What a session hands out when its link is up.
 pub(crate) struct Connected {
     pub(crate) dispatcher: Mailbox<Dispatcher>,
+    pub(crate) rpc: Mailbox<RpcQueue>,
     pub(crate) framer: Mailbox<RelayFramer>,
     pub(crate) metadata: Mailbox<MetadataWriter>,
     pub(crate) trace: Mailbox<TraceCollector>,
@@ -286,6 +311,7 @@ impl Harness {
             traces: None,
             store: None,
             sampled: true,
+            here: false,
             sinks: Vec::new(),
         }
     }
@@ -419,10 +445,16 @@ impl Harness {
 
 impl Drop for Harness {
     fn drop(&mut self) {
+        let connected = &self.connected;
         drop(
-            self.connected
+            connected
                 .framer
                 .control(FramerControl::End("the harness is gone".into())),
         );
+        // On an arbiter that goes on nothing else would end them.
+        connected.dispatcher.begin_drain();
+        connected.rpc.begin_drain();
+        connected.trace.begin_drain();
+        connected.metadata.begin_drain();
     }
 }

@@ -89,6 +89,7 @@ pub(crate) async fn open(plan: Plan) {
         Ok(link) => Rc::new(RefCell::new(link)),
         Err(why) => return drop(ready.send(Err(Failed::Local(why)))),
     };
+    let _entered = collector.enter();
     let uplink = Rc::new(Uplink::default());
     let relayed = target.relayed;
     let stream = link.borrow().stream();
@@ -118,7 +119,7 @@ pub(crate) async fn open(plan: Plan) {
     *wiring.borrow_mut() = Some(start_actors(&framer, &metadata, &collector));
     let inbound = framer.port(INBOUND_FRAMES_MAX);
     let written = inbound.clone();
-    actix_rt::spawn(async move {
+    let reader = actix_rt::spawn(async move {
         let over = read_loop(connection.reader, OuterDecoder::new(), |frame, read| {
             let inbound = inbound.clone();
             async move {
@@ -132,9 +133,15 @@ pub(crate) async fn open(plan: Plan) {
         .await;
         tell_lost(&inbound, &over).await;
     });
+    let writing = Rc::clone(&uplink);
     actix_rt::spawn(async move {
-        let over = Rc::clone(&uplink).write_loop(connection.writer).await;
+        let over = writing.write_loop(connection.writer).await;
         tell_lost(&written, &over).await;
+    });
+    actix_rt::spawn(async move {
+        framer.stopped().await;
+        uplink.close();
+        reader.abort();
     });
 }
 
@@ -287,6 +294,7 @@ impl Upper for HarnessUpper {
         turn.tell(&wiring.framer, TraceContext::default(), FramerMessage::Send(ping));
         let connected = Connected {
             dispatcher: wiring.dispatcher,
+            rpc: wiring.rpc,
             framer: wiring.framer,
             metadata: wiring.metadata,
             trace: wiring.trace,

@@ -12,7 +12,7 @@ use bytes::Bytes;
 use dwell_messages::ProcessId;
 
 use crate::mailbox::Mailbox;
-use crate::telemetry::{Tick, count_crossing};
+use crate::telemetry::{ThreadTag, Tick, count_crossing, thread_tag};
 use crate::terminal_delivery::receive::{ReceiveControl, TerminalDelivery};
 use crate::terminal_delivery::{Captured, Collector, OUTPUT_WINDOW_BYTES};
 
@@ -33,7 +33,8 @@ struct Inner {
     queue: VecDeque<RunEvent>,
     end: Option<Result<Ended, RunError>>,
     end_put: Option<Tick>,
-    waker: Option<Waker>,
+    /// Whoever waits for an event or the end, and on which thread.
+    waker: Option<(Waker, ThreadTag)>,
     /// Whoever waits to write as soon as it runs.
     start_waker: Option<Waker>,
     consumed: [u64; 2],
@@ -158,7 +159,7 @@ impl RunShared {
             }
             None if inner.end.is_some() => Poll::Ready(None),
             None => {
-                inner.waker = Some(cx.waker().clone());
+                inner.waker = Some((cx.waker().clone(), thread_tag()));
                 Poll::Pending
             }
         })
@@ -209,7 +210,7 @@ impl RunShared {
                 })
             }
             None => {
-                inner.waker = Some(cx.waker().clone());
+                inner.waker = Some((cx.waker().clone(), thread_tag()));
                 Poll::Pending
             }
         })
@@ -278,9 +279,12 @@ impl RunShared {
     }
 }
 
-fn wake(waker: Option<Waker>) {
-    if let Some(waker) = waker {
-        count_crossing();
+fn wake(waker: Option<(Waker, ThreadTag)>) {
+    if let Some((waker, thread)) = waker {
+        // Threads that are no actors' have no number: a waiter there is always elsewhere.
+        if thread.0 == 0 || thread != thread_tag() {
+            count_crossing();
+        }
         waker.wake();
     }
 }

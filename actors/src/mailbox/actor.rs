@@ -283,6 +283,13 @@ impl<A: Actor> Turn<'_, A> {
         })
     }
 
+    /// Whether no other message lies in this mailbox now: what is done once for many belongs into the last turn. One
+    /// that comes at this moment may be overlooked, so nothing may depend on it but the when.
+    pub fn is_last(&self) -> bool {
+        let own = u32::from(self.room.is_some());
+        self.mailbox.shared.under_way() <= self.outbox.permits() + own
+    }
+
     /// Drains and stops this actor after the turn.
     pub fn stop(&mut self) {
         self.stop = true;

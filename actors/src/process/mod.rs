@@ -217,11 +217,12 @@ impl Process {
             .first()
             .map(|program| program_name(program))
             .unwrap_or_default();
-        let framer = self.framer.clone();
-        let id = self.id;
-        self.delivery = Some(start_here(HostOptions::new(DELIVERY_MAILBOX_MAX), move || {
-            TerminalDelivery::new(id, framer.clone())
-        }));
+        // Who can write waits to hear that it runs; for anybody else its first event is soon enough.
+        let responder = if start.stdin {
+            responder
+        } else {
+            responder.unhurried()
+        };
         let resolved = Environment::resolve(&policy(&start, &self.context()), std::env::vars_os());
         let withheld = resolved
             .withheld
@@ -260,8 +261,13 @@ impl Process {
         crate::telemetry::count_crossing();
         if let Err(rejected) = self.spawner.try_submit(request, Box::new(reply)) {
             let error = WireError::new(ErrorCode::Busy, rejected.reason.to_string());
-            self.start_failed(error, turn);
+            return self.start_failed(error, turn);
         }
+        // While the spawner works.
+        let (framer, id) = (self.framer.clone(), self.id);
+        self.delivery = Some(start_here(HostOptions::new(DELIVERY_MAILBOX_MAX), move || {
+            TerminalDelivery::new(id, framer.clone())
+        }));
     }
 
     fn start_failed(&mut self, error: WireError, turn: &mut Turn<'_, Self>) {
@@ -463,7 +469,9 @@ impl Process {
             let core_dumped = exit.is_ok_and(|exit| exit.core_dumped);
             turn.tell(delivery, context, PushMessage::Exited { status, core_dumped });
         }
-        running.drain = Some(turn.timer(DRAIN_GRACE, ProcessControl::DrainOver));
+        if running.ended.iter().any(Option::is_none) {
+            running.drain = Some(turn.timer(DRAIN_GRACE, ProcessControl::DrainOver));
+        }
         self.close_if_done(turn);
     }
 

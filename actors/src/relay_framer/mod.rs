@@ -11,7 +11,7 @@ mod uplink;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use dwell_messages::codec::{self, DecodeError, EncodeError, Trailer};
 use dwell_messages::{
@@ -36,6 +36,8 @@ pub const INBOUND_FRAMES_MAX: usize = 256;
 pub const OUTBOUND_MESSAGES_MAX: usize = 1_024;
 /// Chunks of one process's output that may wait to be cut.
 pub const OUTPUT_CHUNKS_MAX: usize = 8;
+/// How long a message that may wait for company waits for it.
+pub const HOLD: Duration = Duration::from_millis(2);
 /// Output of a process up to here goes in the interactive lane, so that a short answer overtakes a flood.
 const INTERACTIVE_BYTES: u64 = 64 * 1024;
 
@@ -119,6 +121,9 @@ pub(crate) struct ToSend {
     pub(crate) written: Option<Arc<AtomicU64>>,
     /// Set for stream data: its residence is summed there.
     pub(crate) bulk: Option<Arc<BulkResidence>>,
+    /// May wait up to `HOLD` for the next message, to leave in one write with it: two wake-ups of every machine on the
+    /// way become one.
+    pub(crate) hold: bool,
 }
 
 impl ToSend {
@@ -129,6 +134,7 @@ impl ToSend {
             arrived: None,
             written: None,
             bulk: None,
+            hold: false,
         })
     }
 }
@@ -142,6 +148,8 @@ pub(crate) enum FramerControl {
     Lost(LinkLost),
     /// The handshake's deadline is here.
     Timeout,
+    /// What was held has waited long enough.
+    Flush,
     /// Say goodbye and end.
     End(String),
     /// Something for the session above, on this thread.
@@ -182,6 +190,8 @@ pub(crate) struct RelayFramer {
     /// Whether a relay is in between.
     relayed: bool,
     deadline: Option<TimerGuard>,
+    /// Set while the link holds a message back that nothing else has followed.
+    held: Option<TimerGuard>,
     on_closed: Option<OnClosed>,
 }
 
@@ -204,6 +214,7 @@ impl RelayFramer {
             over: false,
             relayed,
             deadline: None,
+            held: None,
             on_closed,
         }
     }
@@ -342,6 +353,7 @@ impl RelayFramer {
             (false, _) => None,
         };
         let on_written = self.on_written(&context, &send);
+        let hold = send.hold;
         let envelope = Envelope::new(context, send.message);
         let bytes = match codec::encode(&envelope, self.sequence) {
             Ok(bytes) => bytes,
@@ -354,6 +366,7 @@ impl RelayFramer {
             }
         };
         let token = Sent { room, on_written };
+        let idle = !self.link.borrow().can_transmit();
         let outcome = self.link.borrow_mut().enqueue(Outgoing {
             lane,
             channel,
@@ -368,7 +381,14 @@ impl RelayFramer {
                 turn,
             );
         }
-        self.wake();
+        if hold && (idle || self.held.is_some()) {
+            self.held
+                .get_or_insert_with(|| turn.timer(HOLD, FramerControl::Flush));
+        } else if turn.is_last() {
+            self.flush();
+        } else {
+            self.wake();
+        }
     }
 
     /// A request that stays here is answered here: whoever made it waits.
@@ -426,7 +446,20 @@ impl RelayFramer {
         }
     }
 
-    fn wake(&self) {
+    /// As `wake`, in the last of several turns: what all of them queued leaves now.
+    fn flush(&mut self) {
+        self.held = None;
+        let (can, stream) = {
+            let link = self.link.borrow();
+            (link.can_transmit(), link.stream())
+        };
+        if can {
+            self.uplink.flush(stream);
+        }
+    }
+
+    fn wake(&mut self) {
+        self.held = None;
         let link = self.link.borrow();
         if link.can_transmit() {
             self.uplink.notify(link.stream());
@@ -516,6 +549,7 @@ impl Actor for RelayFramer {
                     self.fail(LinkLost::Failed(chain(&error)), turn);
                 }
             }
+            FramerControl::Flush => {}
             FramerControl::End(reason) => {
                 if !self.over {
                     self.send(

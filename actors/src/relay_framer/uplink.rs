@@ -5,16 +5,18 @@
 
 use std::cell::{Cell, RefCell};
 use std::collections::{HashMap, HashSet, VecDeque};
+use std::io::IoSlice;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
-use bytes::BytesMut;
+use bytes::{Buf as _, BytesMut};
 use dwell_messages::StreamId;
 use dwell_relay::{Link, OuterDecoder, OuterFrame};
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::sync::Notify;
 
 use crate::mailbox::Room;
+use crate::shared_writer::SharedWriter;
 use crate::telemetry::Tick;
 
 /// Links on one connection.
@@ -65,6 +67,11 @@ pub(crate) struct Uplink {
     clear: RefCell<BytesMut>,
     wake: Notify,
     closing: Cell<bool>,
+    /// Set while the writer's task runs.
+    writer: RefCell<Option<SharedWriter>>,
+    /// What was gathered and not yet written, and whose messages are in it.
+    out: RefCell<BytesMut>,
+    sent: RefCell<Vec<Sent>>,
 }
 
 impl Uplink {
@@ -89,6 +96,41 @@ impl Uplink {
             self.ready.borrow_mut().push_back(stream);
         }
         self.wake.notify_one();
+    }
+
+    /// This link may have something to write, and a turn has just ended that was the last for now: what the kernel
+    /// takes leaves here and now.
+    pub(crate) fn flush(&self, stream: StreamId) {
+        if self.queued.borrow_mut().insert(stream) {
+            self.ready.borrow_mut().push_back(stream);
+        }
+        if !self.write_now() {
+            self.wake.notify_one();
+        }
+    }
+
+    /// Whether nothing is left to write.
+    fn write_now(&self) -> bool {
+        let writer = self.writer.borrow();
+        let Some(writer) = writer.as_ref().filter(|writer| !writer.is_busy()) else {
+            return false;
+        };
+        if !self.out.borrow().is_empty() {
+            return false;
+        }
+        let mut out = self.out.borrow_mut();
+        let mut sent = self.gather(&mut out);
+        let now = Tick::now();
+        let written = writer.try_write(&[IoSlice::new(&out)]);
+        out.advance(written);
+        if !out.is_empty() {
+            // The stamp is the beginning of the write that carried the last byte: here that is the task's.
+            self.sent.borrow_mut().append(&mut sent);
+            return false;
+        }
+        drop(out);
+        finish(sent, now);
+        self.ready.borrow().is_empty()
     }
 
     /// Queues a clear frame of the connection itself.
@@ -134,12 +176,30 @@ impl Uplink {
     }
 
     /// Writes until the connection fails or is closed. One task a connection.
-    pub(crate) async fn write_loop(self: Rc<Self>, mut writer: impl AsyncWrite + Unpin) -> ConnectionError {
-        let mut out = BytesMut::with_capacity(WRITE_BYTES + TURN_BYTES);
+    pub(crate) async fn write_loop(
+        self: Rc<Self>,
+        writer: Box<dyn AsyncWrite + Send + Unpin>,
+    ) -> ConnectionError {
+        let mut writer = SharedWriter::new(writer);
+        *self.writer.borrow_mut() = Some(writer.clone());
+        let over = self.write_all(&mut writer).await;
+        self.writer.borrow_mut().take();
+        over
+    }
+
+    async fn write_all(&self, writer: &mut SharedWriter) -> ConnectionError {
+        let task = writer.clone();
         loop {
-            out.clear();
-            let sent = self.gather(&mut out);
+            // Behind what a turn began to write, or gathered in this moment.
+            let mut out = std::mem::take(&mut *self.out.borrow_mut());
+            let mut sent = std::mem::take(&mut *self.sent.borrow_mut());
             if out.is_empty() {
+                out.clear();
+                out.reserve(WRITE_BYTES + TURN_BYTES);
+                sent.append(&mut self.gather(&mut out));
+            }
+            if out.is_empty() {
+                *self.out.borrow_mut() = out;
                 if self.closing.get() {
                     drop(writer.shutdown().await);
                     return ConnectionError::Closed;
@@ -149,18 +209,27 @@ impl Uplink {
             }
             // The stamp of the write is its beginning: on a busy machine the peer may answer before it returns here.
             let now = Tick::now();
+            let busy = task.busy();
             match tokio::time::timeout(WRITE_TIMEOUT, writer.write_all(&out)).await {
                 Ok(Ok(())) => {}
                 Ok(Err(error)) => return error.into(),
                 Err(_) => return ConnectionError::WriteTimeout,
             }
-            for sent in sent {
-                if let Some(on_written) = sent.on_written {
-                    on_written(now);
-                }
-                drop(sent.room);
-            }
+            drop(busy);
+            finish(sent, now);
+            out.clear();
+            *self.out.borrow_mut() = out;
         }
+    }
+}
+
+/// Their last byte has been written.
+fn finish(sent: Vec<Sent>, now: Tick) {
+    for sent in sent {
+        if let Some(on_written) = sent.on_written {
+            on_written(now);
+        }
+        drop(sent.room);
     }
 }
 

@@ -2,19 +2,21 @@
 
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
+use std::io::IoSlice;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use bytes::{Bytes, BytesMut};
 use dwell_messages::{Envelope, TraceContext};
 use dwell_relay::ConnId;
-use dwell_relay::driver::{WRITE_STALL_TIMEOUT, WriteError, write_frames};
+use dwell_relay::driver::{WRITE_STALL_TIMEOUT, WriteError, consume, write_frames};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::sync::Notify;
 use tokio::time::timeout;
 
 use super::server::{Half, Received, RelayServer, ToRelay};
 use crate::mailbox::Mailbox;
+use crate::shared_writer::SharedWriter;
 
 /// Reads of one connection that may wait in the actor's mailbox; then its reader waits, and no other.
 pub const RECEIVED_MAX: usize = 2;
@@ -24,6 +26,8 @@ pub(super) const DRAINED_MAX: usize = 1;
 const READ_BUFFER_BYTES: usize = 64 * 1024;
 /// With less room than this the reader takes a new buffer.
 const READ_ROOM_MIN_BYTES: usize = 8 * 1024;
+/// Frames that a turn writes itself, at the most.
+const DIRECT_FRAMES_MAX: usize = 16;
 /// How long a connection that the relay closes has to take what was already given to its writer.
 pub const CLOSE_FLUSH_TIMEOUT: Duration = Duration::from_secs(30);
 /// How long a closed connection waits for the peer's end. With unread bytes in it the kernel would answer with a TCP
@@ -32,8 +36,8 @@ pub const LINGER_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// What waits for one connection's writer. The core bounds it: it gives no more than `SOCKET_MAX_BYTES` and a frame
 /// before it hears that bytes were written.
-#[derive(Default)]
 pub(super) struct Outgoing {
+    writer: SharedWriter,
     frames: RefCell<VecDeque<Bytes>>,
     closing: Cell<bool>,
     peer_ended: Cell<bool>,
@@ -41,6 +45,16 @@ pub(super) struct Outgoing {
 }
 
 impl Outgoing {
+    pub(super) fn new(writer: Box<dyn AsyncWrite + Send + Unpin>) -> Self {
+        Self {
+            writer: SharedWriter::new(writer),
+            frames: RefCell::default(),
+            closing: Cell::default(),
+            peer_ended: Cell::default(),
+            changed: Notify::default(),
+        }
+    }
+
     /// Queues a frame; its writer runs in this round of the event loop.
     pub(super) fn push(&self, frame: Bytes) {
         let mut frames = self.frames.borrow_mut();
@@ -48,6 +62,27 @@ impl Outgoing {
             self.changed.notify_one();
         }
         frames.push_back(frame);
+    }
+
+    /// Queues a frame for `write_now`, which must follow.
+    pub(super) fn push_quietly(&self, frame: Bytes) {
+        self.frames.borrow_mut().push_back(frame);
+    }
+
+    /// Writes what the kernel takes at once, leaves the rest to the writer, and says how many bytes it took.
+    pub(super) fn write_now(&self) -> usize {
+        let mut frames = self.frames.borrow_mut();
+        let mut slices = [IoSlice::new(&[]); DIRECT_FRAMES_MAX];
+        let count = frames.len().min(DIRECT_FRAMES_MAX);
+        for (slice, frame) in slices.iter_mut().zip(frames.iter()) {
+            *slice = IoSlice::new(frame);
+        }
+        let written = self.writer.try_write(&slices[..count]);
+        consume(&mut frames, written);
+        if !frames.is_empty() {
+            self.changed.notify_one();
+        }
+        written
     }
 
     /// Nothing follows: the writer ends once everything is written.
@@ -112,11 +147,11 @@ pub(super) async fn read(
 /// Writes what is queued, all of it in one go each time, until it is closed or stuck.
 pub(super) async fn write(
     conn: ConnId,
-    mut writer: Box<dyn AsyncWrite + Send + Unpin>,
     port: Mailbox<RelayServer>,
     outgoing: Rc<Outgoing>,
 ) {
-    if let Err(error) = write_until_closed(conn, &mut *writer, &port, &outgoing).await {
+    let mut writer = outgoing.writer.clone();
+    if let Err(error) = write_until_closed(conn, &mut writer, &port, &outgoing).await {
         let error: &dyn std::error::Error = &error;
         tracing::debug!(conn = conn.0, error, "a connection broke while writing");
     } else {
@@ -129,7 +164,7 @@ pub(super) async fn write(
 
 async fn write_until_closed(
     conn: ConnId,
-    writer: &mut (dyn AsyncWrite + Send + Unpin),
+    writer: &mut SharedWriter,
     port: &Mailbox<RelayServer>,
     outgoing: &Outgoing,
 ) -> Result<(), WriteError> {
@@ -142,6 +177,7 @@ async fn write_until_closed(
             outgoing.changed.notified().await;
         }
         std::mem::swap(&mut batch, &mut outgoing.frames.borrow_mut());
+        let busy = outgoing.writer.busy();
         let mut unreported = 0;
         write_frames(writer, &mut batch, WRITE_STALL_TIMEOUT, |bytes| {
             unreported += bytes;
@@ -154,6 +190,7 @@ async fn write_until_closed(
             }
         })
         .await?;
+        drop(busy);
         if unreported > 0 {
             let drained = ToRelay::Drained {
                 conn,

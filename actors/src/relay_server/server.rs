@@ -92,6 +92,8 @@ pub(super) struct RelayServer {
     /// Outlives a restart: a number is never used twice, and messages of the life before find nobody.
     next_conn: Rc<Cell<u64>>,
     alarm: Option<(Instant, TimerGuard)>,
+    /// Connections that this turn writes to; kept for its room.
+    writing: Vec<ConnId>,
 }
 
 impl RelayServer {
@@ -106,6 +108,7 @@ impl RelayServer {
             entries: HashMap::new(),
             next_conn,
             alarm: None,
+            writing: Vec::new(),
         }
     }
 
@@ -120,7 +123,7 @@ impl RelayServer {
         let conn = ConnId(self.next_conn.get());
         self.next_conn.set(conn.0 + 1);
         tracing::debug!(conn = conn.0, peer = %connection.peer, "a connection was accepted");
-        let outgoing = Rc::new(Outgoing::default());
+        let outgoing = Rc::new(Outgoing::new(connection.writer));
         let mailbox = turn.mailbox();
         let reader = connection::read(
             conn,
@@ -130,7 +133,6 @@ impl RelayServer {
         );
         let writer = connection::write(
             conn,
-            connection.writer,
             mailbox.port(DRAINED_MAX),
             Rc::clone(&outgoing),
         );
@@ -159,19 +161,41 @@ impl RelayServer {
     }
 
     /// Does what the core wants done, and looks when it wants to be called again.
-    fn apply(&mut self, turn: &mut Turn<'_, Self>) {
+    ///
+    /// What is to be written now leaves in this turn; what the core adds because of that is the writer's, so that a
+    /// turn stays short.
+    fn apply(&mut self, turn: &Turn<'_, Self>) {
+        let mut writing = std::mem::take(&mut self.writing);
+        self.obey(Some(&mut writing), turn);
+        for conn in writing.drain(..) {
+            let written = self.entries.get(&conn).map_or(0, |entry| entry.outgoing.write_now());
+            if written > 0 {
+                self.core.drained(Instant::now(), conn, written);
+            }
+        }
+        self.writing = writing;
+        self.obey(None, turn);
+        self.set_alarm(turn);
+    }
+
+    /// Does what the core wants done. With `writing`, bytes are only queued, and it says for whom.
+    fn obey(&mut self, mut writing: Option<&mut Vec<ConnId>>, turn: &Turn<'_, Self>) {
         while let Some(command) = self.core.poll_command() {
             match command {
-                Command::Write { conn, bytes } => {
-                    if let Some(entry) = self.entries.get(&conn) {
-                        entry.outgoing.push(bytes);
+                Command::Write { conn, bytes } => match (self.entries.get(&conn), &mut writing) {
+                    (Some(entry), Some(writing)) => {
+                        entry.outgoing.push_quietly(bytes);
+                        if !writing.contains(&conn) {
+                            writing.push(conn);
+                        }
                     }
-                }
+                    (Some(entry), None) => entry.outgoing.push(bytes),
+                    (None, _) => {}
+                },
                 Command::Close { conn } => self.close(conn, turn),
                 Command::Report(report) => log(&report, &self.core),
             }
         }
-        self.set_alarm(turn);
     }
 
     fn close(&mut self, conn: ConnId, turn: &Turn<'_, Self>) {

@@ -142,6 +142,7 @@ impl RpcQueue {
             arrived: None,
             written: Some(Arc::clone(&pending.written)),
             bulk: None,
+            hold: false,
         };
         pending.call.account.lap(Segment::Admission, Tick::now());
         relay_framer::send(turn, &self.framer, context, Box::new(send));

@@ -28,6 +28,7 @@ pub(crate) struct Responder {
     id: RequestId,
     rpc: Mailbox<RpcQueue>,
     answered: bool,
+    hold: bool,
 }
 
 impl Drop for Responder {
@@ -44,6 +45,7 @@ impl Drop for Responder {
             id: self.id,
             result: Err(error),
             account: Account::begin(Tick::now()),
+            hold: false,
         };
         let message = RpcMessage::Respond(Box::new(respond));
         drop(self.rpc.try_tell(Envelope::new(TraceContext::default(), message)));
@@ -51,6 +53,13 @@ impl Drop for Responder {
 }
 
 impl Responder {
+    /// The answer may wait for the next message to leave with it: nobody asks for it that soon.
+    #[must_use]
+    pub(crate) fn unhurried(mut self) -> Self {
+        self.hold = true;
+        self
+    }
+
     /// Answers. There is always room: the port holds one answer for every admitted request.
     pub(crate) fn answer<A: Actor>(
         mut self,
@@ -59,13 +68,14 @@ impl Responder {
         result: Result<Reply, WireError>,
         account: Account,
     ) {
-        let id = self.id;
         self.answered = true;
-        turn.tell(
-            &self.rpc,
-            context,
-            RpcMessage::Respond(Box::new(Respond { id, result, account })),
-        );
+        let respond = Respond {
+            id: self.id,
+            result,
+            account,
+            hold: self.hold,
+        };
+        turn.tell(&self.rpc, context, RpcMessage::Respond(Box::new(respond)));
     }
 }
 
@@ -81,6 +91,7 @@ impl Responder {
             id: self.id,
             result,
             account,
+            hold: self.hold,
         };
         self.answered = true;
         // A stopped queue has no client left to tell.
@@ -97,6 +108,7 @@ pub(crate) struct Respond {
     id: RequestId,
     result: Result<Reply, WireError>,
     account: Account,
+    hold: bool,
 }
 
 /// What it is told.
@@ -126,6 +138,23 @@ impl Message for RpcMessage {
             Self::Request { .. } => 0,
             Self::Refuse { .. } => 1,
             Self::Respond(_) => 2,
+        }
+    }
+}
+
+/// What goes back.
+struct Answer {
+    id: RequestId,
+    result: Result<Reply, WireError>,
+    hold: bool,
+}
+
+impl Answer {
+    fn at_once(id: RequestId, result: Result<Reply, WireError>) -> Self {
+        Self {
+            id,
+            result,
+            hold: false,
         }
     }
 }
@@ -188,7 +217,8 @@ impl RpcQueue {
                 Refusal::Busy => WireError::new(ErrorCode::Busy, "too many requests are being served")
                     .with_limit(ADMITTED_MAX as u64, ADMITTED_MAX as u64 + 1),
             };
-            return self.send(context, id, Err(error), &account, arrival.first, turn);
+            let answer = Answer::at_once(id, Err(error));
+            return self.send(context, answer, &account, arrival.first, turn);
         }
         let rpc = self
             .responses
@@ -203,6 +233,7 @@ impl RpcQueue {
                 id,
                 rpc,
                 answered: false,
+                hold: false,
             },
         };
         turn.tell(
@@ -217,6 +248,7 @@ impl RpcQueue {
             id,
             result,
             mut account,
+            hold,
         } = respond;
         let Some(served) = self.core.finish(id) else {
             tracing::error!(
@@ -237,21 +269,21 @@ impl RpcQueue {
                 .number("rpc.request_id", id.0)
                 .failed(error),
         );
-        self.send(served.context, id, result, &account, served.arrived, turn);
+        let answer = Answer { id, result, hold };
+        self.send(served.context, answer, &account, served.arrived, turn);
     }
 
     fn send(
         &self,
         context: TraceContext,
-        id: RequestId,
-        result: Result<Reply, WireError>,
+        answer: Answer,
         account: &Account,
         arrived: Tick,
         turn: &mut Turn<'_, Self>,
     ) {
         let message = Wire::Response {
-            id,
-            result,
+            id: answer.id,
+            result: answer.result,
             timings: account.timings(),
         };
         let send = ToSend {
@@ -259,6 +291,7 @@ impl RpcQueue {
             arrived: Some(arrived),
             written: None,
             bulk: None,
+            hold: answer.hold,
         };
         relay_framer::send(turn, &self.framer, context, Box::new(send));
     }
@@ -281,7 +314,8 @@ impl Actor for RpcQueue {
             }
             RpcMessage::Refuse { id, error, arrival } => {
                 let account = Account::begin(arrival);
-                self.send(envelope.context, id, Err(error), &account, arrival, turn);
+                let answer = Answer::at_once(id, Err(error));
+                self.send(envelope.context, answer, &account, arrival, turn);
             }
             RpcMessage::Respond(respond) => self.respond(*respond, turn),
         }

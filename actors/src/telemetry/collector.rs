@@ -16,7 +16,7 @@ use dwell_messages::{Role, Span, TraceId};
 use tokio::sync::oneshot;
 
 use super::clock::Anchor;
-use super::local::{ArbiterLocal, RingReader};
+use super::local::{ArbiterLocal, CollectorId, Entered, RingReader};
 use super::recent::{Kept, Recent};
 use super::stage::Stage;
 
@@ -112,6 +112,7 @@ struct Counters {
 }
 
 struct Shared {
+    id: CollectorId,
     stages: SyncSender<Stage>,
     requests: SyncSender<Request>,
     thread: OnceLock<Thread>,
@@ -147,6 +148,7 @@ impl Collector {
         let (stages, stage_queue) = sync_channel(STAGES_MAX);
         let (requests, request_queue) = sync_channel(REQUESTS_MAX);
         let shared = Arc::new(Shared {
+            id: CollectorId::next(),
             stages,
             requests,
             thread: OnceLock::new(),
@@ -181,11 +183,18 @@ impl Collector {
         Ok(Self(shared))
     }
 
-    /// Makes the calling thread one whose mailboxes leave records with this collector. Once per thread.
+    /// Makes the calling thread one whose mailboxes leave records with this collector, unless those of another that
+    /// still runs are there already.
     pub fn install(&self) {
-        if let Some(ring) = ArbiterLocal::install() {
+        if let Some(ring) = ArbiterLocal::install(self.0.id) {
             drop(self.request(Request::Ring(ring)));
         }
+    }
+
+    /// While the guard lives, mailboxes that start on this thread leave their records with this collector.
+    pub(crate) fn enter(&self) -> Entered {
+        self.install();
+        ArbiterLocal::enter(self.0.id)
     }
 
     /// Hands over a finished stage, if it is sampled. Never waits.

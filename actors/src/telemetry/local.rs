@@ -1,6 +1,6 @@
 //! What one arbiter's thread holds of telemetry: its ring of records, and who it is.
 
-use std::cell::{Cell, OnceCell, RefCell};
+use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
@@ -14,9 +14,38 @@ pub const RING_RECORDS: usize = 16_384;
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct ThreadTag(pub u32);
 
+/// Collectors that one thread's actors may leave records with.
+pub(super) const COLLECTORS_PER_THREAD_MAX: usize = 64;
+
 thread_local! {
-    static LOCAL: OnceCell<Rc<ArbiterLocal>> = const { OnceCell::new() };
+    /// Where hosts that start now leave their records.
+    static CURRENT: RefCell<Option<Rc<ArbiterLocal>>> = const { RefCell::new(None) };
+    /// All rings of this thread, by their collector.
+    static RINGS: RefCell<Vec<(CollectorId, Rc<ArbiterLocal>)>> = const { RefCell::new(Vec::new()) };
     static TAG: Cell<u32> = const { Cell::new(0) };
+}
+
+/// Tells collectors apart; never used twice in a process.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct CollectorId(u64);
+
+impl CollectorId {
+    pub(crate) fn next() -> Self {
+        static NEXT: AtomicU64 = AtomicU64::new(1);
+        Self(NEXT.fetch_add(1, Ordering::Relaxed))
+    }
+}
+
+/// While it lives, hosts that start on this thread leave their records with the collector that was entered.
+#[must_use = "dropping it leaves the collector"]
+#[derive(Debug)]
+pub(crate) struct Entered(Option<Rc<ArbiterLocal>>);
+
+impl Drop for Entered {
+    fn drop(&mut self) {
+        let before = self.0.take();
+        CURRENT.with(|current| *current.borrow_mut() = before);
+    }
 }
 
 /// The consuming half of one arbiter's ring, for the collector.
@@ -34,31 +63,70 @@ pub(crate) struct ArbiterLocal {
 }
 
 impl ArbiterLocal {
-    /// Makes this thread an actor thread. Returns the reader for the collector, or nothing if it already was one.
-    pub(crate) fn install() -> Option<RingReader> {
-        static NEXT: AtomicU32 = AtomicU32::new(1);
-        LOCAL.with(|local| {
-            if local.get().is_some() {
-                return None;
+    /// Makes this thread an actor thread that leaves records with this collector, from now on with no other if there
+    /// was none. Returns the reader if the ring is new.
+    pub(crate) fn install(collector: CollectorId) -> Option<RingReader> {
+        tag_thread();
+        let found = Self::of(collector);
+        let (ring, reader) = match found {
+            Some(ring) => (ring, None),
+            None => {
+                let (ring, reader) = Self::make();
+                RINGS.with(|rings| {
+                    let mut rings = rings.borrow_mut();
+                    rings.retain(|(_, ring)| !ring.is_abandoned());
+                    if rings.len() < COLLECTORS_PER_THREAD_MAX {
+                        rings.push((collector, Rc::clone(&ring)));
+                    }
+                });
+                (ring, Some(reader))
             }
-            let (producer, consumer) = rtrb::RingBuffer::new(RING_RECORDS);
-            let dropped = Arc::new(AtomicU64::new(0));
-            TAG.with(|tag| tag.set(NEXT.fetch_add(1, Ordering::Relaxed)));
-            let made = Rc::new(Self {
-                records: RefCell::new(producer),
-                dropped: Arc::clone(&dropped),
-            });
-            local.set(made).ok()?;
-            Some(RingReader {
-                records: consumer,
-                dropped,
-            })
+        };
+        CURRENT.with(|current| {
+            let mut current = current.borrow_mut();
+            if current.as_ref().is_none_or(|current| current.is_abandoned()) {
+                *current = Some(ring);
+            }
+        });
+        reader
+    }
+
+    /// From here to the guard's end hosts leave their records with this collector, which must be installed.
+    pub(crate) fn enter(collector: CollectorId) -> Entered {
+        let ring = Self::of(collector);
+        Entered(CURRENT.with(|current| std::mem::replace(&mut *current.borrow_mut(), ring)))
+    }
+
+    fn of(collector: CollectorId) -> Option<Rc<Self>> {
+        RINGS.with(|rings| {
+            let rings = rings.borrow();
+            let found = rings.iter().find(|(id, _)| *id == collector)?;
+            Some(Rc::clone(&found.1))
         })
     }
 
-    /// This thread's ring, if it is an actor thread.
+    fn make() -> (Rc<Self>, RingReader) {
+        let (producer, consumer) = rtrb::RingBuffer::new(RING_RECORDS);
+        let dropped = Arc::new(AtomicU64::new(0));
+        let ring = Rc::new(Self {
+            records: RefCell::new(producer),
+            dropped: Arc::clone(&dropped),
+        });
+        let reader = RingReader {
+            records: consumer,
+            dropped,
+        };
+        (ring, reader)
+    }
+
+    /// Whether the collector has ended.
+    fn is_abandoned(&self) -> bool {
+        self.records.borrow().is_abandoned()
+    }
+
+    /// The ring that hosts of this thread write to now, if it is an actor thread.
     pub(crate) fn current() -> Option<Rc<Self>> {
-        LOCAL.with(|local| local.get().cloned())
+        CURRENT.with(|current| current.borrow().clone())
     }
 
     /// Writes one record, or counts it as dropped when the collector is behind.
@@ -68,6 +136,15 @@ impl ArbiterLocal {
             self.dropped.fetch_add(1, Ordering::Relaxed);
         }
     }
+}
+
+fn tag_thread() {
+    static NEXT: AtomicU32 = AtomicU32::new(1);
+    TAG.with(|tag| {
+        if tag.get() == 0 {
+            tag.set(NEXT.fetch_add(1, Ordering::Relaxed));
+        }
+    });
 }
 
 /// Which thread this is.

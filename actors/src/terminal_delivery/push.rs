@@ -85,6 +85,8 @@ impl TerminalDelivery {
         bulk: Option<Arc<BulkResidence>>,
         turn: &mut Turn<'_, Self>,
     ) {
+        // The end of the pipes is mostly on its heels, and closes the call.
+        let hold = matches!(event, Event::Exited(_));
         let message = Wire::Event {
             process: self.process,
             event,
@@ -94,6 +96,7 @@ impl TerminalDelivery {
             arrived,
             written: None,
             bulk,
+            hold,
         };
         relay_framer::send(turn, &self.framer, context, Box::new(send));
     }

@@ -94,3 +94,76 @@ async fn no_parent_context_ever_fails_a_call() {
     }
     assert_works(&harness).await;
 }
+
+/// Keeps the trace ids of what its role made.
+#[derive(Clone, Default)]
+struct Seen(std::sync::Arc<std::sync::Mutex<Vec<[u8; 16]>>>);
+
+impl dwell_actors::telemetry::SpanSink for Seen {
+    fn export(
+        &mut self,
+        role: dwell_messages::Role,
+        _: Option<dwell_actors::telemetry::ClockOffset>,
+        spans: &[dwell_messages::Span],
+    ) -> Result<(), dwell_actors::telemetry::SinkError> {
+        if role == dwell_messages::Role::Harness {
+            self.0.lock().unwrap().extend(
+                spans
+                    .iter()
+                    .filter(|span| span.name.starts_with("mailbox "))
+                    .map(|span| span.trace_id),
+            );
+        }
+        Ok(())
+    }
+}
+
+#[test]
+fn two_sessions_on_one_arbiter_keep_their_traces_apart_and_leave_it_running() {
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    let roles = runtime.block_on(Roles::start());
+    let seen = [Seen::default(), Seen::default()];
+    dwell_actors::block_on(async {
+        let parents =
+            [1, 2].map(|n| TraceContext::new(TraceId([n; 16]), SpanId([n; 8]), TraceFlags::SAMPLED));
+        let mut harnesses = Vec::new();
+        for seen in &seen {
+            let builder = Harness::builder().identity(copy(&roles.client)).here();
+            let connected = builder.sink(seen.clone()).connect(roles.direct());
+            harnesses.push(crate::support::bounded("connecting", connected).await.unwrap());
+        }
+        for (harness, parent) in harnesses.iter().zip(parents) {
+            let run = harness.exec(Command::new("true").parent(parent)).wait();
+            crate::support::bounded("the run", run).await.unwrap();
+        }
+        for harness in harnesses {
+            crate::support::bounded("the end", harness.shutdown()).await;
+        }
+        // The arbiter is the caller's: it goes on.
+        use_one(copy(&roles.client), roles.through_relay()).await;
+    });
+    for (seen, trace) in seen.iter().zip([[1; 16], [2; 16]]) {
+        let seen = seen.0.lock().unwrap();
+        assert!(!seen.is_empty(), "no residence came to the session's own sink");
+        assert!(
+            seen.iter().all(|id| *id == trace),
+            "another session's residence: {seen:?}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn a_session_cannot_be_put_where_there_is_no_arbiter() {
+    let roles = Roles::start().await;
+    let builder = Harness::builder().identity(copy(&roles.client)).here();
+    let error = builder.connect(roles.direct()).await.unwrap_err();
+    assert!(error.to_string().contains("arbiter"), "{error}");
+}
+
+#[tokio::test]
+async fn a_start_that_nothing_follows_is_told_all_the_same() {
+    let roles = Roles::start().await;
+    let harness = roles.connect(roles.through_relay()).await.unwrap();
+    let mut run = harness.exec(Command::new("sleep").arg("30"));
+    assert!(crate::support::started(&mut run).await > 0);
+}

@@ -10,7 +10,7 @@ use std::pin::Pin;
 
 use tokio::io::{AsyncRead, AsyncWrite};
 
-pub use self::write::{WRITE_STALL_TIMEOUT, WriteError, write_all, write_frames};
+pub use self::write::{WRITE_STALL_TIMEOUT, WriteError, consume, write_all, write_frames};
 
 /// A future on a trait object.
 pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;

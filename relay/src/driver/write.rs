@@ -83,7 +83,8 @@ pub async fn write_frames<W: AsyncWrite + Unpin + ?Sized>(
     Ok(total)
 }
 
-fn consume(frames: &mut VecDeque<Bytes>, mut bytes: usize) {
+/// Takes that many bytes off the front of a queue of frames.
+pub fn consume(frames: &mut VecDeque<Bytes>, mut bytes: usize) {
     while let Some(front) = frames.front_mut() {
         if front.len() > bytes {
             front.advance(bytes);
