@@ -165,7 +165,6 @@ impl Drop for Room {
 pub struct Turn<'a, A: Actor> {
     pub(super) mailbox: &'a Mailbox<A>,
     pub(super) outbox: &'a Rc<Outbox>,
-    pub(super) context: Option<&'a TraceContext>,
     pub(super) stamps: Stamps,
     pub(super) held: &'a mut Vec<Box<dyn FnOnce()>>,
     pub(super) room: &'a mut Option<Permit>,
@@ -244,11 +243,6 @@ impl<A: Actor> Turn<'_, A> {
     /// A handle to this actor itself.
     pub fn mailbox(&self) -> Mailbox<A> {
         self.mailbox.clone()
-    }
-
-    /// The context of the message of this turn; none in a control turn.
-    pub fn context(&self) -> Option<&TraceContext> {
-        self.context
     }
 
     /// Keeps this delivery's room taken for as long as the permit is held: for what the actor queues itself. `None` in

@@ -353,13 +353,19 @@ impl<A: Actor> Mailbox<A> {
     #[inline(always)]
     fn deliver(&self, envelope: Envelope<A::Message>, ask: Option<Arc<AskCell>>) {
         self.count_thread();
+        // Only a record tells it.
+        let depth = if envelope.context.is_sampled() {
+            self.taken()
+        } else {
+            0
+        };
         let delivery = Delivery {
             context: envelope.context,
             body: Some(envelope.body),
             enqueued: Tick::now(),
             permit: Permit(self.is_port.then(|| Arc::clone(&self.room))),
             ask,
-            depth: u16::try_from(self.taken()).unwrap_or(u16::MAX),
+            depth: u16::try_from(depth).unwrap_or(u16::MAX),
         };
         #[expect(
             clippy::disallowed_methods,

@@ -27,7 +27,7 @@ pub const TURNS_PER_SLICE: u32 = 64;
 /// Time after which it does so, in nanoseconds.
 const SLICE_MAX_NS: u64 = 200_000;
 /// Every so many deliveries the time is looked at. Divides `TURNS_PER_SLICE`.
-const CLOCK_EVERY: u32 = 8;
+const CLOCK_EVERY: u32 = 16;
 const _: () = assert!(TURNS_PER_SLICE.is_multiple_of(CLOCK_EVERY));
 /// How often a drain looks whether a sender on another thread has put what it holds room for.
 const DRAIN_LOOK: Duration = Duration::from_millis(1);
@@ -184,7 +184,6 @@ impl<A: Actor> Host<A> {
     #[inline]
     fn turn(
         &mut self,
-        context: Option<&TraceContext>,
         stamps: Stamps,
         ctx: &mut actix::Context<Self>,
         room: &mut Option<Permit>,
@@ -196,7 +195,6 @@ impl<A: Actor> Host<A> {
         let mut turn = Turn {
             mailbox: &self.mailbox,
             outbox: &self.outbox,
-            context,
             stamps,
             held: &mut self.held,
             room,
@@ -300,7 +298,7 @@ impl<A: Actor> Host<A> {
             enqueued: now,
             dequeued: now,
         };
-        let queued = self.turn(None, residence.into(), ctx, &mut None, work);
+        let queued = self.turn(residence.into(), ctx, &mut None, work);
         self.run_held();
         queued
     }
@@ -421,7 +419,7 @@ impl<A: Actor> actix::Handler<Delivery<A::Message>> for Host<A> {
         };
         let (context, body) = (&delivery.context, &mut delivery.body);
         let mut room = Some(delivery.permit);
-        let queued = self.turn(Some(context), stamps, ctx, &mut room, |actor, turn| {
+        let queued = self.turn(stamps, ctx, &mut room, |actor, turn| {
             if let Some(body) = body.take() {
                 actor.receive(Envelope::new(context.clone(), body), turn);
             }

@@ -145,11 +145,7 @@ pub(super) async fn read(
 }
 
 /// Writes what is queued, all of it in one go each time, until it is closed or stuck.
-pub(super) async fn write(
-    conn: ConnId,
-    port: Mailbox<RelayServer>,
-    outgoing: Rc<Outgoing>,
-) {
+pub(super) async fn write(conn: ConnId, port: Mailbox<RelayServer>, outgoing: Rc<Outgoing>) {
     let mut writer = outgoing.writer.clone();
     if let Err(error) = write_until_closed(conn, &mut writer, &port, &outgoing).await {
         let error: &dyn std::error::Error = &error;

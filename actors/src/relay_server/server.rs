@@ -131,11 +131,7 @@ impl RelayServer {
             mailbox.port(RECEIVED_MAX),
             Rc::clone(&outgoing),
         );
-        let writer = connection::write(
-            conn,
-            mailbox.port(DRAINED_MAX),
-            Rc::clone(&outgoing),
-        );
+        let writer = connection::write(conn, mailbox.port(DRAINED_MAX), Rc::clone(&outgoing));
         let entry = Entry {
             outgoing,
             closing: None,
@@ -168,7 +164,10 @@ impl RelayServer {
         let mut writing = std::mem::take(&mut self.writing);
         self.obey(Some(&mut writing), turn);
         for conn in writing.drain(..) {
-            let written = self.entries.get(&conn).map_or(0, |entry| entry.outgoing.write_now());
+            let written = self
+                .entries
+                .get(&conn)
+                .map_or(0, |entry| entry.outgoing.write_now());
             if written > 0 {
                 self.core.drained(Instant::now(), conn, written);
             }
