@@ -5,6 +5,7 @@ mod address;
 pub mod config;
 pub mod dispatcher;
 pub mod executor;
+pub mod guard;
 pub mod harness;
 pub mod keys;
 pub mod mailbox;

@@ -243,6 +243,7 @@ impl Process {
             } else {
                 StdinMode::Null
             },
+            ..SpawnRequest::default()
         };
         account.lap(Segment::Dispatch, Tick::now());
         self.starting = Some(Starting {
@@ -339,9 +340,11 @@ impl Process {
             exit: port.try_reserve(),
         };
         let mut tasks = Vec::new();
+        // Only a terminal has no standard error of its own, and none is asked for here.
+        let Some(stderr) = spawned.stderr else { return };
         for (stream, fd) in [
             (OutputStream::Stdout, spawned.stdout),
-            (OutputStream::Stderr, spawned.stderr),
+            (OutputStream::Stderr, stderr),
         ] {
             let slot = slots.readers[stream.index()].take();
             let (Some(slot), Some(delivery)) = (slot, self.delivery.clone()) else {
@@ -602,16 +605,19 @@ fn error_code(kind: &SpawnErrorKind) -> ErrorCode {
         SpawnErrorKind::EmptyArgv => ErrorCode::EmptyArgv,
         SpawnErrorKind::NulByte { .. }
         | SpawnErrorKind::ArgumentTooLong { .. }
-        | SpawnErrorKind::InvalidEnvironmentName { .. } => ErrorCode::BadRequest,
+        | SpawnErrorKind::InvalidEnvironmentName { .. }
+        | SpawnErrorKind::LimitRefused { .. }
+        | SpawnErrorKind::DetachUnavailable => ErrorCode::BadRequest,
         SpawnErrorKind::CwdUnusable { .. } => ErrorCode::BadCwd,
-        SpawnErrorKind::ResourceExhausted { .. } | SpawnErrorKind::ProgramBusy => {
-            ErrorCode::ResourceExhausted
-        }
+        SpawnErrorKind::ResourceExhausted { .. }
+        | SpawnErrorKind::TerminalUnavailable { .. }
+        | SpawnErrorKind::ProgramBusy => ErrorCode::ResourceExhausted,
         SpawnErrorKind::ArgumentsTooLong
         | SpawnErrorKind::ProgramMissing { .. }
         | SpawnErrorKind::InterpreterMissing { .. }
         | SpawnErrorKind::NotExecutable { .. }
         | SpawnErrorKind::PermissionDenied { .. }
+        | SpawnErrorKind::GuardLost
         | SpawnErrorKind::Unwatchable { .. }
         | SpawnErrorKind::Other { .. } => ErrorCode::SpawnFailed,
     }

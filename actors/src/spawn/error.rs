@@ -2,6 +2,8 @@
 
 use rustix::io::Errno;
 
+use super::request::LimitName;
+
 /// Why a command was not started, with the kernel's number where there is one.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{message}")]
@@ -74,6 +76,24 @@ pub enum SpawnErrorKind {
         /// What the kernel answered.
         errno: i32,
     },
+    /// A limit or the priority cannot be set to what was asked: above the executor's own hard limit, or below its own
+    /// priority without the privilege.
+    LimitRefused {
+        /// Which.
+        limit: LimitName,
+        /// What setting it answered.
+        errno: i32,
+    },
+    /// The machine gave no terminal.
+    TerminalUnavailable {
+        /// What the kernel answered.
+        errno: i32,
+    },
+    /// A command that outlives the executor was asked for, and here nothing can do that.
+    DetachUnavailable,
+    /// The guard ended while it was starting the command. It may have begun to run, and was killed with the guard. A
+    /// new guard is started for the next one.
+    GuardLost,
     /// The process was started, but could not be watched: it was killed and reaped. It may have begun to run.
     Unwatchable {
         /// What opening its pidfd or preparing its pipes answered.
@@ -101,7 +121,10 @@ impl SpawnErrorKind {
     /// Whether the same request may succeed later without anybody changing it.
     #[must_use]
     pub fn is_retryable(self) -> bool {
-        matches!(self, Self::ResourceExhausted { .. } | Self::ProgramBusy)
+        matches!(
+            self,
+            Self::ResourceExhausted { .. } | Self::TerminalUnavailable { .. } | Self::ProgramBusy
+        )
     }
 
     fn errno(self) -> Option<i32> {
@@ -109,7 +132,9 @@ impl SpawnErrorKind {
             Self::EmptyArgv
             | Self::NulByte { .. }
             | Self::ArgumentTooLong { .. }
-            | Self::InvalidEnvironmentName { .. } => None,
+            | Self::InvalidEnvironmentName { .. }
+            | Self::DetachUnavailable
+            | Self::GuardLost => None,
             Self::ArgumentsTooLong => Some(Errno::TOOBIG.raw_os_error()),
             Self::ProgramBusy => Some(Errno::TXTBSY.raw_os_error()),
             Self::CwdUnusable { errno }
@@ -118,6 +143,8 @@ impl SpawnErrorKind {
             | Self::NotExecutable { errno }
             | Self::PermissionDenied { errno }
             | Self::ResourceExhausted { errno }
+            | Self::LimitRefused { errno, .. }
+            | Self::TerminalUnavailable { errno }
             | Self::Unwatchable { errno }
             | Self::Other { errno } => Some(errno),
         }
@@ -158,6 +185,21 @@ impl SpawnErrorKind {
             Self::ProgramBusy => "the program's file is open for writing: try again when the writer is done".into(),
             Self::ResourceExhausted { errno } => {
                 format!("the machine is out of resources to start a process ({}): try again later", words(errno))
+            }
+            Self::LimitRefused { limit, errno } => format!(
+                "the limit on {limit} cannot be set to that ({}): ask for one within the executor's own",
+                words(errno)
+            ),
+            Self::TerminalUnavailable { errno } => {
+                format!("the machine gave no terminal ({}): close some, or run without one", words(errno))
+            }
+            Self::DetachUnavailable => {
+                "a command that outlives the executor needs the guard, and none runs: start the executor as `dwell executor`, or call `dwell::guard::init()` first in `main`"
+                    .into()
+            }
+            Self::GuardLost => {
+                "the guard ended while it was starting the command: check what the command may have done before trying again"
+                    .into()
             }
             Self::Unwatchable { errno } => format!(
                 "the process was started but could not be watched ({}) and was killed: free some descriptors and check its effects before trying again",

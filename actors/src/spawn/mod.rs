@@ -1,33 +1,39 @@
-//! How the executor starts a command by pipes, watches its end and signals it: without fork, and without ever
+//! How the executor starts a command by pipes or a terminal, watches its end and signals it: without fork, and without ever
 //! blocking the thread the actors live on.
 //!
 //! * [`Spawner`] owns the one thread on which everything that blocks happens.
 //! * [`SpawnRequest`] and [`Environment`] say what to start; [`SpawnError`] says why it was not.
 //! * [`ProcessGroup`] owns the process that was started; [`ExitWatcher`] tells its end.
-//! * [`OutputPipe`] and [`InputPipe`] are its pipes, for tokio.
+//! * [`OutputPipe`] and [`InputPipe`] are its pipes, for tokio, or its [`Terminal`].
 //!
-//! A resource usage (`wait4`) cannot be had here without unsafe code: the fields for it are `None` on this path.
+//! Commands are started by the [guard](crate::guard) where there is one, and otherwise here; both by the same `launch`.
 
 mod environment;
 mod error;
 mod exit;
 mod graveyard;
 mod group;
+pub(crate) mod launch;
 mod lookup;
 mod pipes;
-mod procfs;
+pub(crate) mod procfs;
+mod pty;
 mod request;
 mod spawner;
 mod start;
-#[cfg(test)]
-mod start_tests;
+pub(crate) mod sys;
 
 pub use environment::{Environment, EnvironmentPolicy, Inherit, ResolvedEnvironment};
 pub use error::{Place, SpawnError, SpawnErrorKind};
-pub use exit::{Exit, ExitStatus, ExitWatcher};
-pub use group::{ProcessGroup, Reap, SignalError};
+pub use exit::{Exit, ExitStatus, ExitWatcher, TreeReport};
+pub use group::{Enforcer, ProcessGroup, Reap, SignalError};
 pub use pipes::{InputPipe, OutputPipe, READ_CHUNK_MAX_BYTES, StdinError};
 pub use procfs::{Member, members};
-pub use request::{ARGUMENT_MAX_BYTES, SpawnRequest, StdinMode};
-pub use spawner::{Rejected, RejectedReason, Reply, SPAWN_QUEUE_MAX_REQUESTS, SpawnOutcome, Spawner};
+pub use pty::Terminal;
+pub use request::{
+    ARGUMENT_MAX_BYTES, LimitName, Limits, SpawnRequest, StdinMode, TERMINAL_SIDE_MAX, TerminalSize,
+};
+pub use spawner::{
+    GUARD_RESTART_WINDOW, GUARD_RESTARTS_MAX, GuardState, Rejected, RejectedReason, Reply, SPAWN_QUEUE_MAX_REQUESTS, SpawnOutcome, Spawner,
+};
 pub use start::{PIPE_BYTES, PipeSizes, Spawned};

@@ -4,8 +4,14 @@ use std::io;
 use std::os::fd::OwnedFd;
 
 use bytes::{Buf, Bytes, BytesMut};
-use rustix::io::ioctl_fionread;
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::fs::FileType;
+use rustix::io::{Errno, ioctl_fionread};
+use tokio::io::Interest;
+use tokio::io::unix::AsyncFd;
 use tokio::net::unix::pipe;
+
+use super::exit::register;
 
 /// The most that one read takes, in bytes.
 pub const READ_CHUNK_MAX_BYTES: usize = 64 * 1024;
@@ -16,6 +22,9 @@ const READ_TURN_MAX_BYTES: usize = 256 * 1024;
 /// What a read counts at least in a turn: small ones cost their system calls.
 const READ_COUNTS_MIN_BYTES: usize = 4 * 1024;
 
+/// What is read from a terminal at once; the kernel gives no more.
+const TERMINAL_READ_BYTES: usize = 4 * 1024;
+
 /// What is read where the kernel says nothing is there: the end of the pipe, or what came in between.
 const PROBE_BYTES: usize = 512;
 
@@ -25,15 +34,27 @@ const PROBE_BYTES: usize = 512;
 /// holds no buffer, and what a retained chunk counts is what it costs.
 #[derive(Debug)]
 pub struct OutputPipe {
-    pipe: pipe::Receiver,
+    source: Source,
     turn_bytes: usize,
 }
 
 /// The writing end of a process's standard input.
 #[derive(Debug)]
 pub struct InputPipe {
-    pipe: Option<pipe::Sender>,
+    pipe: Option<Sink>,
     written_bytes: u64,
+}
+
+#[derive(Debug)]
+enum Source {
+    Pipe(pipe::Receiver),
+    Terminal(AsyncFd<OwnedFd>),
+}
+
+#[derive(Debug)]
+enum Sink {
+    Pipe(pipe::Sender),
+    Terminal(AsyncFd<OwnedFd>),
 }
 
 /// Why a process did not take its input.
@@ -48,22 +69,27 @@ pub enum StdinError {
 }
 
 impl OutputPipe {
-    /// Takes over the reading end of a pipe.
+    /// Takes over the reading end of a pipe, or a terminal's master.
     ///
     /// # Errors
-    /// When it is not one, or the runtime's poller takes no more descriptors.
+    /// When it is neither, or the runtime's poller takes no more descriptors.
     ///
     /// # Panics
     /// Outside a tokio runtime with I/O.
     pub fn from_fd(fd: OwnedFd) -> io::Result<Self> {
+        let source = if is_terminal(&fd)? {
+            Source::Terminal(register(fd, Interest::READABLE)?)
+        } else {
+            Source::Pipe(pipe::Receiver::from_owned_fd(fd)?)
+        };
         Ok(Self {
-            pipe: pipe::Receiver::from_owned_fd(fd)?,
+            source,
             turn_bytes: 0,
         })
     }
 
     /// Waits for output and reads at most `max` bytes of it, and at most [`READ_CHUNK_MAX_BYTES`]. `None` is the end:
-    /// the process and everyone who inherited the pipe closed it.
+    /// the process and everyone who inherited the pipe closed it, or the terminal was hung up.
     ///
     /// Cancellation safe: nothing is read before the future is ready.
     ///
@@ -80,9 +106,22 @@ impl OutputPipe {
             self.turn_bytes = 0;
             tokio::task::yield_now().await;
         }
+        let max = max.min(READ_CHUNK_MAX_BYTES);
         loop {
-            self.pipe.readable().await?;
-            match self.read_now(max.min(READ_CHUNK_MAX_BYTES)) {
+            let read = match &self.source {
+                Source::Pipe(pipe) => {
+                    pipe.readable().await?;
+                    read_pipe(pipe, max)
+                }
+                Source::Terminal(master) => {
+                    let mut ready = master.readable().await?;
+                    match ready.try_io(|master| read_terminal(master.get_ref(), max)) {
+                        Ok(read) => read,
+                        Err(_would_block) => Err(io::ErrorKind::WouldBlock.into()),
+                    }
+                }
+            };
+            match read {
                 Ok(chunk) if chunk.is_empty() => return Ok(None),
                 Ok(chunk) => {
                     self.turn_bytes += chunk.len().max(READ_COUNTS_MIN_BYTES);
@@ -94,33 +133,86 @@ impl OutputPipe {
             }
         }
     }
+}
 
-    fn read_now(&self, max: usize) -> io::Result<Bytes> {
-        let there = usize::try_from(ioctl_fionread(&self.pipe)?).unwrap_or(usize::MAX);
-        if there == 0 {
-            let mut probe = [0; PROBE_BYTES];
-            let probe = &mut probe[..max.min(PROBE_BYTES)];
-            let read = self.pipe.try_read(probe)?;
-            return Ok(Bytes::copy_from_slice(&probe[..read]));
+fn read_pipe(pipe: &pipe::Receiver, max: usize) -> io::Result<Bytes> {
+    let there = usize::try_from(ioctl_fionread(pipe)?).unwrap_or(usize::MAX);
+    if there == 0 {
+        let mut probe = [0; PROBE_BYTES];
+        let probe = &mut probe[..max.min(PROBE_BYTES)];
+        let read = pipe.try_read(probe)?;
+        return Ok(Bytes::copy_from_slice(&probe[..read]));
+    }
+    // The allocator may round up; the limit is what the reader was promised room for.
+    let mut chunk = bytes::BufMut::limit(BytesMut::with_capacity(there.min(max)), there.min(max));
+    pipe.try_read_buf(&mut chunk)?;
+    Ok(chunk.into_inner().freeze())
+}
+
+/// What a terminal has to say; nothing at its end, which the kernel calls an input/output error.
+fn read_terminal(master: &OwnedFd, max: usize) -> io::Result<Bytes> {
+    let mut chunk = [0; TERMINAL_READ_BYTES];
+    let chunk = &mut chunk[..max.min(TERMINAL_READ_BYTES)];
+    match rustix::io::read(master, &mut *chunk) {
+        Ok(read) => Ok(Bytes::copy_from_slice(&chunk[..read])),
+        Err(Errno::IO) => Ok(Bytes::new()),
+        Err(errno) => Err(errno.into()),
+    }
+}
+
+fn is_hung_up(error: &io::Error, master: &OwnedFd) -> bool {
+    if error.kind() != io::ErrorKind::WouldBlock {
+        return error.raw_os_error() == Some(Errno::IO.raw_os_error());
+    }
+    let mut look = [PollFd::new(master, PollFlags::OUT)];
+    // A failed look is another attempt.
+    let _ = poll(&mut look, Some(&Timespec::default()));
+    look.iter().any(|fd| fd.revents().contains(PollFlags::HUP))
+}
+
+fn is_terminal(fd: &OwnedFd) -> io::Result<bool> {
+    let mode = rustix::fs::fstat(fd)?.st_mode;
+    Ok(FileType::from_raw_mode(mode) == FileType::CharacterDevice)
+}
+
+impl Sink {
+    async fn writable(&self) -> io::Result<()> {
+        match self {
+            Self::Pipe(pipe) => pipe.writable().await,
+            // The readiness is kept: only a write that would block clears it.
+            Self::Terminal(master) => master.writable().await.map(|mut ready| ready.retain_ready()),
         }
-        // The allocator may round up; the limit is what the reader was promised room for.
-        let mut chunk = bytes::BufMut::limit(BytesMut::with_capacity(there.min(max)), there.min(max));
-        self.pipe.try_read_buf(&mut chunk)?;
-        Ok(chunk.into_inner().freeze())
+    }
+
+    fn try_write(&self, input: &[u8]) -> io::Result<usize> {
+        match self {
+            Self::Pipe(pipe) => pipe.try_write(input),
+            Self::Terminal(master) => match master.try_io(Interest::WRITABLE, |master| {
+                rustix::io::write(master, input).map_err(io::Error::from)
+            }) {
+                // Hung up: nobody reads any more. A terminal that was full before answers that it would block, for ever.
+                Err(error) if is_hung_up(&error, master.get_ref()) => Err(io::ErrorKind::BrokenPipe.into()),
+                written => written,
+            },
+        }
     }
 }
 
 impl InputPipe {
-    /// Takes over the writing end of a pipe.
+    /// Takes over the writing end of a pipe, or a terminal's master.
     ///
     /// # Errors
-    /// When it is not one, or the runtime's poller takes no more descriptors.
+    /// When it is neither, or the runtime's poller takes no more descriptors.
     ///
     /// # Panics
     /// Outside a tokio runtime with I/O.
     pub fn from_fd(fd: OwnedFd) -> io::Result<Self> {
         Ok(Self {
-            pipe: Some(pipe::Sender::from_owned_fd(fd)?),
+            pipe: Some(if is_terminal(&fd)? {
+                Sink::Terminal(register(fd, Interest::WRITABLE)?)
+            } else {
+                Sink::Pipe(pipe::Sender::from_owned_fd(fd)?)
+            }),
             written_bytes: 0,
         })
     }
@@ -167,7 +259,8 @@ impl InputPipe {
         self.pipe.is_none()
     }
 
-    /// Ends the process's input. Closing twice is the same as once.
+    /// Ends the process's input. Closing twice is the same as once. A terminal has no end of input: to its process this
+    /// says nothing, and a `^D` (byte 4) written before says what a person at it would.
     pub fn close(&mut self) {
         self.pipe = None;
     }

@@ -17,11 +17,14 @@ pub struct Member {
 
 /// What one `/proc/PID/stat` says.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Stat {
-    pub(super) group: u32,
-    pub(super) session: u32,
-    pub(super) start_ticks: u64,
-    pub(super) is_zombie: bool,
+pub(crate) struct Stat {
+    pub(crate) parent: u32,
+    pub(crate) group: u32,
+    pub(crate) session: u32,
+    /// The foreground group of its terminal, if it has one.
+    pub(crate) foreground: Option<u32>,
+    pub(crate) start_ticks: u64,
+    pub(crate) is_zombie: bool,
 }
 
 /// The processes of a group, dead ones that nobody reaped included, in no order. A process that ends while this
@@ -32,34 +35,40 @@ pub(super) struct Stat {
 /// # Errors
 /// When `/proc` cannot be listed.
 pub fn members(group: u32) -> io::Result<Vec<Member>> {
-    let mut found = Vec::new();
-    for entry in std::fs::read_dir("/proc")? {
-        let Some(pid) = entry?.file_name().to_str().and_then(|name| name.parse().ok()) else {
-            continue;
-        };
-        // A process that ended since the listing is no member.
-        let Ok(stat) = stat(pid) else { continue };
-        if stat.group == group {
-            let Stat {
-                session,
-                start_ticks,
-                is_zombie,
-                ..
-            } = stat;
-            found.push(Member {
-                pid,
-                session,
-                start_ticks,
-                is_zombie,
-            });
+    std::fs::read_dir("/proc")?;
+    let ours = all().into_iter().filter(|(_, stat)| stat.group == group);
+    Ok(ours.map(|(pid, stat)| Member::new(pid, &stat)).collect())
+}
+
+impl Member {
+    pub(crate) fn new(pid: u32, stat: &Stat) -> Self {
+        Self {
+            pid,
+            session: stat.session,
+            start_ticks: stat.start_ticks,
+            is_zombie: stat.is_zombie,
         }
     }
-    Ok(found)
+}
+
+/// Every process of this `/proc`; one that ends meanwhile may be missing. Empty when it cannot be listed.
+pub(crate) fn all() -> Vec<(u32, Stat)> {
+    let entries = std::fs::read_dir("/proc").into_iter().flatten();
+    let pids = entries.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok());
+    pids.filter_map(|pid| Some((pid, stat(pid).ok()?))).collect()
+}
+
+/// The process behind a pidfd as this `/proc` numbers it; `None` when it is gone or in a namespace that is not below.
+pub(crate) fn pid_behind(pidfd: &std::os::fd::OwnedFd) -> Option<u32> {
+    use std::os::fd::AsRawFd;
+    let info = std::fs::read_to_string(format!("/proc/self/fdinfo/{}", pidfd.as_raw_fd())).ok()?;
+    let pid = info.lines().find_map(|line| line.strip_prefix("Pid:"))?;
+    pid.trim().parse().ok().filter(|pid| *pid > 0)
 }
 
 /// # Errors
 /// When there is no such process, or the kernel's line is not as documented.
-pub(super) fn stat(pid: u32) -> io::Result<Stat> {
+pub(crate) fn stat(pid: u32) -> io::Result<Stat> {
     let line = std::fs::read(format!("/proc/{pid}/stat"))?;
     parse_stat(&line)
         .ok_or_else(|| io::Error::new(io::ErrorKind::InvalidData, "unreadable line in /proc/PID/stat"))
@@ -74,7 +83,10 @@ fn parse_stat(line: &[u8]) -> Option<Stat> {
     // Fields are numbered from 1 in proc(5), and the state, the first here, is the third there.
     let field = |number: usize| fields.get(number - 3).copied();
     Some(Stat {
-        is_zombie: matches!(field(3)?, "Z" | "X"),
+        // Where only the first thread has ended, the process lives.
+        is_zombie: matches!(field(3)?, "Z" | "X") && field(20)?.parse::<u32>().ok()? <= 1,
+        parent: field(4)?.parse().ok()?,
+        foreground: field(8)?.parse().ok().filter(|group| *group != 0),
         group: field(5)?.parse().ok()?,
         session: field(6)?.parse().ok()?,
         start_ticks: field(22)?.parse().ok()?,

@@ -1,22 +1,21 @@
 //! Starting one process. Blocks: only the spawner's thread comes here.
 
-use std::ffi::OsStr;
 use std::os::fd::{AsFd, OwnedFd};
-use std::os::unix::ffi::OsStrExt;
-use std::os::unix::process::CommandExt;
-use std::path::Path;
-use std::process::{Child, Command, Stdio};
+use std::os::unix::ffi::OsStringExt;
 use std::sync::Arc;
 
-use rustix::fs::{OFlags, fcntl_getfl, fcntl_setfl};
+use rustix::fs::{Mode, OFlags, fcntl_getfl, fcntl_setfl};
 use rustix::io::Errno;
-use rustix::process::{Pid, PidfdFlags, Signal, kill_process_group, pidfd_open};
+use rustix::pipe::{PipeFlags, pipe_with};
 
+use super::environment::Environment;
 use super::error::{SpawnError, SpawnErrorKind};
 use super::graveyard::Graveyard;
 use super::group::ProcessGroup;
-use super::lookup;
+use super::launch::{ChildEnds, Place, above_standard, launch};
+use super::pty::{self, Terminal};
 use super::request::{SpawnRequest, StdinMode};
+use crate::guard::{Containment, GuardClient};
 
 /// What the output pipes are asked to hold: 2.5 to 3 times the throughput of the kernel's 64 KiB, and more brings nothing.
 pub const PIPE_BYTES: usize = 256 * 1024;
@@ -25,21 +24,25 @@ pub const PIPE_BYTES: usize = 256 * 1024;
 #[derive(Debug)]
 #[must_use = "dropping this kills the process"]
 pub struct Spawned {
-    /// The process and the group it leads.
+    /// The process and all it starts.
     pub process: ProcessGroup,
-    /// The writing end of its standard input, when that is a pipe; non-blocking.
+    /// The writing end of its standard input, when that is a pipe or a terminal; non-blocking.
     pub stdin: Option<OwnedFd>,
-    /// The reading end of its standard output; non-blocking.
+    /// The reading end of its standard output, or of its terminal; non-blocking.
     pub stdout: OwnedFd,
-    /// The reading end of its standard error; non-blocking.
-    pub stderr: OwnedFd,
+    /// The reading end of its standard error; non-blocking. A terminal has none of its own.
+    pub stderr: Option<OwnedFd>,
+    /// Its terminal, when it has one.
+    pub terminal: Option<Terminal>,
     /// What the output pipes really hold.
     pub pipes: PipeSizes,
+    /// What ends it when the executor dies, and what finds all of it.
+    pub containment: Containment,
 }
 
 /// What the output pipes of a process hold, in bytes. The kernel gives less than [`PIPE_BYTES`] to a user
-/// who has many large pipes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// who has many large pipes. Zero where there is a terminal.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct PipeSizes {
     /// Standard output.
     pub stdout_bytes: usize,
@@ -47,82 +50,125 @@ pub struct PipeSizes {
     pub stderr_bytes: usize,
 }
 
-/// # Errors
-/// [`SpawnError`]: no process, no descriptor and no zombie is left behind.
-pub(super) fn start(request: &SpawnRequest, graveyard: &Arc<Graveyard>) -> Result<Spawned, SpawnError> {
-    request.validate()?;
-    let program = lookup::resolve(request)?;
-    let child = command(request, &program)
-        .spawn()
-        .map_err(|error| lookup::diagnose(request, &program, errno_of(&error)))?;
-    adopt(child, graveyard, |pid| pidfd_open(pid, PidfdFlags::empty()))
+/// Our ends of what the process reads and writes.
+struct OurEnds {
+    stdin: Option<OwnedFd>,
+    stdout: OwnedFd,
+    stderr: Option<OwnedFd>,
+    terminal: Option<Terminal>,
+    pipes: PipeSizes,
 }
 
-/// The child becomes ours: from here on `Child` is only a bag of descriptors. Its drop neither kills nor waits.
-pub(super) fn adopt(
-    mut child: Child,
+/// # Errors
+/// [`SpawnError`]: no process, no descriptor and no zombie is left behind.
+pub(super) fn start(
+    request: SpawnRequest,
+    guard: Option<&mut GuardClient>,
     graveyard: &Arc<Graveyard>,
-    open: impl FnOnce(Pid) -> Result<OwnedFd, Errno>,
 ) -> Result<Spawned, SpawnError> {
-    let pid = Pid::from_child(&child);
-    let pidfd = match open(pid) {
-        Ok(pidfd) => pidfd,
-        Err(errno) => {
-            // The child is not reaped yet, so both numbers are still its own. Neither call can fail while that holds.
-            let _ = kill_process_group(pid, Signal::KILL);
-            let _ = child.wait();
-            return Err(SpawnErrorKind::Unwatchable {
-                errno: errno.raw_os_error(),
+    request.validate()?;
+    if request.detach && guard.is_none() {
+        return Err(SpawnErrorKind::DetachUnavailable.into());
+    }
+    let mut request = request;
+    if request.terminal.is_some() && request.env.value(b"TERM").is_none() {
+        let pairs = request.env.pairs().iter().cloned();
+        request.env = Environment::exact(pairs.chain([(b"TERM".to_vec(), pty::TERM_DEFAULT.to_vec())]));
+    }
+    let (ours, theirs) = match request.terminal {
+        Some(size) => terminal(size),
+        None => pipes(request.stdin).map_err(|errno| SpawnErrorKind::ResourceExhausted {
+            errno: errno.raw_os_error(),
+        }),
+    }?;
+    let process = match guard {
+        Some(guard) => {
+            if request.cwd.is_none() {
+                // The guard is where we were when it was started.
+                request.cwd = std::env::current_dir()
+                    .ok()
+                    .map(|cwd| cwd.into_os_string().into_vec());
             }
-            .into());
+            let kept = guard.launch(&request, &theirs)?;
+            ProcessGroup::kept(kept.pid, kept.pidfd, kept.link)
+        }
+        None => {
+            let (pid, pidfd) = launch(&request, &theirs, Place::default())?;
+            ProcessGroup::own(pid, pidfd, Arc::clone(graveyard))
         }
     };
-    // From here on every early return drops the group, which kills and reaps.
-    let process = ProcessGroup::new(pid, pidfd, Arc::clone(graveyard));
-    let stdin = child.stdin.take().map(OwnedFd::from);
-    let stdout = child.stdout.take().map(OwnedFd::from).ok_or_else(no_pipe)?;
-    let stderr = child.stderr.take().map(OwnedFd::from).ok_or_else(no_pipe)?;
-    for end in stdin.iter().chain([&stdout, &stderr]) {
-        make_non_blocking(end).map_err(|errno| SpawnErrorKind::Unwatchable {
-            errno: errno.raw_os_error(),
-        })?;
-    }
-    let pipes = PipeSizes {
-        stdout_bytes: enlarge(&stdout),
-        stderr_bytes: enlarge(&stderr),
-    };
+    let OurEnds {
+        stdin,
+        stdout,
+        stderr,
+        terminal,
+        pipes,
+    } = ours;
     Ok(Spawned {
+        containment: process.containment(),
         process,
         stdin,
         stdout,
         stderr,
+        terminal,
         pipes,
     })
 }
 
-fn command(request: &SpawnRequest, program: &Path) -> Command {
-    let mut argv = request.argv.iter().map(|argument| OsStr::from_bytes(argument));
-    let mut command = Command::new(program);
-    if let Some(name) = argv.next() {
-        command.arg0(name);
-    }
-    command.args(argv).env_clear();
-    for (name, value) in request.env.pairs() {
-        command.env(OsStr::from_bytes(name), OsStr::from_bytes(value));
-    }
-    if let Some(cwd) = &request.cwd {
-        command.current_dir(OsStr::from_bytes(cwd));
-    }
-    let stdin = match request.stdin {
-        StdinMode::Null => Stdio::null(),
-        StdinMode::Piped => Stdio::piped(),
+fn pipes(stdin: StdinMode) -> Result<(OurEnds, ChildEnds), Errno> {
+    let (their_stdin, our_stdin) = match stdin {
+        StdinMode::Null => {
+            let flags = OFlags::RDONLY | OFlags::CLOEXEC;
+            (rustix::fs::open("/dev/null", flags, Mode::empty())?, None)
+        }
+        StdinMode::Piped => {
+            let (theirs, ours) = pipe_with(PipeFlags::CLOEXEC)?;
+            make_non_blocking(&ours)?;
+            (theirs, Some(ours))
+        }
     };
-    command
-        .stdin(stdin)
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .process_group(0);
-    command
+    let (stdout, their_stdout) = output_pipe()?;
+    let (stderr, their_stderr) = output_pipe()?;
+    let pipes = PipeSizes {
+        stdout_bytes: enlarge(&stdout),
+        stderr_bytes: enlarge(&stderr),
+    };
+    let ours = OurEnds {
+        stdin: our_stdin,
+        stdout,
+        stderr: Some(stderr),
+        terminal: None,
+        pipes,
+    };
+    let stdio = [
+        above_standard(their_stdin)?,
+        above_standard(their_stdout)?,
+        above_standard(their_stderr)?,
+    ];
+    Ok((ours, ChildEnds { stdio }))
+}
+
+fn output_pipe() -> Result<(OwnedFd, OwnedFd), Errno> {
+    let (ours, theirs) = pipe_with(PipeFlags::CLOEXEC)?;
+    make_non_blocking(&ours)?;
+    Ok((ours, theirs))
+}
+
+fn terminal(size: super::TerminalSize) -> Result<(OurEnds, ChildEnds), SpawnErrorKind> {
+    let unavailable = |errno: Errno| SpawnErrorKind::TerminalUnavailable {
+        errno: errno.raw_os_error(),
+    };
+    let pair = pty::open(size).map_err(unavailable)?;
+    let copy = |fd: &OwnedFd| rustix::io::fcntl_dupfd_cloexec(fd, 3).map_err(unavailable);
+    let ours = OurEnds {
+        stdin: Some(copy(&pair.master)?),
+        stdout: copy(&pair.master)?,
+        stderr: None,
+        terminal: Some(Terminal::new(pair.master)),
+        pipes: PipeSizes::default(),
+    };
+    let stdio = [copy(&pair.slave)?, copy(&pair.slave)?, copy(&pair.slave)?];
+    Ok((ours, ChildEnds { stdio }))
 }
 
 fn make_non_blocking(end: &OwnedFd) -> Result<(), Errno> {
@@ -134,17 +180,4 @@ fn enlarge(end: &OwnedFd) -> usize {
     rustix::pipe::fcntl_setpipe_size(end.as_fd(), PIPE_BYTES)
         .or_else(|_| rustix::pipe::fcntl_getpipe_size(end.as_fd()))
         .unwrap_or(0)
-}
-
-/// Never seen: the pipes were asked for.
-fn no_pipe() -> SpawnError {
-    SpawnErrorKind::Unwatchable {
-        errno: Errno::BADF.raw_os_error(),
-    }
-    .into()
-}
-
-fn errno_of(error: &std::io::Error) -> Errno {
-    // Without a number it is std's own refusal of the request, which `validate` forestalls.
-    Errno::from_io_error(error).unwrap_or(Errno::INVAL)
 }

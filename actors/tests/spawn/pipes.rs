@@ -73,7 +73,7 @@ fn output_written_before_anybody_reads_is_there_after_the_exit() {
             b"abc"
         );
         assert_eq!(
-            read_all(&mut OutputPipe::from_fd(spawned.stderr).unwrap()).await,
+            read_all(&mut OutputPipe::from_fd(spawned.stderr.unwrap()).unwrap()).await,
             b"def"
         );
     });

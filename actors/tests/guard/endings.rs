@@ -1,0 +1,247 @@
+//! Starts and ends by way of the guard.
+
+use dwell_actors::guard::{ExecutorDeath, TreeHold};
+use dwell_actors::spawn::{Environment, ExitStatus, GuardState, SpawnRequest, Spawner};
+use dwell_testkit::{Census, Leak, wait_until};
+
+use super::runner::{is_root, tests};
+use super::support::{PATIENCE, finish, request, run, shell, start, submit_later, with_stdin};
+
+tests! {
+    RootAndNobody:
+        a_command_is_started_by_the_guard_and_says_on_what_its_containment_rests,
+        exit_codes_and_signals_come_with_what_was_used,
+        ends_that_come_before_anybody_looks_are_not_lost,
+        stdin_reaches_the_command,
+        the_child_has_three_descriptors_its_own_environment_and_default_signals,
+        a_long_request_travels_by_file,
+        keepers_are_used_again_and_nothing_is_left,
+        two_hundred_at_once,
+        a_spawner_that_is_dropped_ends_its_guard_and_its_commands,
+        the_thread_that_spawned_may_end;
+}
+
+pub(crate) async fn ready(spawner: &Spawner) -> ExecutorDeath {
+    wait_until(PATIENCE, || spawner.guard_state() != GuardState::Starting)
+        .await
+        .unwrap();
+    match spawner.guard_state() {
+        GuardState::Running(death) => death,
+        GuardState::Starting => unreachable!("it was waited for"),
+        GuardState::Absent(why) => panic!("no guard: {why}"),
+    }
+}
+
+fn a_command_is_started_by_the_guard_and_says_on_what_its_containment_rests() {
+    run(async {
+        let spawner = Spawner::start().unwrap();
+        let promised = ready(&spawner).await;
+        let spawned = start(&spawner, shell("echo $$; cat /proc/$$/stat")).await;
+        let containment = spawned.containment;
+        assert_eq!(containment.executor_death, promised);
+        if is_root() {
+            assert_eq!(promised, ExecutorDeath::PidNamespace);
+            assert_eq!(containment.tree, TreeHold::Cgroup);
+        } else {
+            assert_eq!(promised, ExecutorDeath::GuardHunt);
+            assert_eq!(containment.tree, TreeHold::Subreaper);
+        }
+        let pid = spawned.process.pid();
+        let finished = finish(spawned).await;
+        let text = String::from_utf8(finished.stdout).unwrap();
+        let (shell, stat) = text.split_once('\n').unwrap();
+        assert_eq!(
+            shell,
+            pid.to_string(),
+            "the process id is the one commands see: {text}"
+        );
+        let fields: Vec<&str> = stat.rsplit(')').next().unwrap().split_whitespace().collect();
+        assert_eq!(fields[2], shell, "it leads its group");
+        assert_eq!(fields[3], shell, "and its session");
+        assert_eq!(finished.exit.status, ExitStatus::Code(0));
+    });
+}
+
+fn exit_codes_and_signals_come_with_what_was_used() {
+    run(async {
+        let spawner = Spawner::start().unwrap();
+        for (script, status) in [
+            ("exit 0", ExitStatus::Code(0)),
+            ("exit 255", ExitStatus::Code(255)),
+            ("kill -KILL $$", ExitStatus::Signal(9)),
+            ("kill -SEGV $$", ExitStatus::Signal(11)),
+        ] {
+            let exit = finish(start(&spawner, shell(script)).await).await.exit;
+            assert_eq!(exit.status, status);
+            assert!(exit.max_rss_kib.unwrap() > 100, "{exit:?}");
+        }
+        let busy = "i=0; while [ $i -lt 100000 ]; do i=$((i+1)); done";
+        let exit = finish(start(&spawner, shell(busy)).await).await.exit;
+        assert!(exit.user_us.unwrap() > 10_000, "{exit:?}");
+    });
+}
+
+/// P-14.
+fn ends_that_come_before_anybody_looks_are_not_lost() {
+    run(async {
+        let spawner = Spawner::start().unwrap();
+        for _ in 0..50 {
+            let spawned = start(&spawner, request(&["printf", "all of it"])).await;
+            // It is over and reaped long before anybody watches it.
+            wait_until(PATIENCE, || spawned.process.is_tree_empty() == Some(true))
+                .await
+                .unwrap();
+            spawned.process.signal_leader(15).unwrap();
+            let finished = finish(spawned).await;
+            assert_eq!(finished.stdout, b"all of it");
+            assert_eq!(finished.exit.status, ExitStatus::Code(0));
+        }
+    });
+}
+
+fn stdin_reaches_the_command() {
+    run(async {
+        let spawner = Spawner::start().unwrap();
+        let mut spawned = start(&spawner, with_stdin(request(&["cat"]))).await;
+        let mut stdin = dwell_actors::spawn::InputPipe::from_fd(spawned.stdin.take().unwrap()).unwrap();
+        stdin.write_all(&mut "through".into()).await.unwrap();
+        stdin.close();
+        assert_eq!(finish(spawned).await.stdout, b"through");
+    });
+}
+
+/// P-30, P-31.
+fn the_child_has_three_descriptors_its_own_environment_and_default_signals() {
+    run(async {
+        let spawner = Spawner::start().unwrap();
+        // Running neighbours' descriptors must not leak either.
+        let neighbour = start(&spawner, with_stdin(request(&["sleep", "60"]))).await;
+        let listed = finish(start(&spawner, request(&["ls", "/proc/self/fd"])).await).await;
+        assert_eq!(
+            String::from_utf8(listed.stdout).unwrap(),
+            "0\n1\n2\n3\n",
+            "3 is the listing's own"
+        );
+        let env = SpawnRequest {
+            env: Environment::exact([(b"ONLY".to_vec(), b"this".to_vec())]),
+            ..request(&["/usr/bin/env"])
+        };
+        assert_eq!(finish(start(&spawner, env).await).await.stdout, b"ONLY=this\n");
+        let signals = finish(start(&spawner, request(&["grep", "^Sig[BI]", "/proc/self/status"])).await).await;
+        let signals = String::from_utf8(signals.stdout).unwrap();
+        for line in signals.lines() {
+            assert!(line.ends_with("0000000000000000"), "{signals}");
+        }
+        assert_eq!(signals.lines().count(), 2);
+        drop(neighbour);
+    });
+}
+
+fn a_long_request_travels_by_file() {
+    run(async {
+        let spawner = Spawner::start().unwrap();
+        let long = "x".repeat(100_000);
+        let mut argv = vec!["sh", "-c", "shift; echo ${#1} $#", "sh", "0"];
+        argv.extend(std::iter::repeat_n(long.as_str(), 10));
+        let finished = finish(start(&spawner, request(&argv)).await).await;
+        assert_eq!(finished.stdout, b"100000 10\n");
+    });
+}
+
+/// P-13, P-36: what a thousand (with `DWELL_SOAK` ten thousand) short processes leave.
+fn keepers_are_used_again_and_nothing_is_left() {
+    let rounds = if std::env::var_os("DWELL_SOAK").is_some() {
+        10_000
+    } else {
+        1_000
+    };
+    run(async {
+        let spawner = Spawner::start().unwrap();
+        for _ in 0..10 {
+            finish(start(&spawner, request(&["true"])).await).await;
+        }
+        let before = Census::take().unwrap();
+        let processes = count_processes();
+        let mut last = None;
+        for _ in 0..rounds {
+            let spawned = start(&spawner, request(&["true"])).await;
+            let pid = spawned.process.pid();
+            assert_ne!(last.replace(pid), Some(pid));
+            finish(spawned).await;
+        }
+        let leak = Census::take().unwrap().leak_since(&before);
+        assert_eq!(leak, Leak::default());
+        let now = count_processes();
+        assert!(now <= processes + 1, "{processes} processes became {now}");
+    });
+}
+
+/// The guards and keepers of this machine, zombies included.
+fn count_processes() -> usize {
+    let processes = std::fs::read_dir("/proc").unwrap();
+    let names = processes.filter_map(|entry| std::fs::read_to_string(entry.ok()?.path().join("comm")).ok());
+    names
+        .filter(|name| name.starts_with("dwell-") || name.trim() == "true")
+        .count()
+}
+
+fn two_hundred_at_once() {
+    // The runtime keeps a pair of sockets of its own once there was one.
+    run(async {});
+    let before = Census::take().unwrap();
+    run(async {
+        let spawner = Spawner::start().unwrap();
+        let outcomes: Vec<_> = (0..200)
+            .map(|_| submit_later(&spawner, shell("read x; echo $x")))
+            .collect();
+        let mut running = tokio::task::JoinSet::new();
+        for outcome in outcomes {
+            running.spawn(async { finish(outcome.await.unwrap().result.unwrap()).await.stdout });
+        }
+        while let Some(output) = running.join_next().await {
+            assert_eq!(output.unwrap(), b"\n");
+        }
+    });
+    assert_eq!(
+        Census::take().unwrap().leak_since(&before),
+        Leak::default(),
+        "and the guard is gone"
+    );
+}
+
+fn a_spawner_that_is_dropped_ends_its_guard_and_its_commands() {
+    // The runtime keeps a pair of sockets of its own once there was one.
+    run(async {});
+    let before = Census::take().unwrap();
+    run(async {
+        let spawner = Spawner::start().unwrap();
+        let spawned = start(&spawner, shell("trap '' TERM; while :; do sleep 1; done")).await;
+        let host_pid = spawned.process.host_pid().unwrap();
+        drop(spawner);
+        wait_until(PATIENCE, || {
+            !std::path::Path::new(&format!("/proc/{host_pid}")).exists()
+        })
+        .await
+        .unwrap();
+        assert!(
+            spawned.process.watch().unwrap().wait().await.is_err(),
+            "nobody is left who knows its status"
+        );
+        drop(spawned);
+    });
+    assert_eq!(Census::take().unwrap().leak_since(&before), Leak::default());
+}
+
+/// P-35.
+fn the_thread_that_spawned_may_end() {
+    run(async {
+        let spawner = std::thread::spawn(|| Spawner::start().unwrap()).join().unwrap();
+        let spawned = start(&spawner, with_stdin(shell("read x; echo still here"))).await;
+        for _ in 0..8 {
+            std::thread::spawn(|| ()).join().unwrap();
+        }
+        let mut spawned = spawned;
+        drop(spawned.stdin.take());
+        assert_eq!(finish(spawned).await.stdout, b"still here\n");
+    });
+}
