@@ -69,6 +69,8 @@ registry! {
         Terminate = 0x05,
         /// Events of a process after a sequence number, for whoever missed a push.
         Read = 0x06,
+        /// Give a process's terminal another size.
+        Resize = 0x07,
         /// Answer to `EnvironmentInfo`.
         EnvironmentInfoReply = 0x41,
         /// Answer to `Start`.
@@ -81,6 +83,8 @@ registry! {
         Terminated = 0x45,
         /// Answer to `Read`.
         ReadReply = 0x46,
+        /// Answer to `Resize`.
+        Resized = 0x47,
         /// The answer to any request that failed.
         Error = 0x7f,
         /// Bytes a process wrote.

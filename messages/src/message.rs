@@ -6,8 +6,8 @@ use crate::error::WireError;
 use crate::ids::{ProcessId, RequestId};
 use crate::kinds::MessageKind;
 use crate::process::{
-    Closed, Event, Exited, Output, OutputStream, Read, ReadReply, Signal, Start, Started, Terminate, Write,
-    Written,
+    Closed, Event, Exited, Output, OutputStream, Read, ReadReply, Resize, Signal, Start, Started, Terminate,
+    Terminated, Write, Written,
 };
 use crate::session::EnvironmentInfo;
 use crate::span::{Role, Span};
@@ -19,15 +19,17 @@ pub enum Request {
     /// What is this environment?
     EnvironmentInfo,
     /// Start a process.
-    Start(Start),
+    Start(Box<Start>),
     /// Write to its standard input.
     Write(Write),
-    /// Signal its leader.
+    /// Send it a signal.
     Signal(Signal),
     /// End it.
     Terminate(Terminate),
     /// Its events after a number.
     Read(Read),
+    /// Resize its terminal.
+    Resize(Resize),
 }
 
 impl Request {
@@ -40,6 +42,7 @@ impl Request {
             Self::Signal(_) => "Process/Signal",
             Self::Terminate(_) => "Process/Terminate",
             Self::Read(_) => "Process/Read",
+            Self::Resize(_) => "Process/Resize",
         }
     }
 }
@@ -56,9 +59,11 @@ pub enum Reply {
     /// To `Signal`.
     Signalled,
     /// To `Terminate`: the process has ended.
-    Terminated,
+    Terminated(Terminated),
     /// To `Read`.
     Read(ReadReply),
+    /// To `Resize`.
+    Resized,
 }
 
 /// Spans of one trace, behind its terminal event.
@@ -142,14 +147,16 @@ impl Message {
                 Request::Signal(_) => MessageKind::Signal,
                 Request::Terminate(_) => MessageKind::Terminate,
                 Request::Read(_) => MessageKind::Read,
+                Request::Resize(_) => MessageKind::Resize,
             },
             Self::Response { result, .. } => match result {
                 Ok(Reply::EnvironmentInfo(_)) => MessageKind::EnvironmentInfoReply,
                 Ok(Reply::Started(_)) => MessageKind::Started,
                 Ok(Reply::Written(_)) => MessageKind::Written,
                 Ok(Reply::Signalled) => MessageKind::Signalled,
-                Ok(Reply::Terminated) => MessageKind::Terminated,
+                Ok(Reply::Terminated(_)) => MessageKind::Terminated,
                 Ok(Reply::Read(_)) => MessageKind::ReadReply,
+                Ok(Reply::Resized) => MessageKind::Resized,
                 Err(_) => MessageKind::Error,
             },
             Self::Event { event, .. } => match event {

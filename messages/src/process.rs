@@ -45,11 +45,21 @@ pub enum Inherit {
     None,
 }
 
-/// How a command's environment is made.
+/// How a command's environment is made: inherited by `inherit`, then narrowed by `include` and `exclude`, then `set`
+/// and `unset`.
 #[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
 pub struct EnvironmentPolicy {
     /// What is inherited.
     pub inherit: Inherit,
+    /// Patterns of names, `*` for any run of bytes and `?` for one. Not empty: of what is inherited only these stay.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub include: Vec<ByteBuf>,
+    /// Patterns of names that are not inherited.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub exclude: Vec<ByteBuf>,
+    /// Whether names that look like secrets are inherited like any other.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub secrets: bool,
     /// What is set, also when it would be withheld.
     #[serde(default)]
     pub set: Vec<(ByteBuf, ByteBuf)>,
@@ -58,8 +68,82 @@ pub struct EnvironmentPolicy {
     pub unset: Vec<ByteBuf>,
 }
 
-/// Starts a process.
+/// A terminal's size, in characters. The executor makes of 0 the usual 24 or 80, and of more than it gives, what it
+/// gives.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct TerminalSize {
+    /// Lines.
+    pub rows: u16,
+    /// Characters in a line.
+    pub columns: u16,
+}
+
+/// A terminal for a command, in place of its three pipes.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Pty {
+    /// Its size at the start.
+    pub size: TerminalSize,
+    /// What it says it is, as `TERM`.
+    pub term: String,
+}
+
+/// What a command may use at the most, it and each process it starts. Absent: as the executor itself.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+pub struct Limits {
+    /// Milliseconds from its start until it is terminated.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub wall_ms: Option<u64>,
+    /// Open descriptors.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub open_files: Option<u64>,
+    /// Address space in bytes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub address_space_bytes: Option<u64>,
+    /// Processes and threads of the same user.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub processes: Option<u64>,
+    /// The largest core file in bytes; 0 is none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub core_bytes: Option<u64>,
+    /// The largest file that may be written, in bytes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub file_bytes: Option<u64>,
+    /// Processor time in seconds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cpu_seconds: Option<u64>,
+    /// Priority, from -20 (first) to 19 (last).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub nice: Option<i8>,
+}
+
+impl Limits {
+    /// Whether nothing is limited.
+    pub fn is_none(&self) -> bool {
+        *self == Self::default()
+    }
+}
+
+/// How long pipes that others hold are read after the exit.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Drain {
+    /// Milliseconds without output after which they are given up.
+    pub idle_ms: u32,
+    /// Milliseconds after which they are given up in any case.
+    pub total_ms: u32,
+}
+
+impl Default for Drain {
+    /// 2 s without output, 5 s in all.
+    fn default() -> Self {
+        Self {
+            idle_ms: 2_000,
+            total_ms: 5_000,
+        }
+    }
+}
+
+/// Starts a process.
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
 pub struct Start {
     /// Program and arguments, as bytes.
     pub argv: Vec<ByteBuf>,
@@ -72,47 +156,110 @@ pub struct Start {
     /// Whether it gets a pipe as standard input; else it reads nothing.
     #[serde(default)]
     pub stdin: bool,
+    /// A terminal in place of the pipes; `stdin` then says nothing.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pty: Option<Pty>,
+    /// What it may use.
+    #[serde(default, skip_serializing_if = "Limits::is_none")]
+    pub limits: Limits,
+    /// How long held pipes are read after its exit.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub drain: Option<Drain>,
+    /// Bytes of output kept to be read again; absent: the executor's default.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub retention_bytes: Option<u64>,
+    /// Whether it may outlive the executor.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub detach: bool,
     /// First credit of each output stream, in bytes.
     pub credit: u64,
-    /// Time between TERM and KILL when its link is lost, in milliseconds.
+    /// Time between TERM and KILL when its link is lost or its time is over, in milliseconds.
     pub grace_ms: u32,
     /// The span that the process's own spans belong under: the call, not the request, which ends long before.
     #[serde(default)]
     pub launch: Option<ByteBuf>,
 }
 
-/// What contains a process.
+/// Declares a choice that is a word on the wire, and may be a word this version does not know.
+macro_rules! words {
+    ($(#[$meta:meta])* $name:ident { $($(#[$doc:meta])* $variant:ident = $word:literal,)* }) => {
+        $(#[$meta])*
+        #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+        #[serde(from = "String", into = "String")]
+        pub enum $name {
+            $($(#[$doc])* $variant,)*
+            /// Something this version does not know.
+            Other(String),
+        }
+
+        impl From<String> for $name {
+            fn from(text: String) -> Self {
+                match text.as_str() {
+                    $($word => Self::$variant,)*
+                    _ => Self::Other(text),
+                }
+            }
+        }
+
+        impl From<$name> for String {
+            fn from(value: $name) -> Self {
+                match value {
+                    $($name::$variant => $word.into(),)*
+                    $name::Other(text) => text,
+                }
+            }
+        }
+
+        impl std::fmt::Display for $name {
+            fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                f.write_str(match self {
+                    $(Self::$variant => $word,)*
+                    Self::Other(text) => text,
+                })
+            }
+        }
+    };
+}
+
+words! {
+    /// What ends a process when the executor dies.
+    ExecutorDeath {
+        /// The kernel, which ends the namespace of process ids it is in.
+        PidNamespace = "pid-namespace",
+        /// A guard, which hunts what it started.
+        GuardHunt = "guard-hunt",
+        /// Nothing, as asked: it is detached.
+        Outlives = "outlives",
+        /// Nothing.
+        Nothing = "nothing",
+    }
+}
+
+words! {
+    /// What finds a process's descendants when it is terminated.
+    TreeHold {
+        /// A control group, and descent.
+        Cgroup = "cgroup",
+        /// Descent from a subreaper of its own.
+        Subreaper = "subreaper",
+        /// Its process group, which a descendant may leave.
+        ProcessGroup = "process-group",
+    }
+}
+
+/// What the two duties of containment rest on.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
-#[serde(from = "String", into = "String")]
-pub enum Containment {
-    /// Its process group only.
-    ProcessGroup,
-    /// Something this version does not know.
-    Other(String),
-}
-
-impl From<String> for Containment {
-    fn from(text: String) -> Self {
-        match text.as_str() {
-            "process-group" => Self::ProcessGroup,
-            _ => Self::Other(text),
-        }
-    }
-}
-
-impl From<Containment> for String {
-    fn from(containment: Containment) -> Self {
-        match containment {
-            Containment::ProcessGroup => "process-group".into(),
-            Containment::Other(text) => text,
-        }
-    }
+pub struct Containment {
+    /// What ends it when the executor dies.
+    pub executor_death: ExecutorDeath,
+    /// What finds its descendants when it is terminated.
+    pub tree: TreeHold,
 }
 
 /// The process runs.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct Started {
-    /// Its id on the executor's machine.
+    /// Its id, as other commands of this executor see it.
     pub pid: u32,
     /// What `terminate` and the executor's end rest on.
     pub containment: Containment,
@@ -140,11 +287,42 @@ pub struct Written {
     pub offset: u64,
 }
 
-/// Sends a signal to the process's leader.
+/// Whom a signal is for.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+pub enum SignalTarget {
+    /// The process that was started.
+    #[default]
+    #[serde(rename = "leader")]
+    Leader,
+    /// Its terminal's foreground job; without a terminal, its process group.
+    #[serde(rename = "foreground")]
+    Foreground,
+    /// It and all its descendants.
+    #[serde(rename = "tree")]
+    Tree,
+}
+
+impl SignalTarget {
+    fn is_leader(&self) -> bool {
+        *self == Self::Leader
+    }
+}
+
+/// Sends a signal.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct Signal {
     /// The signal's number on the executor's system.
     pub signal: i32,
+    /// To whom.
+    #[serde(default, skip_serializing_if = "SignalTarget::is_leader")]
+    pub target: SignalTarget,
+}
+
+/// Gives the terminal another size: the foreground job is told. Answered also when the process has ended.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Resize {
+    /// The size.
+    pub size: TerminalSize,
 }
 
 /// Ends a process: TERM and CONT, then KILL when the grace is over.
@@ -152,6 +330,17 @@ pub struct Signal {
 pub struct Terminate {
     /// The grace in milliseconds.
     pub grace_ms: u32,
+}
+
+/// What became of the processes that were told to end.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+pub struct Terminated {
+    /// Those that had to be killed.
+    #[serde(default)]
+    pub killed: u32,
+    /// Those that were still there after that: the kernel does not let go of them.
+    #[serde(default)]
+    pub unkillable: u32,
 }
 
 /// Asks for the events after a sequence number.
@@ -165,6 +354,24 @@ pub struct Read {
     pub wait_ms: u32,
 }
 
+/// Output that is no longer kept.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Gap {
+    /// Of which output.
+    pub stream: OutputStream,
+    /// Its first byte that is missing.
+    pub from: u64,
+    /// The first that is not.
+    pub to: u64,
+}
+
+impl Gap {
+    /// How many bytes are missing.
+    pub fn bytes(&self) -> u64 {
+        self.to.saturating_sub(self.from)
+    }
+}
+
 /// The events asked for.
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
 pub struct ReadReply {
@@ -176,6 +383,9 @@ pub struct ReadReply {
     pub closed: bool,
     /// Whether events after `after` are no longer kept.
     pub truncated: bool,
+    /// Which output was in them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub gaps: Vec<Gap>,
 }
 
 /// How a process ended.
@@ -205,6 +415,31 @@ impl ExitStatus {
     }
 }
 
+/// What a process and those it waited for have used.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+pub struct Usage {
+    /// Processor time in its own code, in microseconds.
+    pub user_us: u64,
+    /// Processor time in the kernel, in microseconds.
+    pub system_us: u64,
+    /// The most memory one of them held, in bytes.
+    pub max_rss_bytes: u64,
+}
+
+/// Why the executor ended a process.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub enum Ending {
+    /// Its time was over.
+    #[serde(rename = "deadline")]
+    Deadline,
+    /// Its client asked for it.
+    #[serde(rename = "terminated")]
+    Terminated,
+    /// Its session ended.
+    #[serde(rename = "session")]
+    Session,
+}
+
 /// Bytes a process wrote.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct Output {
@@ -232,6 +467,15 @@ pub struct Exited {
     /// Whether it left a core.
     #[serde(default)]
     pub core_dumped: bool,
+    /// Whether the kernel killed it, or one of its own, for want of memory. Absent: not known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub oom_killed: Option<bool>,
+    /// What it has used. Absent: not known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub usage: Option<Usage>,
+    /// Why the executor ended it, if it did.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ending: Option<Ending>,
     /// Bytes of standard output sent before this.
     pub stdout_end: u64,
     /// Bytes of standard error sent before this.
@@ -252,6 +496,9 @@ pub struct Closed {
     pub stderr_end: u64,
     /// Whether every pipe reached its end; else somebody still held one when the drain grace was over.
     pub drained: bool,
+    /// How many processes still held one then, as far as is known.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub holders: u32,
     /// The executor's account of the call.
     #[serde(default)]
     pub timings: Timings,
@@ -280,4 +527,12 @@ impl Event {
             Self::Closed(closed) => closed.event,
         }
     }
+}
+
+fn is_false(value: &bool) -> bool {
+    !*value
+}
+
+fn is_zero(value: &u32) -> bool {
+    *value == 0
 }

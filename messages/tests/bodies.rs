@@ -65,16 +65,31 @@ fn fields(kind: MessageKind) -> Vec<String> {
 
 #[test]
 fn a_second_reader_finds_the_keys_that_the_protocol_names() {
-    let table: [(MessageKind, &[&str]); 23] = [
+    let table: [(MessageKind, &[&str]); 25] = [
         (MessageKind::EnvironmentInfo, &[]),
         (
             MessageKind::Start,
-            &["argv", "cwd", "env", "stdin", "credit", "grace_ms", "launch"],
+            &[
+                "argv",
+                "cwd",
+                "env",
+                "stdin",
+                "pty",
+                "limits",
+                "drain",
+                "retention_bytes",
+                "detach",
+                "credit",
+                "grace_ms",
+                "launch",
+            ],
         ),
         (MessageKind::Write, &["offset", "data", "eof"]),
-        (MessageKind::Signal, &["signal"]),
+        (MessageKind::Signal, &["signal", "target"]),
         (MessageKind::Terminate, &["grace_ms"]),
         (MessageKind::Read, &["after", "max_bytes", "wait_ms"]),
+        (MessageKind::Resize, &["size"]),
+        (MessageKind::Resized, &[]),
         (
             MessageKind::EnvironmentInfoReply,
             &[
@@ -91,8 +106,11 @@ fn a_second_reader_finds_the_keys_that_the_protocol_names() {
         (MessageKind::Started, &["pid", "containment", "withheld"]),
         (MessageKind::Written, &["offset"]),
         (MessageKind::Signalled, &[]),
-        (MessageKind::Terminated, &[]),
-        (MessageKind::ReadReply, &["events", "next", "closed", "truncated"]),
+        (MessageKind::Terminated, &["killed", "unkillable"]),
+        (
+            MessageKind::ReadReply,
+            &["events", "next", "closed", "truncated", "gaps"],
+        ),
         (
             MessageKind::Error,
             &["code", "message", "errno", "limit", "actual"],
@@ -100,7 +118,16 @@ fn a_second_reader_finds_the_keys_that_the_protocol_names() {
         (MessageKind::Output, &["n", "s", "o", "d"]),
         (
             MessageKind::Exited,
-            &["event", "status", "core_dumped", "stdout_end", "stderr_end"],
+            &[
+                "event",
+                "status",
+                "core_dumped",
+                "oom_killed",
+                "usage",
+                "ending",
+                "stdout_end",
+                "stderr_end",
+            ],
         ),
         (
             MessageKind::Closed,
@@ -110,6 +137,7 @@ fn a_second_reader_finds_the_keys_that_the_protocol_names() {
                 "stdout_end",
                 "stderr_end",
                 "drained",
+                "holders",
                 "timings",
             ],
         ),
@@ -200,7 +228,17 @@ fn output(offset: u64, data: Bytes) -> Output {
     }
 }
 
-const OPTIONAL: [&str; 13] = [
+const OPTIONAL: [&str; 23] = [
+    "pty",
+    "limits",
+    "drain",
+    "retention_bytes",
+    "detach",
+    "target",
+    "oom_killed",
+    "usage",
+    "ending",
+    "holders",
     "cwd",
     "env",
     "stdin",
@@ -321,7 +359,10 @@ fn impossible_starts() -> Vec<(&'static str, Start)> {
 #[test]
 fn a_start_that_no_system_takes_is_refused_on_both_sides() {
     for (expected, start) in impossible_starts() {
-        let envelope = Envelope::new(common::context(), request(Request::Start(start.clone())));
+        let envelope = Envelope::new(
+            common::context(),
+            request(Request::Start(Box::new(start.clone()))),
+        );
         match codec::encode(&envelope, 1) {
             Err(EncodeError::BadString { field, .. }) => assert_eq!(field, expected),
             other => panic!("{expected}: {other:?}"),
@@ -337,7 +378,7 @@ fn a_start_that_no_system_takes_is_refused_on_both_sides() {
 fn an_equals_sign_in_a_value_and_a_newline_in_a_name_are_the_callers_business() {
     let mut odd = start();
     odd.env.set = vec![(bytes(b"A\n"), bytes(b"=b=c="))];
-    let envelope = Envelope::new(common::context(), request(Request::Start(odd)));
+    let envelope = Envelope::new(common::context(), request(Request::Start(Box::new(odd))));
     let encoded = codec::encode(&envelope, 1).unwrap();
     assert_eq!(codec::decode(&encoded).unwrap().message, envelope.body);
 }
@@ -359,6 +400,7 @@ fn chunks(length: usize) -> [Message; 3] {
                 next: 1,
                 closed: false,
                 truncated: false,
+                gaps: Vec::new(),
             })),
             timings: Timings::default(),
         },
@@ -410,8 +452,8 @@ fn a_message_too_large_leaves_what_was_encoded_before_it() {
     huge.argv = vec![bytes(&vec![b'x'; codec::MESSAGE_MAX_BYTES])];
     let mut out = bytes::BytesMut::from(&b"before"[..]);
     for message in [
-        request(Request::Start(huge)),
-        request(Request::Start(impossible_starts()[0].1.clone())),
+        request(Request::Start(Box::new(huge))),
+        request(Request::Start(Box::new(impossible_starts()[0].1.clone()))),
     ] {
         let envelope = Envelope::new(common::context(), message);
         assert!(codec::encode_into(&mut out, &envelope, 1).is_err());

@@ -10,8 +10,9 @@ use dwell_messages::ids::{ProcessId, RequestId};
 use dwell_messages::kinds::MessageKind;
 use dwell_messages::message::{Message, Reply, Request, TraceRecords};
 use dwell_messages::process::{
-    Closed, Containment, EnvironmentPolicy, Event, ExitStatus, Exited, Inherit, Output, OutputStream, Read,
-    ReadReply, Signal, Start, Started, Terminate, Write, Written,
+    Closed, Containment, Drain, Ending, EnvironmentPolicy, Event, ExecutorDeath, ExitStatus, Exited, Gap,
+    Inherit, Limits, Output, OutputStream, Pty, Read, ReadReply, Resize, Signal, SignalTarget, Start,
+    Started, TerminalSize, Terminate, Terminated, TreeHold, Usage, Write, Written,
 };
 use dwell_messages::session::{EnvironmentInfo, Hello, Welcome};
 use dwell_messages::{
@@ -84,7 +85,26 @@ fn status() -> impl Strategy<Value = ExitStatus> {
 
 fn start() -> impl Strategy<Value = Start> {
     let inherit = prop_oneof![Just(Inherit::Core), Just(Inherit::All), Just(Inherit::None)];
-    let environment = (inherit, vec((name(), argument()), 0..5), vec(octets(9), 0..4));
+    let patterns = (vec(octets(9), 0..3), vec(octets(9), 0..3), any::<bool>());
+    let set = (vec((name(), argument()), 0..5), vec(octets(9), 0..4));
+    let environment =
+        (inherit, patterns, set).prop_map(|(inherit, (include, exclude, secrets), (set, unset))| {
+            EnvironmentPolicy {
+                inherit,
+                include,
+                exclude,
+                secrets,
+                set,
+                unset,
+            }
+        });
+    let more = (
+        pty(),
+        limits(),
+        drain(),
+        proptest::option::of(any::<u64>()),
+        any::<bool>(),
+    );
     let rest = (
         any::<bool>(),
         any::<u64>(),
@@ -96,13 +116,25 @@ fn start() -> impl Strategy<Value = Start> {
         proptest::option::of(argument()),
         environment,
         rest,
+        more,
     )
         .prop_map(
-            |(argv, cwd, (inherit, set, unset), (stdin, credit, grace_ms, launch))| Start {
+            |(
                 argv,
                 cwd,
-                env: EnvironmentPolicy { inherit, set, unset },
+                env,
+                (stdin, credit, grace_ms, launch),
+                (pty, limits, drain, retention_bytes, detach),
+            )| Start {
+                argv,
+                cwd,
+                env,
                 stdin,
+                pty,
+                limits,
+                drain,
+                retention_bytes,
+                detach,
                 credit,
                 grace_ms,
                 launch,
@@ -110,16 +142,72 @@ fn start() -> impl Strategy<Value = Start> {
         )
 }
 
+fn size() -> impl Strategy<Value = TerminalSize> {
+    any::<(u16, u16)>().prop_map(|(rows, columns)| TerminalSize { rows, columns })
+}
+
+fn pty() -> impl Strategy<Value = Option<Pty>> {
+    proptest::option::of((size(), "[a-z0-9-]{0,20}").prop_map(|(size, term)| Pty { size, term }))
+}
+
+fn limits() -> impl Strategy<Value = Limits> {
+    any::<([Option<u64>; 7], Option<i8>)>().prop_map(|(v, nice)| Limits {
+        wall_ms: v[0],
+        open_files: v[1],
+        address_space_bytes: v[2],
+        processes: v[3],
+        core_bytes: v[4],
+        file_bytes: v[5],
+        cpu_seconds: v[6],
+        nice,
+    })
+}
+
+fn drain() -> impl Strategy<Value = Option<Drain>> {
+    any::<Option<(u32, u32)>>().prop_map(|drain| drain.map(|(idle_ms, total_ms)| Drain { idle_ms, total_ms }))
+}
+
+fn target() -> impl Strategy<Value = SignalTarget> {
+    prop_oneof![
+        Just(SignalTarget::Leader),
+        Just(SignalTarget::Foreground),
+        Just(SignalTarget::Tree)
+    ]
+}
+
+fn ending() -> impl Strategy<Value = Option<Ending>> {
+    proptest::option::of(prop_oneof![
+        Just(Ending::Deadline),
+        Just(Ending::Terminated),
+        Just(Ending::Session)
+    ])
+}
+
+fn usage() -> impl Strategy<Value = Option<Usage>> {
+    any::<Option<[u64; 3]>>().prop_map(|usage| {
+        usage.map(|[user_us, system_us, max_rss_bytes]| Usage {
+            user_us,
+            system_us,
+            max_rss_bytes,
+        })
+    })
+}
+
+fn gap() -> impl Strategy<Value = Gap> {
+    (stream(), any::<u64>(), any::<u64>()).prop_map(|(stream, from, to)| Gap { stream, from, to })
+}
+
 fn request() -> impl Strategy<Value = Request> {
     prop_oneof![
         Just(Request::EnvironmentInfo),
-        start().prop_map(Request::Start),
+        start().prop_map(|start| Request::Start(Box::new(start))),
         (any::<u64>(), data(), any::<bool>()).prop_map(|(offset, data, eof)| Request::Write(Write {
             offset,
             data,
             eof
         })),
-        any::<i32>().prop_map(|signal| Request::Signal(Signal { signal })),
+        (any::<i32>(), target()).prop_map(|(signal, target)| Request::Signal(Signal { signal, target })),
+        size().prop_map(|size| Request::Resize(Resize { size })),
         any::<u32>().prop_map(|grace_ms| Request::Terminate(Terminate { grace_ms })),
         (any::<u64>(), any::<u32>(), any::<u32>()).prop_map(|(after, max_bytes, wait_ms)| {
             Request::Read(Read {
@@ -142,35 +230,48 @@ fn event() -> impl Strategy<Value = Event> {
             }
             .into()
         }),
-        (any::<u64>(), status(), any::<bool>(), any::<u64>(), any::<u64>()).prop_map(
-            |(event, status, core_dumped, stdout_end, stderr_end)| {
-                Exited {
-                    event,
-                    status,
-                    core_dumped,
-                    stdout_end,
-                    stderr_end,
+        (
+            any::<[u64; 3]>(),
+            status(),
+            any::<(bool, Option<bool>)>(),
+            usage(),
+            ending()
+        )
+            .prop_map(
+                |([event, stdout_end, stderr_end], status, (core_dumped, oom_killed), usage, ending)| {
+                    Exited {
+                        event,
+                        status,
+                        core_dumped,
+                        oom_killed,
+                        usage,
+                        ending,
+                        stdout_end,
+                        stderr_end,
+                    }
+                    .into()
                 }
-                .into()
-            }
-        ),
+            ),
         (
             any::<[u64; 3]>(),
             proptest::option::of(status()),
-            any::<bool>(),
+            any::<(bool, u32)>(),
             timings()
         )
-            .prop_map(|([event, stdout_end, stderr_end], status, drained, timings)| {
-                Closed {
-                    event,
-                    status,
-                    stdout_end,
-                    stderr_end,
-                    drained,
-                    timings,
+            .prop_map(
+                |([event, stdout_end, stderr_end], status, (drained, holders), timings)| {
+                    Closed {
+                        event,
+                        status,
+                        stdout_end,
+                        stderr_end,
+                        drained,
+                        holders,
+                        timings,
+                    }
+                    .into()
                 }
-                .into()
-            }),
+            ),
     ]
 }
 
@@ -202,7 +303,10 @@ fn reply() -> impl Strategy<Value = Reply> {
     prop_oneof![
         environment().prop_map(Reply::EnvironmentInfo),
         (any::<u32>(), text(), vec(text(), 0..4)).prop_map(|(pid, containment, withheld)| {
-            let containment = Containment::from(containment);
+            let containment = Containment {
+                executor_death: ExecutorDeath::from(containment.clone()),
+                tree: TreeHold::from(containment),
+            };
             Reply::Started(Started {
                 pid,
                 containment,
@@ -211,15 +315,24 @@ fn reply() -> impl Strategy<Value = Reply> {
         }),
         any::<u64>().prop_map(|offset| Reply::Written(Written { offset })),
         Just(Reply::Signalled),
-        Just(Reply::Terminated),
-        (vec(event(), 0..5), any::<u64>(), any::<bool>(), any::<bool>()).prop_map(
-            |(events, next, closed, truncated)| Reply::Read(ReadReply {
-                events,
-                next,
-                closed,
-                truncated,
-            })
-        ),
+        Just(Reply::Resized),
+        any::<(u32, u32)>()
+            .prop_map(|(killed, unkillable)| Reply::Terminated(Terminated { killed, unkillable })),
+        (
+            vec(event(), 0..5),
+            any::<u64>(),
+            any::<(bool, bool)>(),
+            vec(gap(), 0..3)
+        )
+            .prop_map(
+                |(events, next, (closed, truncated), gaps)| Reply::Read(ReadReply {
+                    events,
+                    next,
+                    closed,
+                    truncated,
+                    gaps,
+                })
+            ),
     ]
 }
 

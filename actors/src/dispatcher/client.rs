@@ -203,7 +203,7 @@ impl Dispatcher {
         let reply = Box::new(move |outcome| {
             drop(delivery.control(ReceiveControl::Started(Box::new(outcome))));
         });
-        let request = Request::Start(start(command, &context));
+        let request = Request::Start(Box::new(start(command, &context)));
         // The delivery has the deadline: it must hear of a start that is answered late, to end what came of it.
         let call = Call {
             process: Some(process),
@@ -258,7 +258,9 @@ fn check(command: &Command) -> Result<(), WireError> {
         .argv
         .iter()
         .chain(&command.cwd)
-        .chain(command.set.iter().flat_map(|(n, v)| [n, v]));
+        .chain(command.set.iter().flat_map(|(n, v)| [n, v]))
+        .map(Vec::as_slice)
+        .chain(command.pty.iter().map(|pty| pty.term.as_bytes()));
     if fields.into_iter().any(|field| nul(field)) {
         return Err(WireError::new(
             ErrorCode::BadRequest,
@@ -294,8 +296,16 @@ fn start(command: Command, context: &TraceContext) -> Start {
                 .map(|(n, v)| (ByteBuf::from(n), ByteBuf::from(v)))
                 .collect(),
             unset: command.unset.into_iter().map(ByteBuf::from).collect(),
+            include: command.include.into_iter().map(ByteBuf::from).collect(),
+            exclude: command.exclude.into_iter().map(ByteBuf::from).collect(),
+            secrets: command.secrets,
         },
         stdin: command.stdin,
+        pty: command.pty,
+        limits: command.limits,
+        drain: command.drain,
+        retention_bytes: None,
+        detach: command.detach,
         credit: OUTPUT_WINDOW_BYTES,
         grace_ms: u32::try_from(command.grace.as_millis()).unwrap_or(u32::MAX),
         launch: Some(ByteBuf::from(context.span_id.0.to_vec())),

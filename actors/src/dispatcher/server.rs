@@ -31,7 +31,7 @@ impl Scope {
         match request {
             Request::EnvironmentInfo => Self::Inspect,
             Request::Start(_) => Self::Spawn,
-            Request::Write(_) => Self::Stdin,
+            Request::Write(_) | Request::Resize(_) => Self::Stdin,
             Request::Signal(_) | Request::Terminate(_) => Self::Signal,
             Request::Read(_) => Self::Attach,
         }
@@ -95,6 +95,7 @@ impl Dispatcher {
             }
             Request::Start(_)
             | Request::Write(_)
+            | Request::Resize(_)
             | Request::Signal(_)
             | Request::Terminate(_)
             | Request::Read(_) => {

@@ -17,6 +17,7 @@ use dwell_relay::{OsRandomness, Randomness as _, StaticKeypair};
 use tokio::sync::{Notify, oneshot, watch};
 
 use crate::address::Address;
+use crate::guard::GuardOptions;
 use crate::keys::AuthorizedClients;
 use crate::mailbox::Mailbox;
 use crate::relay_framer::{FramerControl, RelayFramer};
@@ -83,6 +84,7 @@ pub struct ExecutorBuilder {
     traces: Option<PathBuf>,
     sinks: Vec<Box<dyn SpanSink>>,
     arbiters: usize,
+    guard: GuardOptions,
 }
 
 impl fmt::Debug for ExecutorBuilder {
@@ -151,6 +153,14 @@ impl ExecutorBuilder {
         self
     }
 
+    /// How commands are guarded. Default: by this very program, if it calls `guard::init()` first in `main`; else by
+    /// nobody, as every start says.
+    #[must_use]
+    pub fn guard(mut self, options: GuardOptions) -> Self {
+        self.guard = options;
+        self
+    }
+
     /// Threads for sessions. Default: one a core.
     #[must_use]
     pub fn arbiters(mut self, count: usize) -> Self {
@@ -210,7 +220,7 @@ impl ExecutorBuilder {
             clients: Mutex::new(clients),
             epoch,
             environment: environment(),
-            spawner: Arc::new(Spawner::start().map_err(local)?),
+            spawner: Arc::new(Spawner::with_guard(self.guard).map_err(local)?),
             collector,
             sessions: DashMap::new(),
             next_session: AtomicU64::new(1),
@@ -350,6 +360,7 @@ impl Executor {
             traces: None,
             sinks: Vec::new(),
             arbiters: std::thread::available_parallelism().map_or(1, usize::from),
+            guard: GuardOptions::default(),
         }
     }
 }

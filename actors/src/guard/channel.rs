@@ -123,7 +123,12 @@ pub(crate) fn receive_within(socket: &OwnedFd, bound: Duration) -> io::Result<Pa
 /// # Errors
 /// What the kernel answers.
 pub(crate) fn wait(fds: &mut [PollFd<'_>], bound: Option<Duration>) -> Result<(), Errno> {
-    let bound = bound.map(|bound| Timespec::try_from(bound).unwrap_or(Timespec { tv_sec: 1, tv_nsec: 0 }));
+    let bound = bound.map(|bound| {
+        Timespec::try_from(bound).unwrap_or(Timespec {
+            tv_sec: 1,
+            tv_nsec: 0,
+        })
+    });
     match poll(fds, bound.as_ref()) {
         Ok(_) | Err(Errno::INTR) => Ok(()),
         Err(errno) => Err(errno),

@@ -351,5 +351,8 @@ fn refusal(error: &io::Error) -> SpawnErrorKind {
 }
 
 fn invalid() -> io::Error {
-    io::Error::new(io::ErrorKind::InvalidData, "it answered as no guard of this build does")
+    io::Error::new(
+        io::ErrorKind::InvalidData,
+        "it answered as no guard of this build does",
+    )
 }

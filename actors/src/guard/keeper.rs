@@ -126,9 +126,10 @@ impl Keeper {
                 let mut attached = packet.attached;
                 let file = attached.pop().ok_or(BadMessage("nothing attached"))?;
                 match ToKeeper::decode(&read_file(file)?)? {
-                    ToKeeper::Start { generation: same, request } if same == generation => {
-                        self.start(generation, &request, attached)
-                    }
+                    ToKeeper::Start {
+                        generation: same,
+                        request,
+                    } if same == generation => self.start(generation, &request, attached),
                     ToKeeper::Start { .. }
                     | ToKeeper::StartAttached { .. }
                     | ToKeeper::Signal { .. }
@@ -176,7 +177,13 @@ impl Keeper {
                 let pid = leader.as_raw_nonzero().get().unsigned_abs();
                 (FromKeeper::Started { generation, pid }, Some(pidfd.as_fd()))
             }
-            Err(kind) => (FromKeeper::Failed { generation, kind: *kind }, None),
+            Err(kind) => (
+                FromKeeper::Failed {
+                    generation,
+                    kind: *kind,
+                },
+                None,
+            ),
         };
         if let Ok((leader, _)) = &started {
             self.command = Some(Command {
@@ -228,7 +235,10 @@ impl Keeper {
         };
         let generation = command.generation;
         // Before the word that it is empty, after which the next command may come.
-        let was_killed = command.ending.as_ref().is_some_and(|ending| ending.killing.is_some());
+        let was_killed = command
+            .ending
+            .as_ref()
+            .is_some_and(|ending| ending.killing.is_some());
         let renewed = match &mut self.cgroup {
             Some(cgroup) if is_empty && was_killed => cgroup.renew(),
             Some(_) | None => Ok(()),

@@ -137,7 +137,9 @@ pub enum GuardProblem {
     )]
     NotPrepared,
     /// Its program could not be started, or did not answer as a guard.
-    #[error("the guard could not be started: check its program, and that nothing runs before `dwell::guard::init()`")]
+    #[error(
+        "the guard could not be started: check its program, and that nothing runs before `dwell::guard::init()`"
+    )]
     NotStarted(#[source] std::io::Error),
     /// It ended too often in a short time.
     #[error("the guard ended {times} times in {seconds} s: find out who kills it")]

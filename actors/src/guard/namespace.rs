@@ -6,7 +6,9 @@ use std::time::Duration;
 
 use rustix::io::Errno;
 use rustix::mount::{MountFlags, MountPropagationFlags, mount, mount_change};
-use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal, set_parent_process_death_signal};
+use rustix::process::{
+    Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal, set_parent_process_death_signal,
+};
 use rustix::thread::{LinkNameSpaceType, UnshareFlags, move_into_link_name_space};
 
 use super::channel;
@@ -18,7 +20,11 @@ const PREPARE_TIMEOUT: Duration = Duration::from_secs(5);
 /// Which side of the fork this is.
 pub(super) enum Side {
     /// Outside, with init's pidfd, its process id and the executor's end of the connection to it.
-    Outside { init: Pid, pidfd: OwnedFd, executor_end: OwnedFd },
+    Outside {
+        init: Pid,
+        pidfd: OwnedFd,
+        executor_end: OwnedFd,
+    },
     /// Init, with its own end of that connection.
     Init(OwnedFd),
 }
@@ -61,7 +67,10 @@ pub(super) fn enter() -> Result<Side, Errno> {
 fn prepare() -> Result<(), Errno> {
     set_parent_process_death_signal(Some(Signal::KILL))?;
     sys::unshare(UnshareFlags::NEWNS)?;
-    mount_change("/", MountPropagationFlags::DOWNSTREAM | MountPropagationFlags::REC)?;
+    mount_change(
+        "/",
+        MountPropagationFlags::DOWNSTREAM | MountPropagationFlags::REC,
+    )?;
     let flags = MountFlags::NOSUID | MountFlags::NODEV | MountFlags::NOEXEC;
     mount("proc", "/proc", "proc", flags, None)
 }

@@ -83,7 +83,11 @@ fn serve(socket: OwnedFd) -> std::io::Result<()> {
     };
     // Made out here, where the process id in its name means something to the next guard.
     let mut group = cgroups.then(CgroupParent::new).flatten();
-    let side = if namespaces { namespace::enter() } else { Err(Errno::PERM) };
+    let side = if namespaces {
+        namespace::enter()
+    } else {
+        Err(Errno::PERM)
+    };
     let (role, control) = match side {
         Ok(Side::Init(own)) => {
             drop(socket);

@@ -22,7 +22,9 @@ const STRINGS_MAX: u32 = 1 << 20;
 
 /// A message that cannot be read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("a message of the guard's protocol cannot be read ({0}): use one build of the program for both sides")]
+#[error(
+    "a message of the guard's protocol cannot be read ({0}): use one build of the program for both sides"
+)]
 pub(crate) struct BadMessage(pub(crate) &'static str);
 
 /// How many processes of a tree a signal is for.
@@ -182,7 +184,11 @@ impl ToKeeper {
             22 => Self::StartAttached { generation },
             23 => Self::Signal {
                 generation,
-                scope: if reader.flag()? { Scope::Foreground } else { Scope::Tree },
+                scope: if reader.flag()? {
+                    Scope::Foreground
+                } else {
+                    Scope::Tree
+                },
                 signal: reader.i32()?,
             },
             24 => Self::Terminate {

@@ -6,10 +6,13 @@ use std::path::Path;
 use std::time::Duration;
 
 use dwell_messages::TraceContext;
+use dwell_messages::process::{Drain, Limits, Pty, TerminalSize};
 
 use crate::dispatcher::Mode;
 use crate::terminal_delivery::OUTPUT_LIMIT_BYTES;
 
+/// The terminal that commands are told they are on, unless they are told otherwise.
+pub const TERM: &str = "xterm-256color";
 /// Time between TERM and KILL unless the command says otherwise.
 pub const GRACE: Duration = Duration::from_secs(2);
 
@@ -33,7 +36,14 @@ pub struct Command {
     pub(crate) inherit: Inherit,
     pub(crate) set: Vec<(Vec<u8>, Vec<u8>)>,
     pub(crate) unset: Vec<Vec<u8>>,
+    pub(crate) include: Vec<Vec<u8>>,
+    pub(crate) exclude: Vec<Vec<u8>>,
+    pub(crate) secrets: bool,
     pub(crate) stdin: bool,
+    pub(crate) pty: Option<Pty>,
+    pub(crate) limits: Limits,
+    pub(crate) drain: Option<Drain>,
+    pub(crate) detach: bool,
     pub(crate) deadline: Option<Duration>,
     pub(crate) grace: Duration,
     pub(crate) mode: Mode,
@@ -51,7 +61,14 @@ impl Command {
             inherit: Inherit::Core,
             set: Vec::new(),
             unset: Vec::new(),
+            include: Vec::new(),
+            exclude: Vec::new(),
+            secrets: false,
             stdin: false,
+            pty: None,
+            limits: Limits::default(),
+            drain: None,
+            detach: false,
             deadline: None,
             grace: GRACE,
             mode: Mode::Parallel,
@@ -116,6 +133,74 @@ impl Command {
     #[must_use]
     pub fn inherit(mut self, inherit: Inherit) -> Self {
         self.inherit = inherit;
+        self
+    }
+
+    /// Of what is inherited only names that fit one of these patterns stay: `*` is any run of bytes, `?` any one.
+    #[must_use]
+    pub fn env_include(mut self, pattern: impl AsRef<OsStr>) -> Self {
+        self.include.push(pattern.as_ref().as_bytes().to_vec());
+        self
+    }
+
+    /// Names that fit this pattern are not inherited.
+    #[must_use]
+    pub fn env_exclude(mut self, pattern: impl AsRef<OsStr>) -> Self {
+        self.exclude.push(pattern.as_ref().as_bytes().to_vec());
+        self
+    }
+
+    /// Inherits names that look like secrets like any other.
+    #[must_use]
+    pub fn env_secrets(mut self) -> Self {
+        self.secrets = true;
+        self
+    }
+
+    /// Runs on a terminal of this size in place of three pipes: what it writes is standard output, all of it, and
+    /// `Run::write_stdin` types. Zero rows or columns mean the usual 24 by 80.
+    #[must_use]
+    pub fn pty(mut self, rows: u16, columns: u16) -> Self {
+        let term = self.pty.take().map_or_else(|| TERM.to_owned(), |pty| pty.term);
+        let size = TerminalSize { rows, columns };
+        self.pty = Some(Pty { size, term });
+        self
+    }
+
+    /// Which terminal it is told to be on, as `TERM`. Default `xterm-256color`. Means nothing without `pty`.
+    #[must_use]
+    pub fn term(mut self, term: impl Into<String>) -> Self {
+        if let Some(pty) = &mut self.pty {
+            pty.term = term.into();
+        }
+        self
+    }
+
+    /// What the command, and each process it starts, may use at the most. Enforced on the executor. When its time
+    /// (`wall_ms`) is over it is terminated with the command's grace, and the run ends with what it wrote and
+    /// `Ending::Deadline`.
+    #[must_use]
+    pub fn limits(mut self, limits: Limits) -> Self {
+        self.limits = limits;
+        self
+    }
+
+    /// How long pipes that others still hold are read after the command's exit. Default: 2 s without output, 5 s in all.
+    #[must_use]
+    pub fn drain(mut self, idle: Duration, total: Duration) -> Self {
+        let millis = |duration: Duration| u32::try_from(duration.as_millis()).unwrap_or(u32::MAX);
+        self.drain = Some(Drain {
+            idle_ms: millis(idle),
+            total_ms: millis(total),
+        });
+        self
+    }
+
+    /// Lets the command outlive its session and the executor itself: nothing else does. Its pipes end with them.
+    /// Refused by an executor without a guard.
+    #[must_use]
+    pub fn detach(mut self) -> Self {
+        self.detach = true;
         self
     }
 

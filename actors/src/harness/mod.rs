@@ -29,7 +29,7 @@ use crate::runtime::{Place, Runtime, RuntimeError};
 use crate::telemetry::{Collector, CollectorOptions, FileSink, SpanSink, Tick, root, span_id};
 use crate::trace_collector::{TraceCollector, TraceMessage};
 
-pub use command::{Command, GRACE, Inherit};
+pub use command::{Command, GRACE, Inherit, TERM};
 pub(crate) use run::Ended;
 pub use run::{Finished, Run, RunError, RunEvent, RunStdin};
 pub(crate) use shared::RunShared;

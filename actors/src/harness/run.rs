@@ -8,9 +8,13 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
-use dwell_messages::process::{CHUNK_MAX_BYTES, Signal, Write};
+use dwell_messages::process::{
+    CHUNK_MAX_BYTES, Containment, Ending, Resize, Signal, SignalTarget, TerminalSize, Terminate, Terminated,
+    Usage, Write,
+};
 use dwell_messages::{
-    Closed, ErrorCode, ExitStatus, Reply as WireReply, Request, TraceContext, TraceFlags, TraceId, WireError,
+    Closed, ErrorCode, ExitStatus, Exited, Reply as WireReply, Request, TraceContext, TraceFlags, TraceId,
+    WireError,
 };
 
 use super::command::GRACE;
@@ -33,6 +37,8 @@ pub enum RunEvent {
         pid: u32,
         /// Names of variables withheld from it because they look like secrets.
         withheld: Vec<String>,
+        /// What ends it when the executor dies, and what finds what it starts.
+        containment: Containment,
     },
     /// It wrote to its standard output.
     Stdout(Bytes),
@@ -92,6 +98,7 @@ impl RunError {
 #[derive(Debug)]
 pub(crate) struct Ended {
     pub(crate) status: ExitStatus,
+    pub(crate) exited: Option<Exited>,
     pub(crate) closed: Closed,
     pub(crate) account: Box<Account>,
     pub(crate) arrival: Arrival,
@@ -110,6 +117,16 @@ pub struct Finished {
     pub output_bytes: [u64; 2],
     /// Whether every pipe of the process was at its end; else something it started still holds one.
     pub drained: bool,
+    /// How many processes still held one then.
+    pub holders: u32,
+    /// Why the executor ended it, if it did.
+    pub ending: Option<Ending>,
+    /// Whether it left a core.
+    pub core_dumped: bool,
+    /// Whether the kernel killed it, or one of its own, for want of memory, where that is known.
+    pub oom_killed: Option<bool>,
+    /// What it, and those it waited for, have used, where that is known.
+    pub usage: Option<Usage>,
     /// Where the time went.
     pub timings: CallTimings,
     /// The call's trace.
@@ -166,6 +183,7 @@ impl Run {
             Ok(ended) => {
                 let Ended {
                     status,
+                    exited,
                     closed,
                     mut account,
                     arrival,
@@ -179,6 +197,11 @@ impl Run {
                     stderr: last.stderr,
                     output_bytes: [closed.stdout_end, closed.stderr_end],
                     drained: closed.drained,
+                    holders: closed.holders,
+                    ending: exited.and_then(|exited| exited.ending),
+                    core_dumped: exited.is_some_and(|exited| exited.core_dumped),
+                    oom_killed: exited.and_then(|exited| exited.oom_killed),
+                    usage: exited.and_then(|exited| exited.usage),
                     timings,
                     trace_id: self.context.trace_id,
                 })
@@ -216,7 +239,39 @@ impl Run {
     /// # Errors
     /// When there is no such signal, or the process has ended.
     pub async fn signal(&self, signal: i32) -> Result<(), RunError> {
-        self.input.ask(Request::Signal(Signal { signal })).await.map(drop)
+        self.signal_to(SignalTarget::Leader, signal).await
+    }
+
+    /// Sends a signal to the leader, to its terminal's foreground job, or to all that descends from it.
+    ///
+    /// # Errors
+    /// As `signal`.
+    pub async fn signal_to(&self, target: SignalTarget, signal: i32) -> Result<(), RunError> {
+        let request = Request::Signal(Signal { signal, target });
+        self.input.ask(request).await.map(drop)
+    }
+
+    /// Gives the command's terminal another size; its foreground job hears of it. After the end it is no error.
+    ///
+    /// # Errors
+    /// When the command has no terminal.
+    pub async fn resize(&self, rows: u16, columns: u16) -> Result<(), RunError> {
+        self.input.resize(rows, columns).await
+    }
+
+    /// Ends the process as `terminate` does, and waits until the whole tree is gone. `wait` has the end all the same.
+    /// Cancellation safe: it is ended in any case.
+    ///
+    /// # Errors
+    /// When it has ended before, or the link is lost.
+    pub async fn stop(&self, grace: Duration) -> Result<Terminated, RunError> {
+        let grace_ms = u32::try_from(grace.as_millis()).unwrap_or(u32::MAX);
+        match self.input.ask(Request::Terminate(Terminate { grace_ms })).await? {
+            WireReply::Terminated(report) => Ok(report),
+            _ => Err(RunError::Lost(
+                "the executor answered a termination with something else".into(),
+            )),
+        }
     }
 
     /// Ends the process: TERM and CONT to its group, KILL when `grace` is over. Returns at once; `wait` has the end.
@@ -313,6 +368,25 @@ impl RunStdin {
         self.put(Bytes::new(), true).await
     }
 
+    /// Gives the terminal another size. See `Run::resize`.
+    ///
+    /// # Errors
+    /// As there.
+    pub async fn resize(&self, rows: u16, columns: u16) -> Result<(), RunError> {
+        let size = TerminalSize { rows, columns };
+        self.ask(Request::Resize(Resize { size })).await.map(drop)
+    }
+
+    /// Sends a signal. See `Run::signal_to`.
+    ///
+    /// # Errors
+    /// As there.
+    pub async fn signal_to(&self, target: SignalTarget, signal: i32) -> Result<(), RunError> {
+        self.ask(Request::Signal(Signal { signal, target }))
+            .await
+            .map(drop)
+    }
+
     async fn put(&self, data: Bytes, eof: bool) -> Result<(), RunError> {
         let write = Write {
             offset: self.written.load(Ordering::Acquire),
@@ -345,6 +419,7 @@ impl RunStdin {
             | Request::Start(_)
             | Request::Signal(_)
             | Request::Terminate(_)
+            | Request::Resize(_)
             | Request::Read(_) => self.context.flags,
         };
         let context = TraceContext {

@@ -6,6 +6,7 @@
 //! `ProcessSupervisor`, and its own tasks. A panic kills the process and tells the supervisor.
 
 mod reader;
+mod start;
 mod stdin;
 
 use std::collections::VecDeque;
@@ -13,7 +14,9 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use dwell_messages::process::{Containment, Inherit as WireInherit, Start, Started};
+use dwell_messages::process::{
+    Drain, Ending, Resize, Signal, SignalTarget, Start, Started, Terminated, Usage,
+};
 use dwell_messages::{
     Envelope, ErrorCode, ExitStatus, OutputStream, ProcessId, Reply, Request, SpanId, SpanKind, TraceContext,
     WireError,
@@ -27,24 +30,24 @@ use crate::process_supervisor::{ProcessSupervisor, SupervisorControl};
 use crate::relay_framer::RelayFramer;
 use crate::rpc_queue::server::{Call, Responder};
 use crate::spawn::{
-    self, Environment, EnvironmentPolicy, Inherit, ProcessGroup, SpawnErrorKind, SpawnOutcome, SpawnRequest,
-    Spawned, Spawner, StdinMode,
+    self, Enforcer, ExitWatcher, Member, ProcessGroup, SpawnOutcome, Spawned, Spawner, Terminal,
 };
 use crate::telemetry::{Collector, Stage, Tick, span_id};
-use crate::terminal_delivery::push::{DELIVERY_MAILBOX_MAX, PushMessage, TerminalDelivery};
+use crate::terminal_delivery::push::{DELIVERY_MAILBOX_MAX, Ended, PushMessage, TerminalDelivery};
 
 use reader::{Credit, ReaderReport};
+use start::{error_code, launch_context};
 use stdin::Stdin;
 
 /// Calls and events that may lie in one process's mailbox.
 pub const PROCESS_MAILBOX_MAX: usize = 64;
-/// How long pipes may stay open after the exit when somebody else still holds them.
-pub const DRAIN_GRACE: Duration = Duration::from_secs(5);
+/// The longest grace that a client may ask for, and the longest drain: a day.
+pub const WAIT_MAX: Duration = Duration::from_secs(24 * 3_600);
+/// How long a terminated tree is waited for beyond its grace: what the kernel does not let go of is reported by then.
+const TREE_WAIT: Duration = Duration::from_secs(5);
 /// Time between TERM and KILL when a process is ended because its session is.
 const SESSION_GRACE: Duration = Duration::from_secs(2);
 
-const SIGTERM: i32 = 15;
-const SIGCONT: i32 = 18;
 const SIGKILL: i32 = 9;
 
 /// What it is told.
@@ -56,7 +59,14 @@ pub(crate) enum ProcessMessage {
     /// An output is at its end.
     ReaderEnded(OutputStream, Box<ReaderReport>),
     /// The wait status is known.
-    Exited(std::io::Result<spawn::Exit>, Tick),
+    Exited(Box<ExitSeen>),
+}
+
+/// A wait status, when it was seen, and who saw it.
+pub(crate) struct ExitSeen {
+    exit: std::io::Result<spawn::Exit>,
+    seen: Tick,
+    watcher: Option<ExitWatcher>,
 }
 
 /// What it is told urgently.
@@ -67,8 +77,12 @@ pub(crate) enum ProcessControl {
     Terminate,
     /// The grace after TERM is over.
     Kill,
-    /// The grace after the exit is over.
+    /// A grace after the exit is over.
     DrainOver,
+    /// How many processes hold a pipe that is given up.
+    Holders(u32),
+    /// The command's time is over.
+    Deadline,
 }
 
 impl Message for ProcessMessage {
@@ -79,7 +93,7 @@ impl Message for ProcessMessage {
             Self::Call(_) => 0,
             Self::Spawned(_) => 1,
             Self::ReaderEnded(..) => 2,
-            Self::Exited(..) => 3,
+            Self::Exited(_) => 3,
         }
     }
 }
@@ -100,13 +114,26 @@ struct Starting {
 
 /// A running process.
 struct Running {
-    group: Option<ProcessGroup>,
+    group: Option<Arc<ProcessGroup>>,
+    terminal: Option<Terminal>,
     stdin: Option<Stdin>,
     tasks: Vec<TimerGuard>,
     spawn_ended: Tick,
     ended: [Option<u64>; 2],
     exited: Option<(Tick, Option<ExitStatus>)>,
+    watcher: Option<ExitWatcher>,
+    /// When nobody but the pipes' holders was waited for.
+    drain_began: Tick,
     drain: Option<TimerGuard>,
+}
+
+/// What the client asked for beside the command itself.
+#[derive(Default)]
+struct Terms {
+    grace: Duration,
+    wall: Option<Duration>,
+    drain: Drain,
+    detach: bool,
 }
 
 /// See the module.
@@ -127,9 +154,15 @@ pub(crate) struct Process {
     account: Account,
     first_byte: Option<Tick>,
     waiting_for_end: VecDeque<(Responder, TraceContext, Account)>,
-    /// When the group is killed, once it was told to end.
+    terms: Terms,
+    /// Why it was told to end.
+    ending: Option<Ending>,
+    /// How long its tree has, once a guard ends it.
+    tree_grace: Option<Duration>,
+    /// When the group is killed, once it was told to end and there is no guard.
     kill: Option<(Instant, TimerGuard)>,
-    terminate_early: bool,
+    deadline: Option<TimerGuard>,
+    terminate_early: Option<(Duration, Ending)>,
     program: String,
 }
 
@@ -157,8 +190,12 @@ impl Process {
             account: Account::begin(Tick::now()),
             first_byte: None,
             waiting_for_end: VecDeque::new(),
+            terms: Terms::default(),
+            ending: None,
+            tree_grace: None,
             kill: None,
-            terminate_early: false,
+            deadline: None,
+            terminate_early: None,
             program: String::new(),
         }
     }
@@ -176,14 +213,19 @@ impl Process {
         } = call;
         account.lap(Segment::Mailbox, turn.residence().dequeued);
         match request {
-            Request::Start(start) => self.start(context, start, account, responder, turn),
+            Request::Start(start) => self.start(context, *start, account, responder, turn),
             Request::Write(write) => self.write(context, write, account, responder, turn),
             Request::Signal(signal) => {
-                let outcome = self.signal(signal.signal).map(|()| Reply::Signalled);
+                let outcome = self.signal(signal).map(|()| Reply::Signalled);
+                responder.answer(turn, context, outcome, account);
+            }
+            Request::Resize(resize) => {
+                let outcome = self.resize(resize).map(|()| Reply::Resized);
                 responder.answer(turn, context, outcome, account);
             }
             Request::Terminate(terminate) => {
-                self.terminate(Duration::from_millis(u64::from(terminate.grace_ms)), turn);
+                let grace = Duration::from_millis(u64::from(terminate.grace_ms));
+                self.terminate(grace, Ending::Terminated, turn);
                 self.waiting_for_end.push_back((responder, context, account));
             }
             Request::Read(_) => {
@@ -217,34 +259,14 @@ impl Process {
             .first()
             .map(|program| program_name(program))
             .unwrap_or_default();
+        self.terms = terms(&start);
         // Who can write waits to hear that it runs; for anybody else its first event is soon enough.
-        let responder = if start.stdin {
+        let responder = if start.stdin || start.pty.is_some() {
             responder
         } else {
             responder.unhurried()
         };
-        let resolved = Environment::resolve(&policy(&start, &self.context()), std::env::vars_os());
-        let withheld = resolved
-            .withheld
-            .iter()
-            .filter(|name| looks_secret(name))
-            .map(|name| text(name))
-            .collect();
-        let request = SpawnRequest {
-            argv: start
-                .argv
-                .into_iter()
-                .map(serde_bytes::ByteBuf::into_vec)
-                .collect(),
-            cwd: start.cwd.map(serde_bytes::ByteBuf::into_vec),
-            env: resolved.environment,
-            stdin: if start.stdin {
-                StdinMode::Piped
-            } else {
-                StdinMode::Null
-            },
-            ..SpawnRequest::default()
-        };
+        let (request, withheld) = start::request(start, &self.context());
         account.lap(Segment::Dispatch, Tick::now());
         self.starting = Some(Starting {
             responder,
@@ -324,7 +346,7 @@ impl Process {
         if let Some(starting) = self.starting.take() {
             let started = Started {
                 pid,
-                containment: Containment::ProcessGroup,
+                containment: start::containment(spawned.containment),
                 withheld: starting.withheld,
             };
             starting.responder.answer(
@@ -340,12 +362,13 @@ impl Process {
             exit: port.try_reserve(),
         };
         let mut tasks = Vec::new();
-        // Only a terminal has no standard error of its own, and none is asked for here.
-        let Some(stderr) = spawned.stderr else { return };
-        for (stream, fd) in [
-            (OutputStream::Stdout, spawned.stdout),
-            (OutputStream::Stderr, stderr),
-        ] {
+        // A terminal has no standard error of its own.
+        let ended = [None, spawned.stderr.is_none().then_some(0)];
+        let outputs = [
+            Some((OutputStream::Stdout, spawned.stdout)),
+            spawned.stderr.map(|fd| (OutputStream::Stderr, fd)),
+        ];
+        for (stream, fd) in outputs.into_iter().flatten() {
             let slot = slots.readers[stream.index()].take();
             let (Some(slot), Some(delivery)) = (slot, self.delivery.clone()) else {
                 return;
@@ -372,24 +395,36 @@ impl Process {
         let watcher = spawned.process.watch();
         let Some(slot) = slots.exit.take() else { return };
         tasks.push(turn.spawn(async move {
-            let exit = match watcher {
-                Ok(mut watcher) => watcher.wait().await,
-                Err(error) => Err(error),
+            let (exit, watcher) = match watcher {
+                Ok(mut watcher) => (watcher.wait().await, Some(watcher)),
+                Err(error) => (Err(error), None),
             };
-            slot.send(Envelope::new(context, ProcessMessage::Exited(exit, Tick::now())));
+            let seen = ExitSeen {
+                exit,
+                seen: Tick::now(),
+                watcher,
+            };
+            slot.send(Envelope::new(context, ProcessMessage::Exited(Box::new(seen))));
         }));
         let stdin = spawned.stdin.and_then(|fd| Stdin::open(fd, turn));
         self.running = Some(Running {
-            group: Some(spawned.process),
+            group: Some(Arc::new(spawned.process)),
+            terminal: spawned.terminal,
             stdin,
             tasks,
             spawn_ended,
-            ended: [None, None],
+            ended,
             exited: None,
+            watcher: None,
+            drain_began: spawn_ended,
             drain: None,
         });
-        if self.terminate_early {
-            self.terminate(SESSION_GRACE, turn);
+        self.deadline = self
+            .terms
+            .wall
+            .map(|wall| turn.timer(wall, ProcessControl::Deadline));
+        if let Some((grace, ending)) = self.terminate_early.take() {
+            self.terminate(grace, ending, turn);
         }
     }
 
@@ -411,31 +446,67 @@ impl Process {
         }
     }
 
-    fn signal(&self, number: i32) -> Result<(), WireError> {
-        let group = self.running.as_ref().and_then(|running| running.group.as_ref());
-        let group =
-            group.ok_or_else(|| WireError::new(ErrorCode::UnknownProcess, "the process has ended"))?;
-        group.signal_leader(number).map_err(|error| match error {
+    fn signal(&self, signal: Signal) -> Result<(), WireError> {
+        let gone = || WireError::new(ErrorCode::UnknownProcess, "the process has ended");
+        let running = self.running.as_ref().ok_or_else(gone)?;
+        let group = running.group.as_ref().ok_or_else(gone)?;
+        let sent = match (signal.target, &running.terminal) {
+            (SignalTarget::Leader, _) => group.signal_leader(signal.signal),
+            (SignalTarget::Foreground, Some(terminal)) => group.signal_foreground(terminal, signal.signal),
+            (SignalTarget::Foreground, None) | (SignalTarget::Tree, _) => group.signal_group(signal.signal),
+        };
+        sent.map_err(|error| match error {
             spawn::SignalError::Unsupported { .. } => WireError::new(ErrorCode::BadSignal, error.to_string()),
             spawn::SignalError::Gone => WireError::new(ErrorCode::UnknownProcess, error.to_string()),
             spawn::SignalError::Refused(_) => WireError::new(ErrorCode::PermissionDenied, error.to_string()),
         })
     }
 
-    /// TERM and CONT to the group, KILL when the grace is over.
-    fn terminate(&mut self, grace: Duration, turn: &Turn<'_, Self>) {
-        let Some(group) = self.running.as_ref().and_then(|running| running.group.as_ref()) else {
-            self.terminate_early = true;
+    /// A size that comes after the end is late and no error.
+    fn resize(&self, resize: Resize) -> Result<(), WireError> {
+        let Some(running) = &self.running else {
+            return Ok(());
+        };
+        let terminal = running.terminal.as_ref().ok_or_else(|| {
+            WireError::new(
+                ErrorCode::BadRequest,
+                "the process has no terminal: start it with one",
+            )
+        })?;
+        terminal.resize(start::size(resize.size)).map_err(|error| {
+            WireError::new(ErrorCode::SpawnFailed, "the terminal refused the size")
+                .with_errno(error.raw_os_error())
+        })
+    }
+
+    /// TERM and CONT to the tree, KILL when the grace is over. The first reason counts, and the shortest grace.
+    fn terminate(&mut self, grace: Duration, ending: Ending, turn: &Turn<'_, Self>) {
+        let grace = grace.min(WAIT_MAX);
+        let group = self.running.as_ref().and_then(|running| running.group.clone());
+        let Some(group) = group else {
+            if self.terminate_early.is_none_or(|(earlier, _)| grace < earlier) {
+                self.terminate_early = Some((grace, ending));
+            }
             return;
         };
-        for signal in [SIGTERM, SIGCONT] {
-            if let Err(error) = group.signal_group(signal) {
-                tracing::debug!(%error, signal, "a process group was not signalled");
-            }
+        if self
+            .running
+            .as_ref()
+            .is_some_and(|running| running.exited.is_none())
+        {
+            self.ending.get_or_insert(ending);
         }
-        let at = Instant::now() + grace;
-        if self.kill.as_ref().is_none_or(|(earlier, _)| at < *earlier) {
-            self.kill = Some((at, turn.timer(grace, ProcessControl::Kill)));
+        match group.terminate(grace) {
+            Ok(Enforcer::Guard) => {
+                self.tree_grace = Some(self.tree_grace.map_or(grace, |earlier| earlier.min(grace)));
+            }
+            Ok(Enforcer::Caller) => {
+                let at = Instant::now() + grace;
+                if self.kill.as_ref().is_none_or(|(earlier, _)| at < *earlier) {
+                    self.kill = Some((at, turn.timer(grace, ProcessControl::Kill)));
+                }
+            }
+            Err(error) => tracing::debug!(%error, "a process could not be terminated"),
         }
     }
 
@@ -451,7 +522,10 @@ impl Process {
         self.close_if_done(turn);
     }
 
-    fn exited(&mut self, exit: std::io::Result<spawn::Exit>, seen: Tick, turn: &mut Turn<'_, Self>) {
+    fn exited(&mut self, seen: ExitSeen, turn: &mut Turn<'_, Self>) {
+        let ExitSeen { exit, seen, watcher } = seen;
+        self.deadline = None;
+        let ending = self.ending;
         let context = self.context();
         let (Some(running), Some(delivery)) = (&mut self.running, &self.delivery) else {
             return;
@@ -462,18 +536,28 @@ impl Process {
         });
         self.account.lap(Segment::Run, seen);
         running.exited = Some((seen, status));
+        running.watcher = watcher;
+        running.drain_began = seen;
         let stage = Stage::new(&context, "exit watcher", running.spawn_ended, seen);
         self.collector.stage(match status {
             Some(ExitStatus::Code(code)) => stage.number("process.exit.code", code),
             Some(ExitStatus::Signal(signal)) => stage.number("process.exit.signal", signal),
             None => stage.failed(Some("wait_status_lost")),
         });
-        if let Some(status) = status {
-            let core_dumped = exit.is_ok_and(|exit| exit.core_dumped);
-            turn.tell(delivery, context, PushMessage::Exited { status, core_dumped });
+        if let (Some(status), Ok(exit)) = (status, exit) {
+            let ended = Ended {
+                status,
+                core_dumped: exit.core_dumped,
+                oom_killed: exit.oom_killed,
+                usage: usage(&exit),
+                ending,
+            };
+            turn.tell(delivery, context, PushMessage::Exited(Box::new(ended)));
         }
         if running.ended.iter().any(Option::is_none) {
-            running.drain = Some(turn.timer(DRAIN_GRACE, ProcessControl::DrainOver));
+            let idle = Duration::from_millis(u64::from(self.terms.drain.idle_ms));
+            let total = Duration::from_millis(u64::from(self.terms.drain.total_ms));
+            running.drain = Some(turn.timer(idle.min(total).min(WAIT_MAX), ProcessControl::DrainOver));
         }
         self.close_if_done(turn);
     }
@@ -496,16 +580,93 @@ impl Process {
             .as_ref()
             .is_some_and(|running| running.exited.is_some() && running.ended.iter().all(Option::is_some));
         if done {
-            self.close(true, turn);
+            self.close(None, turn);
+        }
+    }
+
+    /// A drain timer rang: goes on while a consumer is slow or output still comes, and gives the pipes up otherwise.
+    fn drain_over(&mut self, turn: &Turn<'_, Self>) {
+        let held = self.is_held();
+        let millis = |ms: u32| Duration::from_millis(u64::from(ms)).min(WAIT_MAX);
+        let (idle, total) = (
+            millis(self.terms.drain.idle_ms),
+            millis(self.terms.drain.total_ms),
+        );
+        let last = self.credit.last_output();
+        let Some(running) = &mut self.running else { return };
+        let now = Tick::now();
+        let since = |then: Tick| Duration::from_micros(now.micros_since(then));
+        if held {
+            // Not the pipe but the consumer is slow: what is in the pipe is still to be had.
+            running.drain_began = now;
+            running.drain = Some(turn.timer(idle, ProcessControl::DrainOver));
+            return;
+        }
+        let left = total.saturating_sub(since(running.drain_began));
+        let quiet = last.map_or(idle, since);
+        if quiet < idle && !left.is_zero() {
+            running.drain = Some(turn.timer((idle - quiet).min(left), ProcessControl::DrainOver));
+            return;
+        }
+        let (group, mailbox) = (running.group.clone(), turn.mailbox());
+        // Reads /proc, which takes its time on a machine with many processes.
+        running.drain = Some(turn.spawn(async move {
+            let counted = tokio::task::spawn_blocking(move || {
+                let Some(group) = group else { return 0 };
+                let leader = group.pid();
+                // Without a guard the dead leader is still there.
+                let alive =
+                    |members: Vec<Member>| members.iter().filter(|member| member.pid != leader).count();
+                u32::try_from(group.members().map_or(0, alive)).unwrap_or(u32::MAX)
+            });
+            let holders = counted.await.unwrap_or(0);
+            drop(mailbox.control(ProcessControl::Holders(holders)));
+        }));
+    }
+
+    fn give_pipes_up(&mut self, holders: u32, turn: &mut Turn<'_, Self>) {
+        let context = self.context();
+        if let Some(running) = &mut self.running {
+            running.tasks.clear();
+            for stream in [OutputStream::Stdout, OutputStream::Stderr] {
+                if running.ended[stream.index()].is_none() {
+                    let name = reader::span_name(stream);
+                    let stage = Stage::new(&context, name, running.spawn_ended, Tick::now());
+                    self.collector.stage(stage.failed(Some("drain_timeout")));
+                }
+            }
+        }
+        self.close(Some(holders), turn);
+    }
+
+    /// Nobody takes output any more: the readers run dry instead of waiting for credit.
+    fn session_ended(&mut self, turn: &mut Turn<'_, Self>) {
+        self.credit.open();
+        if !self.terms.detach {
+            return self.terminate(SESSION_GRACE, Ending::Session, turn);
+        }
+        let group = self.running.as_mut().and_then(|running| running.group.take());
+        match group.and_then(Arc::into_inner) {
+            Some(group) => {
+                group.release();
+                self.running = None;
+                self.end(turn);
+            }
+            None => self.terminate(SESSION_GRACE, Ending::Session, turn),
         }
     }
 
     /// The instant when the exit is known and every pipe is at its end: once, by whichever comes last.
-    fn close(&mut self, drained: bool, turn: &mut Turn<'_, Self>) {
+    /// `holders` of the pipes are given when they were given up.
+    fn close(&mut self, holders: Option<u32>, turn: &mut Turn<'_, Self>) {
         let context = self.context();
-        let (Some(running), Some(delivery)) = (self.running.take(), self.delivery.take()) else {
+        let (Some(mut running), Some(delivery)) = (self.running.take(), self.delivery.take()) else {
             return;
         };
+        // The readers' and writers' descriptors, of which a terminal's are three.
+        running.tasks.clear();
+        running.stdin = None;
+        running.terminal = None;
         let now = Tick::now();
         let (exited, status) = running.exited.unwrap_or((now, None));
         self.account.lap(Segment::Drain, now);
@@ -523,39 +684,74 @@ impl Process {
             .map_or(0, |first| first.micros_since(running.spawn_ended));
         let closed = PushMessage::Closed {
             status,
-            drained,
+            drained: holders.is_none(),
+            holders: holders.unwrap_or(0),
             account: Box::new(self.account.clone()),
             first_byte,
         };
         turn.tell(&delivery, context, closed);
-        if let Some(group) = running.group {
-            // Reaped only now: until here its number could not be used again, so no signal could go astray.
-            if let (true, Some((at, _))) = (drained, self.kill.take()) {
-                // The leader is gone, and others of its group may have closed the pipes and ignored TERM.
-                let grace = at.saturating_duration_since(Instant::now()).min(SESSION_GRACE);
-                turn.spawn(async move {
-                    tokio::time::sleep(grace).await;
-                    drop(group);
-                })
-                .detach();
-            } else if drained {
-                match group.reap() {
-                    Ok(spawn::Reap::Done(_)) => {}
-                    Ok(spawn::Reap::Running(group)) => drop(group),
-                    Err(error) => tracing::warn!(%error, "a process was reaped by somebody else"),
-                }
-            } else {
-                // Somebody of the group still holds a pipe: it lives on, and ends with the session.
-                drop(self.supervisor.control(SupervisorControl::Keep(group)));
-            }
+        // Nobody else has it: who counted holders is done.
+        if let Some(group) = running.group.and_then(Arc::into_inner) {
+            self.part(group, running.watcher, holders.is_none(), turn);
         }
         self.end(turn);
+    }
+
+    /// What becomes of the process and what it left running. Reaped only now: until here its number could not be used
+    /// again, so no signal could go astray.
+    fn part(
+        &mut self,
+        group: ProcessGroup,
+        watcher: Option<ExitWatcher>,
+        drained: bool,
+        turn: &Turn<'_, Self>,
+    ) {
+        if let (Some(grace), Some(mut watcher)) = (self.tree_grace, watcher) {
+            let waiting = std::mem::take(&mut self.waiting_for_end);
+            turn.spawn(async move {
+                let report = tokio::time::timeout(grace + TREE_WAIT, watcher.tree_ended()).await;
+                let report = match report {
+                    Ok(Ok(report)) => Terminated {
+                        killed: report.killed,
+                        unkillable: report.unkillable,
+                    },
+                    // The guard is gone, and with it the tree; or it does not end.
+                    Ok(Err(_)) | Err(_) => Terminated::default(),
+                };
+                for (responder, context, account) in waiting {
+                    let answer = Ok(Reply::Terminated(report));
+                    responder.answer_later(context, answer, account).await;
+                }
+                drop(group);
+            })
+            .detach();
+        } else if let (true, Some((at, _))) = (drained, self.kill.take()) {
+            // The leader is gone, and others of its group may have closed the pipes and ignored TERM.
+            let grace = at.saturating_duration_since(Instant::now()).min(SESSION_GRACE);
+            turn.spawn(async move {
+                tokio::time::sleep(grace).await;
+                drop(group);
+            })
+            .detach();
+        } else if self.terms.detach {
+            group.release();
+        } else if drained && group.is_tree_empty() != Some(false) {
+            match group.reap() {
+                Ok(spawn::Reap::Done(_)) => {}
+                Ok(spawn::Reap::Running(group)) => drop(group),
+                Err(error) => tracing::warn!(%error, "a process was reaped by somebody else"),
+            }
+        } else {
+            // Something of it runs on: in the background, or with a pipe in its hands. It ends with the session.
+            drop(self.supervisor.control(SupervisorControl::Keep(group)));
+        }
     }
 
     fn end(&mut self, turn: &mut Turn<'_, Self>) {
         self.kill = None;
         for (responder, context, account) in std::mem::take(&mut self.waiting_for_end) {
-            responder.answer(turn, context, Ok(Reply::Terminated), account);
+            let answer = Ok(Reply::Terminated(Terminated::default()));
+            responder.answer(turn, context, answer, account);
         }
         let (supervisor, id) = (self.supervisor.clone(), self.id);
         turn.after_effects(move || drop(supervisor.control(SupervisorControl::Ended(id))));
@@ -563,64 +759,21 @@ impl Process {
     }
 }
 
-/// The process's parent: the call, as the start names it, else the request.
-fn launch_context(context: &TraceContext, start: &Start) -> TraceContext {
-    match start
-        .launch
-        .as_ref()
-        .and_then(|launch| <[u8; 8]>::try_from(launch.as_slice()).ok())
-    {
-        Some(launch) => context.child(SpanId(launch)),
-        None => context.clone(),
+fn terms(start: &Start) -> Terms {
+    Terms {
+        grace: Duration::from_millis(u64::from(start.grace_ms)).min(WAIT_MAX),
+        wall: start.limits.wall_ms.map(Duration::from_millis),
+        drain: start.drain.unwrap_or_default(),
+        detach: start.detach,
     }
 }
 
-/// What the child finds in its environment, with its own ancestry in `TRACEPARENT`.
-fn policy(start: &Start, context: &TraceContext) -> EnvironmentPolicy {
-    let mut set: Vec<_> = start
-        .env
-        .set
-        .iter()
-        .map(|(name, value)| (name.to_vec(), value.to_vec()))
-        .collect();
-    if context.is_valid() {
-        set.push((b"TRACEPARENT".to_vec(), context.to_traceparent().into_bytes()));
-        if let Some(state) = &context.state {
-            set.push((b"TRACESTATE".to_vec(), state.as_str().as_bytes().to_vec()));
-        }
-    }
-    EnvironmentPolicy {
-        inherit: match start.env.inherit {
-            WireInherit::Core => Inherit::Core,
-            WireInherit::All => Inherit::All,
-            WireInherit::None => Inherit::None,
-        },
-        set,
-        unset: start.env.unset.iter().map(|name| name.to_vec()).collect(),
-    }
-}
-
-fn error_code(kind: &SpawnErrorKind) -> ErrorCode {
-    match kind {
-        SpawnErrorKind::EmptyArgv => ErrorCode::EmptyArgv,
-        SpawnErrorKind::NulByte { .. }
-        | SpawnErrorKind::ArgumentTooLong { .. }
-        | SpawnErrorKind::InvalidEnvironmentName { .. }
-        | SpawnErrorKind::LimitRefused { .. }
-        | SpawnErrorKind::DetachUnavailable => ErrorCode::BadRequest,
-        SpawnErrorKind::CwdUnusable { .. } => ErrorCode::BadCwd,
-        SpawnErrorKind::ResourceExhausted { .. }
-        | SpawnErrorKind::TerminalUnavailable { .. }
-        | SpawnErrorKind::ProgramBusy => ErrorCode::ResourceExhausted,
-        SpawnErrorKind::ArgumentsTooLong
-        | SpawnErrorKind::ProgramMissing { .. }
-        | SpawnErrorKind::InterpreterMissing { .. }
-        | SpawnErrorKind::NotExecutable { .. }
-        | SpawnErrorKind::PermissionDenied { .. }
-        | SpawnErrorKind::GuardLost
-        | SpawnErrorKind::Unwatchable { .. }
-        | SpawnErrorKind::Other { .. } => ErrorCode::SpawnFailed,
-    }
+fn usage(exit: &spawn::Exit) -> Option<Usage> {
+    Some(Usage {
+        user_us: exit.user_us?,
+        system_us: exit.system_us?,
+        max_rss_bytes: exit.max_rss_kib?.saturating_mul(1_024),
+    })
 }
 
 fn failure(status: Option<ExitStatus>) -> Option<&'static str> {
@@ -642,17 +795,6 @@ pub(crate) fn program_name(program: &[u8]) -> String {
         .collect()
 }
 
-fn looks_secret(name: &[u8]) -> bool {
-    let upper = name.to_ascii_uppercase();
-    [&b"KEY"[..], b"SECRET", b"TOKEN", b"PASSWORD"]
-        .iter()
-        .any(|mark| upper.windows(mark.len()).any(|w| w == *mark))
-}
-
-fn text(bytes: &[u8]) -> String {
-    String::from_utf8_lossy(bytes).into_owned()
-}
-
 impl Actor for Process {
     const NAME: &'static str = "Process";
     type Message = ProcessMessage;
@@ -663,17 +805,17 @@ impl Actor for Process {
             ProcessMessage::Call(call) => self.call(envelope.context, *call, turn),
             ProcessMessage::Spawned(outcome) => self.spawned(*outcome, turn),
             ProcessMessage::ReaderEnded(stream, report) => self.reader_ended(stream, &report, turn),
-            ProcessMessage::Exited(exit, seen) => self.exited(exit, seen, turn),
+            ProcessMessage::Exited(seen) => self.exited(*seen, turn),
         }
     }
 
     fn control(&mut self, control: ProcessControl, turn: &mut Turn<'_, Self>) {
         match control {
             ProcessControl::Credit(stream, limit) => self.credit.set(stream, limit),
-            ProcessControl::Terminate => {
-                // Nobody takes output any more: let the readers run dry instead of waiting for credit.
-                self.credit.open();
-                self.terminate(SESSION_GRACE, turn);
+            ProcessControl::Terminate => self.session_ended(turn),
+            ProcessControl::Deadline => {
+                self.deadline = None;
+                self.terminate(self.terms.grace, Ending::Deadline, turn);
             }
             ProcessControl::Kill => {
                 let group = self.running.as_ref().and_then(|running| running.group.as_ref());
@@ -681,30 +823,8 @@ impl Actor for Process {
                     tracing::warn!(%error, "a process group could not be killed");
                 }
             }
-            ProcessControl::DrainOver if self.is_held() => {
-                // Not the pipe but the consumer is slow: what is in the pipe is still to be had.
-                if let Some(running) = &mut self.running {
-                    running.drain = Some(turn.timer(DRAIN_GRACE, ProcessControl::DrainOver));
-                }
-            }
-            ProcessControl::DrainOver => {
-                let context = self.context();
-                if let Some(running) = &mut self.running {
-                    running.tasks.clear();
-                    for stream in [OutputStream::Stdout, OutputStream::Stderr] {
-                        if running.ended[stream.index()].is_none() {
-                            let stage = Stage::new(
-                                &context,
-                                reader::span_name(stream),
-                                running.spawn_ended,
-                                Tick::now(),
-                            );
-                            self.collector.stage(stage.failed(Some("drain_timeout")));
-                        }
-                    }
-                }
-                self.close(false, turn);
-            }
+            ProcessControl::DrainOver => self.drain_over(turn),
+            ProcessControl::Holders(holders) => self.give_pipes_up(holders, turn),
         }
     }
 }

@@ -21,6 +21,8 @@ pub(super) struct Credit {
     more: [Notify; 2],
     /// Whether a reader waits for its consumer, and not for the pipe.
     held: [Cell<bool>; 2],
+    /// When either stream last brought something.
+    last_output: Cell<Option<Tick>>,
 }
 
 impl Credit {
@@ -36,6 +38,11 @@ impl Credit {
     /// Whether it is the consumer that this stream waits for.
     pub(super) fn is_held(&self, stream: OutputStream) -> bool {
         self.held[stream.index()].get()
+    }
+
+    /// When output last came.
+    pub(super) fn last_output(&self) -> Option<Tick> {
+        self.last_output.get()
     }
 
     /// Nobody counts any more.
@@ -153,7 +160,9 @@ pub(super) async fn read(source: Source) -> ReaderReport {
         let max = usize::try_from(room).unwrap_or(usize::MAX).min(CHUNK_MAX_BYTES);
         match pipe.read_chunk(max).await {
             Ok(Some(data)) => {
-                report.first_byte.get_or_insert_with(Tick::now);
+                let now = Tick::now();
+                report.first_byte.get_or_insert(now);
+                credit.last_output.set(Some(now));
                 report.chunks += 1;
                 let offset = report.end;
                 report.end += data.len() as u64;

@@ -500,7 +500,7 @@ fn lane(message: &Wire) -> (Lane, u32) {
     let channel = |process: &ProcessId| u32::try_from(process.0 & 0xffff_ffff).unwrap_or(u32::MAX);
     match message {
         Wire::Request {
-            request: Request::Write(_) | Request::Signal(_) | Request::Terminate(_),
+            request: Request::Write(_) | Request::Signal(_) | Request::Terminate(_) | Request::Resize(_),
             ..
         } => (Lane::Stdin, 0),
         Wire::Request { .. } | Wire::Response { .. } => (Lane::Interactive, 0),

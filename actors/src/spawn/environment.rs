@@ -38,6 +38,12 @@ pub struct Environment {
 pub struct EnvironmentPolicy {
     /// What passes from the executor's own environment.
     pub inherit: Inherit,
+    /// Patterns of names, `*` for any run of bytes and `?` for one. Not empty: only these are inherited.
+    pub include: Vec<Vec<u8>>,
+    /// Patterns of names that are not inherited.
+    pub exclude: Vec<Vec<u8>>,
+    /// Whether names that look like secrets are inherited like any other.
+    pub secrets: bool,
     /// What is set whatever was inherited; of two equal names the later counts. `TRACEPARENT` and `TRACESTATE` come
     /// to the command this way.
     pub set: Vec<(Vec<u8>, Vec<u8>)>,
@@ -45,7 +51,7 @@ pub struct EnvironmentPolicy {
     pub unset: Vec<Vec<u8>>,
 }
 
-/// What passes from the executor's own environment. Names that look like secrets never do.
+/// What passes from the executor's own environment. Names that look like secrets only do when asked for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Inherit {
     /// What a command needs to find its programs, its user, its terminal and its language.
@@ -91,7 +97,7 @@ impl Environment {
             if unset.contains(name.as_slice()) {
                 continue;
             }
-            if policy.inherit.passes(&name) {
+            if policy.passes(&name) {
                 kept.insert(name, value.into_vec());
             } else {
                 withheld.insert(name);
@@ -126,11 +132,19 @@ impl Environment {
     }
 }
 
+impl EnvironmentPolicy {
+    fn passes(&self, name: &[u8]) -> bool {
+        let matches = |patterns: &[Vec<u8>]| patterns.iter().any(|pattern| matches(pattern, name));
+        is_well_formed(name)
+            && (self.secrets || !looks_secret(name))
+            && self.inherit.passes(name)
+            && (self.include.is_empty() || matches(&self.include))
+            && !matches(&self.exclude)
+    }
+}
+
 impl Inherit {
     fn passes(self, name: &[u8]) -> bool {
-        if !is_well_formed(name) || looks_secret(name) {
-            return false;
-        }
         match self {
             Self::Core => name.starts_with(CORE_PREFIX) || CORE_NAMES.contains(&name),
             Self::All => true,
@@ -155,6 +169,7 @@ impl std::fmt::Debug for EnvironmentPolicy {
             |pairs: &[(Vec<u8>, Vec<u8>)]| pairs.iter().map(|(name, _)| lossy(name)).collect::<Vec<_>>();
         f.debug_struct("EnvironmentPolicy")
             .field("inherit", &self.inherit)
+            .field("secrets", &self.secrets)
             .field("set", &names(&self.set))
             .field(
                 "unset",
@@ -172,9 +187,69 @@ fn is_well_formed(name: &[u8]) -> bool {
     !name.is_empty() && !name.contains(&b'=')
 }
 
-fn looks_secret(name: &[u8]) -> bool {
+/// Whether a name fits a pattern: `*` is any run of bytes, `?` any one, and every other byte itself. Takes steps in the
+/// product of both lengths at the most.
+fn matches(pattern: &[u8], name: &[u8]) -> bool {
+    let (mut p, mut n) = (0, 0);
+    // Where to go on after a mismatch: behind the last star, with one byte more given to it.
+    let mut retry = None;
+    while n < name.len() {
+        match pattern.get(p) {
+            Some(b'*') => {
+                retry = Some((p + 1, n));
+                p += 1;
+            }
+            Some(byte) if *byte == b'?' || *byte == name[n] => {
+                p += 1;
+                n += 1;
+            }
+            Some(_) | None => match retry {
+                Some((behind, given)) => {
+                    retry = Some((behind, given + 1));
+                    p = behind;
+                    n = given + 1;
+                }
+                None => return false,
+            },
+        }
+    }
+    pattern[p..].iter().all(|byte| *byte == b'*')
+}
+
+/// Whether a name looks like one that holds a secret: values under such names are withheld unless asked for.
+pub(crate) fn looks_secret(name: &[u8]) -> bool {
     let upper = name.to_ascii_uppercase();
     SECRET_MARKS
         .iter()
         .any(|mark| upper.windows(mark.len()).any(|window| window == *mark))
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::matches;
+
+    /// The same by its definition.
+    fn slow(pattern: &[u8], name: &[u8]) -> bool {
+        match (pattern.split_first(), name.split_first()) {
+            (None, _) => name.is_empty(),
+            (Some((b'*', rest)), Some((_, behind))) => slow(rest, name) || slow(pattern, behind),
+            (Some((b'*', rest)), None) => slow(rest, name),
+            (Some((byte, rest)), Some((first, behind))) => {
+                (*byte == b'?' || byte == first) && slow(rest, behind)
+            }
+            (Some(_), None) => false,
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn a_pattern_fits_as_by_its_definition(
+            pattern in proptest::collection::vec(prop_oneof![Just(b'*'), Just(b'?'), Just(b'A'), Just(b'B')], 0..7),
+            name in proptest::collection::vec(prop_oneof![Just(b'A'), Just(b'B')], 0..8),
+        ) {
+            prop_assert_eq!(matches(&pattern, &name), slow(&pattern, &name));
+        }
+    }
 }

@@ -271,6 +271,11 @@ impl ProcessGroup {
         }
     }
 
+    /// Gives the process up as it is: nobody here ends it any more. For one that is detached.
+    pub fn release(mut self) {
+        self.is_given_up = true;
+    }
+
     /// Gives the process up if it has ended. What it left running is left alone, and out of reach from then on: terminate
     /// it before. With a guard it still ends with the executor.
     ///

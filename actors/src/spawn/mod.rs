@@ -23,6 +23,7 @@ mod spawner;
 mod start;
 pub(crate) mod sys;
 
+pub(crate) use environment::looks_secret;
 pub use environment::{Environment, EnvironmentPolicy, Inherit, ResolvedEnvironment};
 pub use error::{Place, SpawnError, SpawnErrorKind};
 pub use exit::{Exit, ExitStatus, ExitWatcher, TreeReport};
@@ -34,6 +35,7 @@ pub use request::{
     ARGUMENT_MAX_BYTES, LimitName, Limits, SpawnRequest, StdinMode, TERMINAL_SIDE_MAX, TerminalSize,
 };
 pub use spawner::{
-    GUARD_RESTART_WINDOW, GUARD_RESTARTS_MAX, GuardState, Rejected, RejectedReason, Reply, SPAWN_QUEUE_MAX_REQUESTS, SpawnOutcome, Spawner,
+    GUARD_RESTART_WINDOW, GUARD_RESTARTS_MAX, GuardState, Rejected, RejectedReason, Reply,
+    SPAWN_QUEUE_MAX_REQUESTS, SpawnOutcome, Spawner,
 };
 pub use start::{PIPE_BYTES, PipeSizes, Spawned};

@@ -89,7 +89,10 @@ pub enum StdinMode {
 
 impl Default for TerminalSize {
     fn default() -> Self {
-        Self { rows: 24, columns: 80 }
+        Self {
+            rows: 24,
+            columns: 80,
+        }
     }
 }
 

@@ -4,7 +4,10 @@
 //! must stay small enough to be read at one sitting. Everything here is a system call and its proof; what is decided is
 //! decided elsewhere.
 
-#![expect(unsafe_code, reason = "system calls without a safe form; each block says why it is sound")]
+#![expect(
+    unsafe_code,
+    reason = "system calls without a safe form; each block says why it is sound"
+)]
 
 use std::ffi::{CStr, CString, c_char, c_int, c_void};
 use std::mem::MaybeUninit;
@@ -344,7 +347,12 @@ unsafe fn child(order: &Order) -> ! {
             }
         }
         // Whatever the embedding program left inheritable is none of the command's business.
-        libc::syscall(libc::SYS_close_range, 3, libc::c_uint::MAX, libc::CLOSE_RANGE_CLOEXEC);
+        libc::syscall(
+            libc::SYS_close_range,
+            3,
+            libc::c_uint::MAX,
+            libc::CLOSE_RANGE_CLOEXEC,
+        );
         if !order.cwd.is_null() && libc::chdir(order.cwd) == -1 {
             fail(order, Step::Cwd);
         }
@@ -451,7 +459,9 @@ pub(crate) fn wait_any() -> Result<Option<(Pid, Ended)>, Errno> {
     if pid == -1 {
         return Err(last_errno());
     }
-    let Some(pid) = Pid::from_raw(pid) else { return Ok(None) };
+    let Some(pid) = Pid::from_raw(pid) else {
+        return Ok(None);
+    };
     let ended = if libc::WIFSIGNALED(status) {
         Err(libc::WTERMSIG(status))
     } else {

@@ -169,6 +169,9 @@ mod tests {
             event: 2,
             status,
             core_dumped: false,
+            oom_killed: None,
+            usage: None,
+            ending: None,
             stdout_end,
             stderr_end: 0,
         }
@@ -183,6 +186,7 @@ mod tests {
             stdout_end,
             stderr_end: 0,
             drained: true,
+            holders: 0,
             timings,
         }
         .into()

@@ -7,6 +7,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
+use dwell_messages::process::{Ending, Usage};
 use dwell_messages::{
     Closed, Envelope, Event, ExitStatus, Exited, Message as Wire, Output, OutputStream, ProcessId,
     TraceContext,
@@ -30,14 +31,24 @@ pub(crate) enum PushMessage {
         bulk: Arc<BulkResidence>,
     },
     /// The wait status is known.
-    Exited { status: ExitStatus, core_dumped: bool },
+    Exited(Box<Ended>),
     /// Nothing follows.
     Closed {
         status: Option<ExitStatus>,
         drained: bool,
+        holders: u32,
         account: Box<Account>,
         first_byte: u64,
     },
+}
+
+/// How a process ended.
+pub(crate) struct Ended {
+    pub(crate) status: ExitStatus,
+    pub(crate) core_dumped: bool,
+    pub(crate) oom_killed: Option<bool>,
+    pub(crate) usage: Option<Usage>,
+    pub(crate) ending: Option<Ending>,
 }
 
 impl Message for PushMessage {
@@ -46,7 +57,7 @@ impl Message for PushMessage {
     fn index(&self) -> usize {
         match self {
             Self::Output { .. } => 0,
-            Self::Exited { .. } => 1,
+            Self::Exited(_) => 1,
             Self::Closed { .. } => 2,
         }
     }
@@ -54,7 +65,7 @@ impl Message for PushMessage {
     fn bulk(&self) -> Option<&BulkResidence> {
         match self {
             Self::Output { bulk, .. } => Some(bulk),
-            Self::Exited { .. } | Self::Closed { .. } => None,
+            Self::Exited(_) | Self::Closed { .. } => None,
         }
     }
 }
@@ -128,11 +139,21 @@ impl Actor for TerminalDelivery {
                 };
                 self.push(context, output.into(), None, Some(bulk), turn);
             }
-            PushMessage::Exited { status, core_dumped } => {
+            PushMessage::Exited(ended) => {
+                let Ended {
+                    status,
+                    core_dumped,
+                    oom_killed,
+                    usage,
+                    ending,
+                } = *ended;
                 let exited = Exited {
                     event,
                     status,
                     core_dumped,
+                    oom_killed,
+                    usage,
+                    ending,
                     stdout_end,
                     stderr_end,
                 };
@@ -141,6 +162,7 @@ impl Actor for TerminalDelivery {
             PushMessage::Closed {
                 status,
                 drained,
+                holders,
                 mut account,
                 first_byte,
             } => {
@@ -154,6 +176,7 @@ impl Actor for TerminalDelivery {
                     stdout_end,
                     stderr_end,
                     drained,
+                    holders,
                     timings,
                 };
                 self.push(context, closed.into(), Some(account.first()), None, turn);

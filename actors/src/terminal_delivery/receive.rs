@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use dwell_messages::process::Terminate;
 use dwell_messages::{
-    Closed, Envelope, ErrorCode, Event, Message as Wire, OutputStream, ProcessId, Reply, Request,
+    Closed, Envelope, ErrorCode, Event, Exited, Message as Wire, OutputStream, ProcessId, Reply, Request,
     TraceContext,
 };
 
@@ -98,6 +98,7 @@ pub(crate) struct TerminalDelivery {
     deadline: Option<Duration>,
     timer: Option<TimerGuard>,
     over: bool,
+    exited: Option<Exited>,
 }
 
 impl TerminalDelivery {
@@ -123,6 +124,7 @@ impl TerminalDelivery {
             deadline,
             timer: None,
             over: false,
+            exited: None,
         }
     }
 
@@ -134,6 +136,7 @@ impl TerminalDelivery {
                 self.shared.put(RunEvent::Started {
                     pid: started.pid,
                     withheld: started.withheld,
+                    containment: started.containment,
                 });
                 if let Some(grace) = self.terminate.take() {
                     self.request_end(grace, turn);
@@ -163,13 +166,18 @@ impl TerminalDelivery {
         }
         let shared = Arc::clone(&self.shared);
         let mut consumed = None;
+        let mut exited = None;
         let mut closed = None;
         let outcome = self.order.accept(event, |handed| match handed {
             Handed::Output(OutputStream::Stdout, data) => consumed = Some(shared.put(RunEvent::Stdout(data))),
             Handed::Output(OutputStream::Stderr, data) => consumed = Some(shared.put(RunEvent::Stderr(data))),
-            Handed::Exited(exited) => drop(shared.put(RunEvent::Exited(exited.status))),
+            Handed::Exited(end) => {
+                exited = Some(end);
+                let _ = shared.put(RunEvent::Exited(end.status));
+            }
             Handed::Closed(end) => closed = Some(end),
         });
+        self.exited = self.exited.or(exited);
         if let Err(error) = outcome {
             self.request_end(self.grace, turn);
             return self.finish(Err(RunError::Lost(error.to_string())), turn);
@@ -228,6 +236,7 @@ impl TerminalDelivery {
         };
         let ended = Ended {
             status,
+            exited: self.exited,
             closed,
             account: Box::new(account),
             arrival,

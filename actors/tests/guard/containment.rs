@@ -262,7 +262,9 @@ fn a_command_that_is_given_up_leaves_its_daemon_until_the_executor_ends() {
         assert_eq!(marker.living().unwrap().len(), 6);
         // Keepers that still keep are not asked to keep another.
         assert_eq!(
-            finish(start(&spawner, request(&["echo", "x"])).await).await.stdout,
+            finish(start(&spawner, request(&["echo", "x"])).await)
+                .await
+                .stdout,
             b"x\n"
         );
     });
@@ -337,7 +339,9 @@ fn a_program_that_is_no_guard_is_noticed() {
             options.program = GuardProgram::At(program.into(), Vec::new());
             let spawner = Spawner::with_guard(options).unwrap();
             assert_eq!(
-                finish(start(&spawner, request(&["echo", "x"])).await).await.stdout,
+                finish(start(&spawner, request(&["echo", "x"])).await)
+                    .await
+                    .stdout,
                 b"x\n"
             );
             let GuardState::Absent(why) = spawner.guard_state() else {
@@ -363,7 +367,9 @@ fn a_killed_keeper_is_reported_and_its_command_dies() {
             .unwrap();
         drop(killer);
         assert_eq!(
-            finish(start(&spawner, request(&["echo", "x"])).await).await.stdout,
+            finish(start(&spawner, request(&["echo", "x"])).await)
+                .await
+                .stdout,
             b"x\n"
         );
     });

@@ -127,7 +127,8 @@ fn the_child_has_three_descriptors_its_own_environment_and_default_signals() {
             ..request(&["/usr/bin/env"])
         };
         assert_eq!(finish(start(&spawner, env).await).await.stdout, b"ONLY=this\n");
-        let signals = finish(start(&spawner, request(&["grep", "^Sig[BI]", "/proc/self/status"])).await).await;
+        let signals =
+            finish(start(&spawner, request(&["grep", "^Sig[BI]", "/proc/self/status"])).await).await;
         let signals = String::from_utf8(signals.stdout).unwrap();
         for line in signals.lines() {
             assert!(line.ends_with("0000000000000000"), "{signals}");

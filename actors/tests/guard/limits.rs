@@ -100,7 +100,9 @@ fn a_limit_above_the_executors_own_is_refused_and_named() {
 fn limits_of_one_command_are_not_the_next_ones() {
     run(async {
         let spawner = Spawner::start().unwrap();
-        let before = finish(start(&spawner, shell("ulimit -n; nice")).await).await.stdout;
+        let before = finish(start(&spawner, shell("ulimit -n; nice")).await)
+            .await
+            .stdout;
         let limits = Limits {
             open_files: Some(10),
             nice: Some(19),
@@ -112,7 +114,9 @@ fn limits_of_one_command_are_not_the_next_ones() {
                 .stdout;
             assert_eq!(limited, b"10\n19\n");
             assert_eq!(
-                finish(start(&spawner, shell("ulimit -n; nice")).await).await.stdout,
+                finish(start(&spawner, shell("ulimit -n; nice")).await)
+                    .await
+                    .stdout,
                 before
             );
         }
@@ -174,8 +178,7 @@ fn a_limit_on_processes_stops_a_bomb() {
 fn no_privilege_is_gained() {
     run(async {
         let spawner = Spawner::start().unwrap();
-        let finished =
-            finish(start(&spawner, shell("id -u; grep CapEff /proc/self/status")).await).await;
+        let finished = finish(start(&spawner, shell("id -u; grep CapEff /proc/self/status")).await).await;
         let text = String::from_utf8(finished.stdout).unwrap();
         let own = std::fs::read_to_string("/proc/self/status").unwrap();
         let own = own.lines().find(|line| line.starts_with("CapEff")).unwrap();
@@ -201,7 +204,9 @@ fn a_kill_for_lack_of_memory_is_told_from_another() {
             (killed.status, killed.oom_killed),
             (ExitStatus::Signal(9), Some(false))
         );
-        let hungry = finish(start(&spawner, shell("exec tail /dev/zero")).await).await.exit;
+        let hungry = finish(start(&spawner, shell("exec tail /dev/zero")).await)
+            .await
+            .exit;
         assert_eq!(
             (hungry.status, hungry.oom_killed),
             (ExitStatus::Signal(9), Some(true))

@@ -13,7 +13,10 @@ mod limits;
 mod runner;
 mod speed;
 #[path = "../spawn/support.rs"]
-#[expect(dead_code, reason = "shared with the tests of the plain path, which use more of it")]
+#[expect(
+    dead_code,
+    reason = "shared with the tests of the plain path, which use more of it"
+)]
 mod support;
 mod terminals;
 

@@ -89,7 +89,10 @@ pub(crate) fn run(tests: &[Test]) -> ExitCode {
         }
     }
     if !is_listing {
-        println!("\ntest result: {passed} passed; {} failed {failed:?}", failed.len());
+        println!(
+            "\ntest result: {passed} passed; {} failed {failed:?}",
+            failed.len()
+        );
     }
     if failed.is_empty() {
         ExitCode::SUCCESS
@@ -106,7 +109,11 @@ fn run_one(test: &Test, user: Option<u32>) -> bool {
         command.uid(user).gid(user).current_dir("/");
     }
     let mut child = command.spawn().unwrap();
-    let times = if std::env::var_os("DWELL_SOAK").is_some() { 20 } else { 1 };
+    let times = if std::env::var_os("DWELL_SOAK").is_some() {
+        20
+    } else {
+        1
+    };
     let deadline = Instant::now() + TEST_TIMEOUT * times;
     loop {
         if let Some(status) = child.try_wait().unwrap() {

@@ -96,7 +96,8 @@ fn all_that_was_written_is_read_and_the_end_is_an_end() {
     for guarded in MODES {
         run(async {
             for _ in 0..10 {
-                let (_spawner, spawned, mut out, _) = begin(guarded, "stty -opost; seq 1 20000; echo last").await;
+                let (_spawner, spawned, mut out, _) =
+                    begin(guarded, "stty -opost; seq 1 20000; echo last").await;
                 let text = String::from_utf8(read_all(&mut out).await).unwrap();
                 let expected: String = (1..=20_000)
                     .map(|n| format!("{n}\n"))

@@ -31,6 +31,7 @@ fn resolved(inherit: Inherit, set: &[(&str, &str)], unset: &[&str]) -> ResolvedE
             .map(|(name, value)| (name.as_bytes().to_vec(), value.as_bytes().to_vec()))
             .collect(),
         unset: unset.iter().map(|name| name.as_bytes().to_vec()).collect(),
+        ..EnvironmentPolicy::default()
     };
     Environment::resolve(
         &policy,
@@ -148,7 +149,7 @@ proptest! {
         inherit in prop::sample::select(vec![Inherit::Core, Inherit::All, Inherit::None]),
         unset in prop::collection::vec(prop::collection::vec(any::<u8>(), 0..12), 0..5),
     ) {
-        let policy = EnvironmentPolicy { inherit, set: Vec::new(), unset: unset.clone() };
+        let policy = EnvironmentPolicy { inherit, unset: unset.clone(), ..EnvironmentPolicy::default() };
         let pairs = parent.iter().map(|(name, value)| (OsString::from_vec(name.clone()), OsString::from_vec(vec![*value])));
         let got = Environment::resolve(&policy, pairs);
         for name in parent.keys() {
@@ -160,4 +161,32 @@ proptest! {
         let has_nul = parent.keys().chain(&unset).any(|name| name.contains(&0));
         prop_assert!(has_nul || parent.values().any(|value| *value == 0) || request.validate().is_ok());
     }
+}
+
+#[test]
+fn patterns_narrow_what_is_inherited_and_secrets_come_only_when_asked_for() {
+    let parent = || {
+        ["LC_ALL", "LANG", "API_KEY", "EDITOR", "LESS"]
+            .map(|name| (OsString::from(name), OsString::from("x")))
+    };
+    let names = |policy: EnvironmentPolicy| {
+        let resolved = Environment::resolve(&policy, parent());
+        let pairs = resolved.environment.pairs().to_vec();
+        pairs
+            .into_iter()
+            .map(|(name, _)| String::from_utf8(name).unwrap())
+            .collect::<Vec<_>>()
+    };
+    let all = EnvironmentPolicy {
+        inherit: Inherit::All,
+        ..EnvironmentPolicy::default()
+    };
+    assert_eq!(names(all.clone()), ["EDITOR", "LANG", "LC_ALL", "LESS"]);
+    let mut narrow = all.clone();
+    narrow.include = vec![b"L*".to_vec()];
+    narrow.exclude = vec![b"LES?".to_vec()];
+    assert_eq!(names(narrow), ["LANG", "LC_ALL"]);
+    let mut asked = all;
+    asked.secrets = true;
+    assert_eq!(names(asked), ["API_KEY", "EDITOR", "LANG", "LC_ALL", "LESS"]);
 }

@@ -271,7 +271,11 @@ fn every_descriptor_handed_out_is_closed_on_exec_and_does_not_block() {
         let spawner = Spawner::start().unwrap();
         let spawned = start(&spawner, with_stdin(request(&["true"]))).await;
         let pidfd = spawned.process.pidfd();
-        let pipes = [spawned.stdin.as_ref().unwrap(), &spawned.stdout, spawned.stderr.as_ref().unwrap()];
+        let pipes = [
+            spawned.stdin.as_ref().unwrap(),
+            &spawned.stdout,
+            spawned.stderr.as_ref().unwrap(),
+        ];
         for fd in pipes.into_iter().chain([&*pidfd]) {
             assert!(
                 rustix::io::fcntl_getfd(fd)

@@ -74,7 +74,7 @@ fn encode_request(out: &mut BytesMut, request: &Request) -> Result<(), EncodeErr
         Request::EnvironmentInfo => put(out, &Nothing {}),
         Request::Start(start) => {
             check_start(start).map_err(|(field, problem)| EncodeError::BadString { field, problem })?;
-            put(out, start)
+            put(out, start.as_ref())
         }
         Request::Write(write) => {
             check_chunk(write.data.len())?;
@@ -83,6 +83,7 @@ fn encode_request(out: &mut BytesMut, request: &Request) -> Result<(), EncodeErr
         Request::Signal(signal) => put(out, signal),
         Request::Terminate(terminate) => put(out, terminate),
         Request::Read(read) => put(out, read),
+        Request::Resize(resize) => put(out, resize),
     }
 }
 
@@ -95,7 +96,8 @@ fn encode_response(
         Ok(Reply::EnvironmentInfo(value)) => put(out, &Answer { value, timings }),
         Ok(Reply::Started(value)) => put(out, &Answer { value, timings }),
         Ok(Reply::Written(value)) => put(out, &Answer { value, timings }),
-        Ok(Reply::Signalled | Reply::Terminated) => put(
+        Ok(Reply::Terminated(value)) => put(out, &Answer { value, timings }),
+        Ok(Reply::Signalled | Reply::Resized) => put(
             out,
             &Answer {
                 value: Nothing {},
@@ -142,6 +144,8 @@ fn check_start(start: &Start) -> Result<(), (&'static str, &'static str)> {
         ("argv", start.argv.len()),
         ("env.set", start.env.set.len()),
         ("env.unset", start.env.unset.len()),
+        ("env.include", start.env.include.len()),
+        ("env.exclude", start.env.exclude.len()),
     ];
     if let Some((field, _)) = lists.into_iter().find(|(_, length)| *length > ELEMENTS_MAX) {
         return Err((field, "has more than 65,536 elements"));
@@ -152,6 +156,9 @@ fn check_start(start: &Start) -> Result<(), (&'static str, &'static str)> {
     }
     if start.cwd.as_ref().is_some_and(|cwd| cwd.contains(&0)) {
         return Err(("cwd", nul));
+    }
+    if start.pty.as_ref().is_some_and(|pty| pty.term.contains('\0')) {
+        return Err(("pty.term", nul));
     }
     if start
         .env
@@ -188,7 +195,7 @@ pub(super) fn decode(kind: MessageKind, header: &Header, bytes: &Bytes) -> Resul
         MessageKind::Start => {
             let start: Start = body.read()?;
             check_start(&start).map_err(|(field, problem)| body.bad(format!("{field} {problem}")))?;
-            body.request(Request::Start(start))
+            body.request(Request::Start(Box::new(start)))
         }
         MessageKind::Write => {
             let write: crate::process::Write = body.read()?;
@@ -198,12 +205,14 @@ pub(super) fn decode(kind: MessageKind, header: &Header, bytes: &Bytes) -> Resul
         MessageKind::Signal => body.request(Request::Signal(body.read()?)),
         MessageKind::Terminate => body.request(Request::Terminate(body.read()?)),
         MessageKind::Read => body.request(Request::Read(body.read()?)),
+        MessageKind::Resize => body.request(Request::Resize(body.read()?)),
         MessageKind::EnvironmentInfoReply => body.response(Reply::EnvironmentInfo),
         MessageKind::Started => body.response(Reply::Started),
         MessageKind::Written => body.response(Reply::Written),
         MessageKind::Signalled => body.response(|_: Nothing| Reply::Signalled),
-        MessageKind::Terminated => body.response(|_: Nothing| Reply::Terminated),
+        MessageKind::Terminated => body.response(Reply::Terminated),
         MessageKind::ReadReply => body.read_reply(),
+        MessageKind::Resized => body.response(|_: Nothing| Reply::Resized),
         MessageKind::Error => {
             let Answer { value, timings } = body.read()?;
             Ok(Message::Response {

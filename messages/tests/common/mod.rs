@@ -6,8 +6,9 @@ use dwell_messages::ids::{ProcessId, RequestId};
 use dwell_messages::kinds::MessageKind;
 use dwell_messages::message::{Message, Reply, Request, TraceRecords};
 use dwell_messages::process::{
-    Closed, Containment, EnvironmentPolicy, ExitStatus, Exited, Inherit, Output, OutputStream, Read,
-    ReadReply, Signal, Start, Started, Terminate, Write, Written,
+    Closed, Containment, Drain, Ending, EnvironmentPolicy, ExecutorDeath, ExitStatus, Exited, Gap, Inherit,
+    Limits, Output, OutputStream, Pty, Read, ReadReply, Resize, Signal, SignalTarget, Start, Started,
+    TerminalSize, Terminate, Terminated, TreeHold, Usage, Write, Written,
 };
 use dwell_messages::session::{EnvironmentInfo, Hello, Welcome};
 use dwell_messages::{Envelope, Role, Span, SpanId, SpanKind, Timings, TraceContext, Value};
@@ -41,13 +42,16 @@ pub(crate) fn message(kind: MessageKind) -> Message {
             process: None,
             request: Request::EnvironmentInfo,
         },
-        MessageKind::Start => request(Request::Start(start())),
+        MessageKind::Start => request(Request::Start(Box::new(start()))),
         MessageKind::Write => request(Request::Write(Write {
             offset: 70_000,
             data: Bytes::from_static(b"in\0put\xff"),
             eof: true,
         })),
-        MessageKind::Signal => request(Request::Signal(Signal { signal: 15 })),
+        MessageKind::Signal => request(Request::Signal(Signal {
+            signal: 15,
+            target: SignalTarget::Tree,
+        })),
         MessageKind::Terminate => request(Request::Terminate(Terminate { grace_ms: 5_000 })),
         MessageKind::Read => request(Request::Read(Read {
             after: 3,
@@ -57,17 +61,30 @@ pub(crate) fn message(kind: MessageKind) -> Message {
         MessageKind::EnvironmentInfoReply => response(Ok(Reply::EnvironmentInfo(environment()))),
         MessageKind::Started => response(Ok(Reply::Started(Started {
             pid: 4_242,
-            containment: Containment::ProcessGroup,
+            containment: Containment {
+                executor_death: ExecutorDeath::PidNamespace,
+                tree: TreeHold::Other("something new".into()),
+            },
             withheld: vec!["AWS_SECRET_ACCESS_KEY".into()],
         }))),
         MessageKind::Written => response(Ok(Reply::Written(Written { offset: 70_006 }))),
         MessageKind::Signalled => response(Ok(Reply::Signalled)),
-        MessageKind::Terminated => response(Ok(Reply::Terminated)),
+        MessageKind::Terminated => response(Ok(Reply::Terminated(Terminated {
+            killed: 3,
+            unkillable: 1,
+        }))),
+        MessageKind::Resize => request(Request::Resize(Resize { size: size() })),
+        MessageKind::Resized => response(Ok(Reply::Resized)),
         MessageKind::ReadReply => response(Ok(Reply::Read(ReadReply {
             events: vec![output().into(), exited().into(), closed().into()],
             next: 12,
             closed: true,
-            truncated: false,
+            truncated: true,
+            gaps: vec![Gap {
+                stream: OutputStream::Stderr,
+                from: 5,
+                to: 70_000,
+            }],
         }))),
         MessageKind::Error => response(Err(WireError::new(ErrorCode::SpawnFailed, "no such program")
             .with_errno(Some(2))
@@ -119,13 +136,40 @@ pub(crate) fn start() -> Start {
         cwd: Some(bytes(b"/tmp/\xfe")),
         env: EnvironmentPolicy {
             inherit: Inherit::All,
+            include: vec![bytes(b"LC_*")],
+            exclude: vec![bytes(b"?")],
+            secrets: true,
             set: vec![(bytes(b"LANG"), bytes(b"C=1"))],
             unset: vec![bytes(b"EDITOR")],
         },
         stdin: true,
+        pty: Some(Pty {
+            size: size(),
+            term: "xterm-256color".into(),
+        }),
+        limits: Limits {
+            wall_ms: Some(60_000),
+            open_files: Some(256),
+            address_space_bytes: Some(1 << 33),
+            processes: Some(100),
+            core_bytes: Some(0),
+            file_bytes: Some(1 << 20),
+            cpu_seconds: Some(30),
+            nice: Some(-5),
+        },
+        drain: Some(Drain::default()),
+        retention_bytes: Some(1 << 21),
+        detach: true,
         credit: 262_144,
         grace_ms: 10_000,
         launch: Some(bytes(&[0xb7, 0xad, 0x6b, 0x71, 0x69, 0x20, 0x33, 0x31])),
+    }
+}
+
+fn size() -> TerminalSize {
+    TerminalSize {
+        rows: 50,
+        columns: 132,
     }
 }
 
@@ -143,6 +187,13 @@ fn exited() -> Exited {
         event: 10,
         status: ExitStatus::Code(-1),
         core_dumped: true,
+        oom_killed: Some(false),
+        usage: Some(Usage {
+            user_us: 1_500,
+            system_us: 700,
+            max_rss_bytes: 3 << 20,
+        }),
+        ending: Some(Ending::Deadline),
         stdout_end: 307,
         stderr_end: 0,
     }
@@ -154,7 +205,8 @@ fn closed() -> Closed {
         status: Some(ExitStatus::Signal(9)),
         stdout_end: 307,
         stderr_end: 0,
-        drained: true,
+        drained: false,
+        holders: 2,
         timings: timings(),
     }
 }
