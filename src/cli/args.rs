@@ -12,8 +12,19 @@ use dwell_messages::{PublicKey, Role, TraceId};
 /// The longest a command may be given: 30 days.
 const TIMEOUT_MAX: Duration = Duration::from_secs(30 * 24 * 60 * 60);
 
-const EXIT_CODES: &str = "Exit codes: those of the command; 128+n when signal n ended it; 126 when it cannot be \
-                          executed, 127 when it is not there, 125 for errors of dwell itself.";
+const EXIT_CODES: &str = "Exit codes: those of the command; 128+n when signal n ended it; 124 when its time was over; \
+                          126 when it cannot be executed, 127 when it is not there, 125 for errors of dwell itself.";
+
+/// What `dwell run --help` ends with.
+const RUN_EXAMPLES: &str = "\
+Examples:
+  dwell run -- uname -a
+  dwell run --timeout 60 --limit memory=2G -- make test
+  dwell run -- bash                     a terminal, when this is one; Ctrl-] three times leaves it
+  tar c src | dwell run -- tar xC /tmp  input and output are bytes, untouched
+
+Exit codes: those of the command; 128+n when signal n ended it; 124 when its time was over; 126 when it cannot be
+executed, 127 when it is not there, 125 for errors of dwell itself.";
 
 /// Runs commands on another machine, and accounts for every microsecond on the way.
 #[derive(Parser, Debug)]
@@ -51,7 +62,10 @@ pub(crate) enum Verb {
     /// Run commands on this machine for the clients in authorized_clients.
     Executor(Executor),
     /// Run a command on an executor's machine.
-    Run(Run),
+    Run(Box<Run>),
+    /// Started by an executor: ends its commands when it dies.
+    #[command(hide = true)]
+    Guard,
     /// Show this machine's key, and make it on first use.
     Key(Key),
     /// Draw where the time of a run went; the last one without an id.
@@ -97,6 +111,7 @@ pub(crate) struct Executor {
 }
 
 #[derive(Args, Debug)]
+#[command(after_help = RUN_EXAMPLES)]
 pub(crate) struct Run {
     /// Reach the executor through this relay [default: 127.0.0.1:7433].
     #[arg(long, value_name = "ADDR", env = "DWELL_RELAY")]
@@ -116,15 +131,84 @@ pub(crate) struct Run {
     /// Set a variable for the command; may be repeated.
     #[arg(long = "env", value_name = "K=V", value_parser = OsStringValueParser::new().try_map(variable))]
     pub(crate) variables: Vec<(OsString, OsString)>,
-    /// Terminate the command when it takes longer than this many seconds.
+    /// Which of the executor's variables the command inherits.
+    #[arg(long, value_enum, default_value = "core", value_name = "WHICH")]
+    pub(crate) inherit: InheritName,
+    /// Of what is inherited only names that fit PATTERN (`*`, `?`); may be repeated.
+    #[arg(long, value_name = "PATTERN")]
+    pub(crate) env_include: Vec<OsString>,
+    /// Names that fit PATTERN are not inherited; may be repeated.
+    #[arg(long, value_name = "PATTERN")]
+    pub(crate) env_exclude: Vec<OsString>,
+    /// Inherit names that look like secrets (KEY, SECRET, TOKEN, PASSWORD) like any other.
+    #[arg(long)]
+    pub(crate) env_secrets: bool,
+    /// Give the command a terminal.
+    #[arg(
+        short = 't',
+        long,
+        value_enum,
+        default_value = "auto",
+        default_missing_value = "always",
+        num_args = 0..=1,
+        require_equals = true,
+        value_name = "WHEN"
+    )]
+    pub(crate) tty: Tty,
+    /// Terminate the command, and all it started, when it takes longer than this many seconds.
     #[arg(long, value_name = "SECS", value_parser = seconds)]
     pub(crate) timeout: Option<Duration>,
+    /// Time between TERM and KILL, in seconds.
+    #[arg(long, value_name = "SECS", value_parser = seconds)]
+    pub(crate) grace: Option<Duration>,
+    /// Limit what the command may use, it and each process it starts: memory, file-size, core (bytes, with K, M or G),
+    /// files, processes, cpu (seconds), nice (-20 to 19); may be repeated.
+    #[arg(long = "limit", value_name = "WHAT=N", value_parser = limit)]
+    pub(crate) limits: Vec<Limit>,
+    /// Let the command outlive the executor itself; nothing else does.
+    #[arg(long)]
+    pub(crate) detach: bool,
     /// Print where the time went, to standard error.
     #[arg(long)]
     pub(crate) timings: bool,
     /// The program and its arguments; no shell is between.
     #[arg(last = true, required = true, value_name = "CMD")]
     pub(crate) command: Vec<OsString>,
+}
+
+/// When a command gets a terminal.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, ValueEnum)]
+pub(crate) enum Tty {
+    /// When input and output here are one.
+    Auto,
+    /// Always.
+    Always,
+    /// Never.
+    Never,
+}
+
+/// Which variables are inherited.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, ValueEnum)]
+pub(crate) enum InheritName {
+    /// A few harmless ones: PATH, HOME, LANG and the like.
+    #[default]
+    Core,
+    /// All that do not look like secrets.
+    All,
+    /// None.
+    None,
+}
+
+/// One limit.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Limit {
+    Memory(u64),
+    FileSize(u64),
+    Core(u64),
+    Files(u64),
+    Processes(u64),
+    Cpu(u64),
+    Nice(i8),
 }
 
 #[derive(Args, Debug)]
@@ -221,6 +305,48 @@ fn variable(text: OsString) -> Result<(OsString, OsString), &'static str> {
     }
     let name = OsStr::from_bytes(&bytes[..at]).to_owned();
     Ok((name, OsString::from_vec(bytes[at + 1..].to_vec())))
+}
+
+fn limit(text: &str) -> Result<Limit, String> {
+    let (what, amount) = text.split_once('=').ok_or("a limit is WHAT=N, as in memory=2G")?;
+    let number = || {
+        amount
+            .parse::<u64>()
+            .map_err(|_| format!("{what} takes a whole number, not {amount:?}"))
+    };
+    Ok(match what {
+        "memory" => Limit::Memory(bytes(what, amount)?),
+        "file-size" => Limit::FileSize(bytes(what, amount)?),
+        "core" => Limit::Core(bytes(what, amount)?),
+        "files" => Limit::Files(number()?),
+        "processes" => Limit::Processes(number()?),
+        "cpu" => Limit::Cpu(number()?),
+        "nice" => Limit::Nice(
+            amount
+                .parse()
+                .ok()
+                .filter(|nice| (-20..=19).contains(nice))
+                .ok_or("nice is a number from -20 to 19")?,
+        ),
+        _ => {
+            return Err(format!(
+                "{what:?} cannot be limited: use memory, file-size, core, files, processes, cpu or nice"
+            ));
+        }
+    })
+}
+
+/// A number of bytes, with K, M or G for powers of 1024.
+fn bytes(what: &str, amount: &str) -> Result<u64, String> {
+    let wrong = || format!("{what} takes bytes, as 4096, 512K, 64M or 2G, not {amount:?}");
+    let (digits, shift) = match amount.as_bytes().last() {
+        Some(b'K' | b'k') => (&amount[..amount.len() - 1], 10),
+        Some(b'M' | b'm') => (&amount[..amount.len() - 1], 20),
+        Some(b'G' | b'g') => (&amount[..amount.len() - 1], 30),
+        Some(_) | None => (amount, 0),
+    };
+    let number: u64 = digits.parse().map_err(|_| wrong())?;
+    number.checked_mul(1 << shift).ok_or_else(wrong)
 }
 
 fn seconds(text: &str) -> Result<Duration, String> {

@@ -15,7 +15,7 @@ fn parse(arguments: &[&str]) -> Result<Arguments, clap::Error> {
 fn parse_run(arguments: &[&str]) -> Result<Run, clap::Error> {
     let key = key();
     match parse(&[&["run", "--executor", &key], arguments].concat())?.verb {
-        Verb::Run(run) => Ok(run),
+        Verb::Run(run) => Ok(*run),
         other => panic!("`run` is not {other:?}"),
     }
 }

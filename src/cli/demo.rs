@@ -69,7 +69,7 @@ async fn drive(
         )))
         .await?;
     let sink = Sink::new(json)?;
-    let outcome = pump::pump(session.exec(command(ask)?), None, sink, stop).await;
+    let outcome = pump::pump(session.exec(command(ask)?), None, sink, stop, false).await;
     stop.orderly(session.shutdown()).await;
     let outcome = outcome?;
     let spans = trace::load(&home.traces_dir(), Some(outcome.ended.trace_id))?;
@@ -120,10 +120,7 @@ fn command(ask: Demo) -> Result<CommandSpec, Failure> {
     Ok(CommandSpec {
         argv,
         cwd: Some(cwd),
-        variables: Vec::new(),
-        timeout: None,
-        stdin: false,
-        parent: None,
+        ..CommandSpec::default()
     })
 }
 

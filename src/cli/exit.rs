@@ -5,6 +5,8 @@ use std::io::Write as _;
 use dwell_messages::{ErrorCode, ExitStatus};
 use rustix::io::Errno;
 
+/// The command was terminated because its time was over.
+pub(crate) const TIMED_OUT: u8 = 124;
 /// An error of dwell's own: nothing is known of the command, or it was never asked for.
 pub(crate) const OWN_ERROR: u8 = 125;
 /// The program is there and cannot be executed.

@@ -19,6 +19,7 @@ mod roles;
 mod run;
 mod signals;
 mod stdin;
+mod terminal;
 mod trace;
 mod version;
 
@@ -38,15 +39,26 @@ pub(crate) fn main() -> ExitCode {
     logs::start(arguments.log_format);
     let json = arguments.json;
     let done = match arguments.verb {
-        Verb::Demo(ask) => wait(demo::demo(ask, json)),
+        Verb::Demo(ask) => dwell::block_on(demo::demo(ask, json)),
         Verb::Relay(ask) => wait(relay::serve(ask, json)),
         Verb::Executor(ask) => wait(executor::serve(ask, json)),
-        Verb::Run(ask) => wait(run::run(ask, json)),
+        // The session lives on this thread too: nothing is handed to another on its way.
+        Verb::Run(ask) => dwell::block_on(run::run(*ask, json)),
+        Verb::Guard => guard(),
         Verb::Key(ask) => key::key(&ask, json),
         Verb::Trace(ask) => trace::trace(&ask, json),
         Verb::Version => version::version(json),
     };
     ExitCode::from(done.unwrap_or_else(|failure| failure.report(json)))
+}
+
+/// By hand there is nothing to guard: `main` has seen that no executor started this.
+fn guard() -> Result<u8, Failure> {
+    Err(Failure::new(
+        "guard",
+        "the guard is started by an executor, and has nothing to do by itself",
+    )
+    .advise("`dwell executor` starts its own; an embedding program names this one in `GuardProgram::At`"))
 }
 
 /// Drives one command to its end, on this thread: the roles have their own.

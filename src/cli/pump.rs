@@ -4,6 +4,7 @@ use std::io::Write as _;
 use std::time::Duration;
 
 use bytes::Bytes;
+use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
 
 use super::capture::Capture;
@@ -11,6 +12,7 @@ use super::exit;
 use super::failure::Failure;
 use super::roles::{Ended, Heard, Input, Running};
 use super::signals::Stop;
+use super::terminal::{self, Escape};
 
 /// Time between TERM and KILL when the user ends a command.
 const INTERRUPT_GRACE: Duration = Duration::from_secs(2);
@@ -130,18 +132,24 @@ pub(crate) async fn pump(
     input: Option<mpsc::Receiver<Bytes>>,
     mut sink: Sink,
     stop: &mut Stop,
+    raw: bool,
 ) -> Result<Outcome, Failure> {
-    let mut forwarded = std::pin::pin!(forward(running.input(), input));
+    let mut resizing = std::pin::pin!(follow_size(running.input(), raw));
+    let mut forwarded = std::pin::pin!(forward(running.input(), input, raw));
     let (mut forwarding, mut stopping, mut unread) = (true, false, false);
     loop {
         let step = tokio::select! {
             heard = running.next() => Step::Heard(heard),
             () = stop.recv() => Step::Stop,
             () = sink.closed(), if !unread => Step::OutputClosed,
-            () = &mut forwarded, if forwarding => {
+            left = &mut forwarded, if forwarding => {
                 forwarding = false;
+                if left {
+                    return Err(Failure::interrupted().advise("the command was left, and is told to end"));
+                }
                 continue;
             }
+            () = &mut resizing => continue,
         };
         match step {
             Step::Heard(None) => break,
@@ -205,18 +213,39 @@ fn end(running: &Running, stopping: &mut bool) -> Result<(), Failure> {
     Ok(())
 }
 
-/// Our input to the command, beside its output: a command that writes more than it reads must not wait for itself.
-async fn forward(input: Input, source: Option<mpsc::Receiver<Bytes>>) {
+/// Follows this terminal's size; never ends.
+async fn follow_size(input: Input, raw: bool) {
+    let changed = raw.then(|| signal(SignalKind::window_change())).transpose();
+    let Ok(Some(mut changed)) = changed else {
+        return std::future::pending().await;
+    };
+    while changed.recv().await.is_some() {
+        let (rows, columns) = terminal::size();
+        if let Err(error) = input.resize(rows, columns).await {
+            tracing::debug!(error, "the command's terminal keeps its size");
+        }
+    }
+    std::future::pending().await
+}
+
+/// Our input to the command, beside its output: a command that writes more than it reads must not wait for itself. Says
+/// whether the way out was typed.
+async fn forward(input: Input, source: Option<mpsc::Receiver<Bytes>>, raw: bool) -> bool {
     let mut input = input;
-    let Some(mut source) = source else { return };
+    let mut escape = Escape::default();
+    let Some(mut source) = source else { return false };
     while let Some(data) = source.recv().await {
+        if raw && escape.typed(&data) {
+            return true;
+        }
         // A command that closed its input, or ended, says so in its own status.
         if let Err(error) = input.write(data).await {
             tracing::debug!(error, "the command takes no more input");
-            return;
+            return false;
         }
     }
     if let Err(error) = input.close().await {
         tracing::debug!(error, "the command's input was closed before its end was sent");
     }
+    false
 }

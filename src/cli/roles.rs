@@ -6,16 +6,23 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use dwell_actors::executor::{Executor, ExecutorHandle};
-use dwell_actors::harness::{Command, ConnectError, Harness, Run, RunError, RunEvent, RunStdin, Target};
+use dwell_actors::harness::{
+    Command, ConnectError, GRACE, Harness, Inherit, Run, RunError, RunEvent, RunStdin, Target,
+};
 use dwell_actors::keys::{AuthorizedClients, KeyError};
 use dwell_actors::relay_server::{Relay, RelayHandle};
+use dwell_messages::process::{Ending, Limits, Usage};
 use dwell_messages::{ExitStatus, PublicKey, Role, TraceContext, TraceId};
 use dwell_relay::{Admission, StaticKeypair};
 use serde_json::Value;
 
+use super::args::{InheritName, Limit};
 use super::exit;
 use super::failure::Failure;
 use super::ready::Ready;
+
+/// How long after a command's time is over its end is waited for, beyond its grace.
+const UNHEARD: Duration = Duration::from_secs(10);
 
 /// How the executor is reached; addresses have a port.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -35,13 +42,21 @@ pub(crate) struct ConnectSpec {
     pub(crate) store: PathBuf,
 }
 
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(crate) struct CommandSpec {
     pub(crate) argv: Vec<OsString>,
     pub(crate) cwd: Option<PathBuf>,
     pub(crate) variables: Vec<(OsString, OsString)>,
+    pub(crate) inherit: InheritName,
+    pub(crate) patterns: [Vec<OsString>; 2],
+    pub(crate) secrets: bool,
     pub(crate) timeout: Option<Duration>,
+    pub(crate) grace: Option<Duration>,
+    pub(crate) limits: Vec<Limit>,
+    pub(crate) detach: bool,
     pub(crate) stdin: bool,
+    /// Rows, columns and the name of the terminal it gets.
+    pub(crate) terminal: Option<(u16, u16, String)>,
     pub(crate) parent: Option<TraceContext>,
 }
 
@@ -58,6 +73,10 @@ pub(crate) enum Heard {
 #[derive(Debug)]
 pub(crate) struct Ended {
     pub(crate) status: ExitStatus,
+    /// Why the executor ended it, if it did.
+    pub(crate) ending: Option<Ending>,
+    pub(crate) usage: Option<Usage>,
+    pub(crate) holders: u32,
     pub(crate) timings: Value,
     pub(crate) timings_text: String,
     pub(crate) trace_id: TraceId,
@@ -89,7 +108,8 @@ impl Session {
             .identity(spec.identity)
             .traces(spec.traces)
             .store(spec.store)
-            .sampled(true);
+            .sampled(true)
+            .here();
         let connected = builder.connect(target).await;
         connected
             .map(Self)
@@ -104,8 +124,28 @@ impl Session {
         for (name, value) in spec.variables {
             command = command.env(name, value);
         }
+        command = command.inherit(match spec.inherit {
+            InheritName::Core => Inherit::Core,
+            InheritName::All => Inherit::All,
+            InheritName::None => Inherit::None,
+        });
+        let [include, exclude] = spec.patterns;
+        command = include.iter().fold(command, Command::env_include);
+        command = exclude.iter().fold(command, Command::env_exclude);
+        if spec.secrets {
+            command = command.env_secrets();
+        }
+        let grace = spec.grace.unwrap_or(GRACE);
+        command = command.grace(grace).limits(limits(&spec.limits, spec.timeout));
         if let Some(timeout) = spec.timeout {
-            command = command.deadline(timeout);
+            // The executor sees to it; this side only gives up when it hears nothing of that.
+            command = command.deadline(timeout + grace + UNHEARD);
+        }
+        if let Some((rows, columns, term)) = spec.terminal {
+            command = command.pty(rows, columns).term(term);
+        }
+        if spec.detach {
+            command = command.detach();
         }
         if spec.stdin {
             command = command.stdin_piped();
@@ -141,6 +181,9 @@ impl Running {
         let finished = self.0.wait().await.map_err(|error| not_run(&error))?;
         Ok(Ended {
             status: finished.status,
+            ending: finished.ending,
+            usage: finished.usage,
+            holders: finished.holders,
             timings_text: finished.timings.to_string(),
             timings: serde_json::to_value(&finished.timings).unwrap_or_default(),
             trace_id: finished.trace_id,
@@ -162,9 +205,35 @@ impl Input {
         self.0.write(data).await.map_err(|error| error.to_string())
     }
 
+    pub(crate) async fn resize(&self, rows: u16, columns: u16) -> Result<(), String> {
+        self.0
+            .resize(rows, columns)
+            .await
+            .map_err(|error| error.to_string())
+    }
+
     pub(crate) async fn close(&mut self) -> Result<(), String> {
         self.0.close().await.map_err(|error| error.to_string())
     }
+}
+
+fn limits(asked: &[Limit], wall: Option<Duration>) -> Limits {
+    let mut limits = Limits {
+        wall_ms: wall.map(|wall| u64::try_from(wall.as_millis()).unwrap_or(u64::MAX)),
+        ..Limits::default()
+    };
+    for limit in asked {
+        match *limit {
+            Limit::Memory(bytes) => limits.address_space_bytes = Some(bytes),
+            Limit::FileSize(bytes) => limits.file_bytes = Some(bytes),
+            Limit::Core(bytes) => limits.core_bytes = Some(bytes),
+            Limit::Files(count) => limits.open_files = Some(count),
+            Limit::Processes(count) => limits.processes = Some(count),
+            Limit::Cpu(seconds) => limits.cpu_seconds = Some(seconds),
+            Limit::Nice(nice) => limits.nice = Some(nice),
+        }
+    }
+    limits
 }
 
 fn not_connected(error: &ConnectError, route: &Route, client: &PublicKey) -> Failure {

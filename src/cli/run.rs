@@ -1,12 +1,16 @@
 //! `dwell run`.
 
+use std::io::IsTerminal as _;
+
 use dwell_actors::config::{EXECUTOR_PORT_DEFAULT, Home, RELAY_PORT_DEFAULT};
+use dwell_messages::process::Ending;
 use dwell_messages::{ExitStatus, Role, TraceContext};
 use dwell_relay::StaticKeypair;
 use serde_json::{Value, json};
 
 use super::address::with_port;
-use super::args::Run;
+use super::args::{Run, Tty};
+use super::exit;
 use super::failure::Failure;
 use super::identity;
 use super::output;
@@ -14,6 +18,7 @@ use super::pump::{self, Outcome, Sink};
 use super::roles::{CommandSpec, ConnectSpec, Route, Session};
 use super::signals::Stop;
 use super::stdin;
+use super::terminal::{self, RawMode};
 
 pub(crate) async fn run(ask: Run, json: bool) -> Result<u8, Failure> {
     let mut stop = Stop::listen()?;
@@ -26,17 +31,37 @@ pub(crate) async fn run(ask: Run, json: bool) -> Result<u8, Failure> {
     let session = stop
         .or(Session::connect(connect_spec(own.pair, route, &ask, &home)))
         .await?;
-    let input = if stdin::is_forwarded() {
+    let tty = match ask.tty {
+        Tty::Auto => !json && terminal::is_interactive(),
+        Tty::Always => true,
+        Tty::Never => false,
+    };
+    let input = if tty || stdin::is_forwarded() {
         Some(stdin::read()?)
     } else {
         None
     };
-    let (timings, sink) = (ask.timings, Sink::new(json)?);
-    let command = command_spec(ask, input.is_some());
-    let outcome = pump::pump(session.exec(command), input, sink, &mut stop).await;
+    let (timings, timeout, sink) = (ask.timings, ask.timeout, Sink::new(json)?);
+    let command = command_spec(ask, input.is_some(), tty);
+    let raw = if tty && std::io::stdin().is_terminal() {
+        Some(RawMode::enter()?)
+    } else {
+        None
+    };
+    let outcome = pump::pump(session.exec(command), input, sink, &mut stop, raw.is_some()).await;
+    // Before anything else is printed.
+    drop(raw);
     // Also after a failure: its trace is what explains it.
     stop.orderly(session.shutdown()).await;
-    let outcome = outcome?;
+    let mut outcome = outcome?;
+    if let (Some(Ending::Deadline), Some(timeout)) = (outcome.ended.ending, timeout) {
+        outcome.exit = exit::TIMED_OUT;
+        output::note(&format!(
+            "dwell: the command was terminated after {} s, with all it had started: give it more with --timeout, or \
+             look where its time went with `dwell trace`",
+            timeout.as_secs_f64()
+        ));
+    }
     if json {
         output::print_json(&to_json(&outcome));
     } else if timings {
@@ -67,13 +92,23 @@ fn connect_spec(identity: StaticKeypair, route: Route, ask: &Run, home: &Home) -
     }
 }
 
-fn command_spec(ask: Run, stdin: bool) -> CommandSpec {
+fn command_spec(ask: Run, stdin: bool, tty: bool) -> CommandSpec {
     CommandSpec {
         argv: ask.command,
         cwd: ask.cwd,
         variables: ask.variables,
+        inherit: ask.inherit,
+        patterns: [ask.env_include, ask.env_exclude],
+        secrets: ask.env_secrets,
         timeout: ask.timeout,
-        stdin,
+        grace: ask.grace,
+        limits: ask.limits,
+        detach: ask.detach,
+        stdin: stdin && !tty,
+        terminal: tty.then(|| {
+            let (rows, columns) = terminal::size();
+            (rows, columns, terminal::name())
+        }),
         parent: inherited(|name| std::env::var(name).ok()),
     }
 }
@@ -95,11 +130,22 @@ pub(crate) fn to_json(outcome: &Outcome) -> Value {
     json!({
         "status": status_json(ended.status),
         "exit_code": outcome.exit,
+        "ending": ended.ending.map(ending_text),
+        "usage": ended.usage,
+        "holders": ended.holders,
         "stdout": stdout.to_json(),
         "stderr": stderr.to_json(),
         "timings": ended.timings,
         "trace_id": ended.trace_id.to_string(),
     })
+}
+
+fn ending_text(ending: Ending) -> &'static str {
+    match ending {
+        Ending::Deadline => "deadline",
+        Ending::Terminated => "terminated",
+        Ending::Session => "session",
+    }
 }
 
 fn status_json(status: ExitStatus) -> Value {
@@ -121,6 +167,9 @@ mod tests {
         output[0].push(b"out\n");
         let ended = Ended {
             status: ExitStatus::Signal(9),
+            ending: Some(Ending::Deadline),
+            usage: None,
+            holders: 2,
             timings: json!({ "total_us": 7 }),
             timings_text: String::new(),
             trace_id: dwell_messages::TraceId([0xab; 16]),
@@ -137,6 +186,9 @@ mod tests {
             json!({
                 "status": { "code": null, "signal": 9 },
                 "exit_code": 137,
+                "ending": "deadline",
+                "usage": null,
+                "holders": 2,
                 "stdout": stream("out\n"),
                 "stderr": stream(""),
                 "timings": { "total_us": 7 },

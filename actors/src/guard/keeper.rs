@@ -14,8 +14,9 @@ use rustix::process::{Pid, Signal, getpid, getppid};
 
 use super::cgroup::{Cgroup, OomCounter};
 use super::channel::{self, Packet, Received};
+use super::codec::BadMessage;
 use super::tree::{self, Identity};
-use super::wire::{BadMessage, FromKeeper, REQUEST_MAX_BYTES, Scope, ToKeeper};
+use super::wire::{FromKeeper, REQUEST_MAX_BYTES, Scope, ToKeeper};
 use crate::spawn::launch::{ChildEnds, Place, above_standard, launch};
 use crate::spawn::sys::{self, Ended};
 use crate::spawn::{Exit, ExitStatus, SpawnErrorKind, SpawnRequest, TreeReport};
@@ -48,7 +49,6 @@ pub(super) struct Keeper {
 struct Command {
     generation: u32,
     leader: Pid,
-    has_exited: bool,
     ooms_before: Option<u64>,
     ending: Option<Ending>,
 }
@@ -185,16 +185,16 @@ impl Keeper {
                 None,
             ),
         };
-        if let Ok((leader, _)) = &started {
+        self.send(message, pidfd.as_slice());
+        if let Ok((leader, _)) = started {
             self.command = Some(Command {
                 generation,
-                leader: *leader,
-                has_exited: false,
+                leader,
+                // Behind the answer, which it would delay: nobody runs out of memory in as many microseconds.
                 ooms_before: self.oom.read(),
                 ending: None,
             });
         }
-        self.send(message, pidfd.as_slice());
         Ok(())
     }
 
@@ -244,8 +244,7 @@ impl Keeper {
             Some(_) | None => Ok(()),
         };
         if let Some(ended) = leader_ended {
-            command.has_exited = true;
-            let oom_killed = oom_killed(ended, command.ooms_before, self.oom.read());
+            let oom_killed = oom_killed(ended, command.ooms_before, &self.oom);
             let exit = exit_of(ended, oom_killed);
             let message = FromKeeper::Exited {
                 generation,
@@ -473,13 +472,11 @@ fn exit_of(ended: Ended, oom_killed: Option<bool>) -> Exit {
 }
 
 /// The kernel's out-of-memory killer sends KILL and counts it in the group that ran out.
-fn oom_killed(ended: Ended, before: Option<u64>, after: Option<u64>) -> Option<bool> {
-    let is_killed = ended.status == Err(libc::SIGKILL);
-    match (is_killed, before, after) {
-        (false, _, _) => Some(false),
-        (true, Some(before), Some(after)) => Some(after > before),
-        (true, _, _) => None,
+fn oom_killed(ended: Ended, before: Option<u64>, counter: &OomCounter) -> Option<bool> {
+    if ended.status != Err(libc::SIGKILL) {
+        return Some(false);
     }
+    Some(counter.read()? > before?)
 }
 
 fn count(number: usize) -> u32 {

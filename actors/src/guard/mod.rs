@@ -27,6 +27,9 @@
 //! **Detached commands** have keepers that the outside part of the guard forks, in the executor's own namespace, and that
 //! the hunt spares. Nothing ends such a command but itself and its session's `terminate` while the executor lives.
 //!
+//! **What commands inherit** beside what is asked for, the umask and the limits above all, is what the executor had when
+//! the guard was started. What a command mounts, the executor's other commands see and the executor does not.
+//!
 //! **What it does not do**: read a command's data, wait for the executor, use an async runtime, or trust a number that
 //! may have been used again. A command that runs as the executor's own user and kills that user's every process kills
 //! the keepers too; what they kept is then killed by the guard, and reported as a lost status.
@@ -34,6 +37,7 @@
 mod cgroup;
 mod channel;
 mod client;
+mod codec;
 mod keeper;
 mod namespace;
 mod pool;

@@ -38,17 +38,19 @@ pub(super) fn enter() -> Result<Side, Errno> {
     let own = File::open("/proc/self/ns/pid").map_err(|_| Errno::NOENT)?;
     let (executor_end, init_end) = channel::pair()?;
     sys::unshare(UnshareFlags::NEWPID)?;
-    let Some(init) = sys::fork()? else {
+    let forked = sys::fork();
+    if forked == Ok(None) {
         drop((own, executor_end));
         match prepare() {
             Ok(()) => return Ok(Side::Init(init_end)),
             Err(errno) => sys::exit_now(errno.raw_os_error().clamp(1, 255)),
         }
-    };
+    }
     drop(init_end);
-    let pidfd = pidfd_open(init, PidfdFlags::empty());
+    // Whatever became of init: the next child is not to be in its namespace.
     let back = move_into_link_name_space(own.as_fd(), Some(LinkNameSpaceType::ProcessID));
-    let pidfd = pidfd?;
+    let init = forked?.ok_or(Errno::CHILD)?;
+    let pidfd = pidfd_open(init, PidfdFlags::empty())?;
     // Init says one word when it is ready, which is taken here so that the executor hears it once, from us.
     let ready = channel::receive_within(&executor_end, PREPARE_TIMEOUT);
     if back.is_err() || ready.is_err() {

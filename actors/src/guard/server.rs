@@ -70,7 +70,11 @@ pub(super) fn main(socket: OwnedFd) -> ! {
 }
 
 fn serve(socket: OwnedFd) -> std::io::Result<()> {
-    let null = rustix::fs::open("/dev/null", OFlags::RDWR | OFlags::CLOEXEC, Mode::empty())?;
+    if !sys::has_one_thread() {
+        return Err(std::io::Error::other("something was started before the guard"));
+    }
+    sys::close_all_but(&socket);
+    let null = null()?;
     rustix::stdio::dup2_stdin(&null)?;
     rustix::stdio::dup2_stdout(&null)?;
     drop(null);
@@ -224,6 +228,10 @@ impl Server {
         self.keepers.clear();
         let closed = (close_copy(&mut self.control), close_copy(&mut self.children));
         name("dwell-keeper");
+        if detached && let Ok(null) = null() {
+            // Whoever waits for the executor's last word is not to wait for this.
+            let _ = rustix::stdio::dup2_stderr(&null);
+        }
         if closed == (Ok(()), Ok(()))
             && set_child_subreaper(Some(rustix::process::getpid())).is_ok()
             && let Ok(keeper) = Keeper::new(socket, detached, cgroup)
@@ -289,9 +297,13 @@ impl Server {
     }
 }
 
+fn null() -> Result<OwnedFd, Errno> {
+    rustix::fs::open("/dev/null", OFlags::RDWR | OFlags::CLOEXEC, Mode::empty())
+}
+
 /// Closes this process's copy of a descriptor by putting an empty one in its place.
 fn close_copy(fd: &mut OwnedFd) -> Result<(), Errno> {
-    *fd = rustix::fs::open("/dev/null", OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())?;
+    *fd = null()?;
     Ok(())
 }
 

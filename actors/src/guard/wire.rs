@@ -4,28 +4,16 @@
 //! another version, too short, too long or of an unknown kind is an error and ends the connection, never the process by
 //! panic. Numbers are little-endian; a string is its length in four bytes and itself.
 
+use super::codec::{BadMessage, Reader, Writer};
 use crate::spawn::{
     Environment, Exit, ExitStatus, LimitName, Limits, SpawnErrorKind, SpawnRequest, TerminalSize, TreeReport,
 };
-
-/// The version in every message's first byte.
-pub(crate) const VERSION: u8 = 1;
 
 /// The longest message that travels in a packet; a longer request lies in a memory file that is attached.
 pub(crate) const PACKET_MAX_BYTES: usize = 32 * 1024;
 
 /// The longest request of all: what the kernel takes as arguments and environment, and their lengths.
 pub(crate) const REQUEST_MAX_BYTES: usize = 8 * 1024 * 1024;
-
-/// The most strings in one request.
-const STRINGS_MAX: u32 = 1 << 20;
-
-/// A message that cannot be read.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error(
-    "a message of the guard's protocol cannot be read ({0}): use one build of the program for both sides"
-)]
-pub(crate) struct BadMessage(pub(crate) &'static str);
 
 /// How many processes of a tree a signal is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -423,118 +411,4 @@ fn read_kind(reader: &mut Reader<'_>) -> Result<SpawnErrorKind, BadMessage> {
         14 => SpawnErrorKind::GuardLost,
         _ => return Err(BadMessage("unknown error")),
     })
-}
-
-struct Writer {
-    bytes: Vec<u8>,
-}
-
-impl Writer {
-    fn new(kind: u8) -> Self {
-        Self {
-            bytes: vec![VERSION, kind],
-        }
-    }
-
-    fn flag(mut self, flag: bool) -> Self {
-        self.bytes.push(u8::from(flag));
-        self
-    }
-
-    fn u32(mut self, number: u32) -> Self {
-        self.bytes.extend_from_slice(&number.to_le_bytes());
-        self
-    }
-
-    fn i32(mut self, number: i32) -> Self {
-        self.bytes.extend_from_slice(&number.to_le_bytes());
-        self
-    }
-
-    fn option(mut self, number: Option<u64>) -> Self {
-        self.bytes.push(u8::from(number.is_some()));
-        self.bytes.extend_from_slice(&number.unwrap_or(0).to_le_bytes());
-        self
-    }
-
-    /// A length no message reaches is written as one that no reader takes.
-    fn count(self, count: usize) -> Self {
-        self.u32(u32::try_from(count).unwrap_or(u32::MAX))
-    }
-
-    fn string(self, string: &[u8]) -> Self {
-        let mut this = self.count(string.len());
-        this.bytes.extend_from_slice(string);
-        this
-    }
-}
-
-struct Reader<'a> {
-    rest: &'a [u8],
-}
-
-impl<'a> Reader<'a> {
-    fn open(bytes: &'a [u8]) -> Result<(u8, Self), BadMessage> {
-        match bytes {
-            [VERSION, kind, rest @ ..] => Ok((*kind, Self { rest })),
-            [] | [_] => Err(BadMessage("too short")),
-            [..] => Err(BadMessage("another version")),
-        }
-    }
-
-    fn take<const N: usize>(&mut self) -> Result<[u8; N], BadMessage> {
-        let (taken, rest) = self
-            .rest
-            .split_first_chunk::<N>()
-            .ok_or(BadMessage("too short"))?;
-        self.rest = rest;
-        Ok(*taken)
-    }
-
-    fn flag(&mut self) -> Result<bool, BadMessage> {
-        match self.take::<1>()? {
-            [0] => Ok(false),
-            [1] => Ok(true),
-            [_] => Err(BadMessage("neither yes nor no")),
-        }
-    }
-
-    fn u32(&mut self) -> Result<u32, BadMessage> {
-        Ok(u32::from_le_bytes(self.take()?))
-    }
-
-    fn i32(&mut self) -> Result<i32, BadMessage> {
-        Ok(i32::from_le_bytes(self.take()?))
-    }
-
-    fn option(&mut self) -> Result<Option<u64>, BadMessage> {
-        let is_there = self.flag()?;
-        let number = u64::from_le_bytes(self.take()?);
-        Ok(is_there.then_some(number))
-    }
-
-    fn count(&mut self) -> Result<u32, BadMessage> {
-        match self.u32()? {
-            count if count <= STRINGS_MAX => Ok(count),
-            _ => Err(BadMessage("too many strings")),
-        }
-    }
-
-    fn string(&mut self) -> Result<Vec<u8>, BadMessage> {
-        let length = self.u32()? as usize;
-        let (string, rest) = self
-            .rest
-            .split_at_checked(length)
-            .ok_or(BadMessage("too short"))?;
-        self.rest = rest;
-        Ok(string.to_vec())
-    }
-
-    fn end<T>(self, message: T) -> Result<T, BadMessage> {
-        if self.rest.is_empty() {
-            Ok(message)
-        } else {
-            Err(BadMessage("too long"))
-        }
-    }
 }

@@ -156,7 +156,7 @@ proptest! {
     #[test]
     fn no_bytes_make_a_reader_panic(bytes in proptest::collection::vec(any::<u8>(), 0..256), kind in 0_u8..40) {
         let mut led = bytes.clone();
-        led.splice(0..0, [super::wire::VERSION, kind]);
+        led.splice(0..0, [super::codec::VERSION, kind]);
         for bytes in [bytes, led] {
             let _ = ToGuard::decode(&bytes);
             let _ = FromGuard::decode(&bytes);

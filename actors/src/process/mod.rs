@@ -613,10 +613,7 @@ impl Process {
         running.drain = Some(turn.spawn(async move {
             let counted = tokio::task::spawn_blocking(move || {
                 let Some(group) = group else { return 0 };
-                let leader = group.pid();
-                // Without a guard the dead leader is still there.
-                let alive =
-                    |members: Vec<Member>| members.iter().filter(|member| member.pid != leader).count();
+                let alive = |members: Vec<Member>| members.iter().filter(|member| !member.is_zombie).count();
                 u32::try_from(group.members().map_or(0, alive)).unwrap_or(u32::MAX)
             });
             let holders = counted.await.unwrap_or(0);

@@ -1,11 +1,11 @@
 //! Starts and ends by way of the guard.
 
 use dwell_actors::guard::{ExecutorDeath, TreeHold};
-use dwell_actors::spawn::{Environment, ExitStatus, GuardState, SpawnRequest, Spawner};
+use dwell_actors::spawn::{Environment, ExitStatus, GuardState, OutputPipe, SpawnRequest, Spawner};
 use dwell_testkit::{Census, Leak, wait_until};
 
 use super::runner::{is_root, tests};
-use super::support::{PATIENCE, finish, request, run, shell, start, submit_later, with_stdin};
+use super::support::{PATIENCE, finish, read_some, request, run, shell, start, submit_later, with_stdin};
 
 tests! {
     RootAndNobody:
@@ -17,8 +17,11 @@ tests! {
         a_long_request_travels_by_file,
         keepers_are_used_again_and_nothing_is_left,
         two_hundred_at_once,
+        a_thousand_at_once_leave_a_bounded_reserve_and_no_descriptor,
+        an_end_is_told_at_once_while_a_grandchild_holds_the_pipe,
         a_spawner_that_is_dropped_ends_its_guard_and_its_commands,
         the_thread_that_spawned_may_end;
+    Anyone: a_mark_without_a_connection_makes_no_guard;
 }
 
 pub(crate) async fn ready(spawner: &Spawner) -> ExecutorDeath {
@@ -245,4 +248,74 @@ fn the_thread_that_spawned_may_end() {
         drop(spawned.stdin.take());
         assert_eq!(finish(spawned).await.stdout, b"still here\n");
     });
+}
+
+/// P-36.
+fn a_thousand_at_once_leave_a_bounded_reserve_and_no_descriptor() {
+    let limits = rustix::process::getrlimit(rustix::process::Resource::Nofile);
+    let most = rustix::process::Rlimit {
+        current: limits.maximum,
+        ..limits
+    };
+    rustix::process::setrlimit(rustix::process::Resource::Nofile, most).unwrap();
+    run(async {});
+    let before = Census::take().unwrap();
+    run(async {
+        let spawner = Spawner::start().unwrap();
+        let mut running = Vec::new();
+        for _ in 0..1_000 {
+            running.push(start(&spawner, with_stdin(request(&["cat"]))).await);
+        }
+        for spawned in &mut running {
+            drop(spawned.stdin.take());
+        }
+        for spawned in running {
+            assert_eq!(finish(spawned).await.exit.status, ExitStatus::Code(0));
+        }
+        let settled = || {
+            let leak = Census::take().unwrap().leak_since(&before);
+            // A connection and a pidfd for each that is kept in reserve, and what the spawner and the runtime hold.
+            leak.fds.len() <= 2 * 65 + 10
+        };
+        wait_until(PATIENCE, settled).await.unwrap();
+    });
+    assert_eq!(Census::take().unwrap().leak_since(&before), Leak::default());
+}
+
+/// P-10, P-11, as far as starting and ending go.
+fn an_end_is_told_at_once_while_a_grandchild_holds_the_pipe() {
+    run(async {
+        let spawner = Spawner::start().unwrap();
+        let spawned = start(&spawner, shell("sleep 1000 & echo hi")).await;
+        let mut out = OutputPipe::from_fd(spawned.stdout.try_clone().unwrap()).unwrap();
+        let mut watcher = spawned.process.watch().unwrap();
+        assert_eq!(watcher.wait().await.unwrap().status, ExitStatus::Code(0));
+        assert_eq!(read_some(&mut out).await.unwrap(), "hi\n");
+        assert_eq!(spawned.process.is_tree_empty(), Some(false));
+        wait_until(PATIENCE, || spawned.process.members().unwrap().len() == 1)
+            .await
+            .unwrap();
+        let _ = spawned.process.terminate(std::time::Duration::ZERO).unwrap();
+        assert_eq!(
+            read_some(&mut out).await,
+            None,
+            "the pipe is at its end with its holder"
+        );
+        assert_eq!(watcher.tree_ended().await.unwrap().killed, 1);
+    });
+}
+
+fn a_mark_without_a_connection_makes_no_guard() {
+    let output = std::process::Command::new("/proc/self/exe")
+        .env("DWELL_GUARD", "1")
+        .env_remove("DWELL_GUARD_TEST")
+        .arg("--list")
+        .output()
+        .unwrap();
+    assert!(output.status.success());
+    assert!(
+        String::from_utf8(output.stdout)
+            .unwrap()
+            .contains("a_mark_without_a_connection")
+    );
 }
