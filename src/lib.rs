@@ -35,7 +35,10 @@ pub use dwell_relay as relay;
 
 pub use dwell_actors::{
     executor::{Executor, ExecutorHandle, ServeError},
-    harness::{CallTimings, Command, ConnectError, Finished, Harness, Run, RunError, RunEvent, Target},
+    harness::{
+        CallTimings, Command, ConnectError, Finished, Harness, Run, RunError, RunEvent, Target, TextDecoder,
+        signal_name, signal_number,
+    },
     relay_server::{Relay, RelayHandle},
 };
 pub use dwell_messages::{ExitStatus, PublicKey, TraceContext, TraceId};

@@ -261,7 +261,7 @@ fn check(command: &Command) -> Result<(), WireError> {
         .chain(command.set.iter().flat_map(|(n, v)| [n, v]))
         .map(Vec::as_slice)
         .chain(command.pty.iter().map(|pty| pty.term.as_bytes()));
-    if fields.into_iter().any(|field| nul(field)) {
+    if fields.into_iter().any(nul) {
         return Err(WireError::new(
             ErrorCode::BadRequest,
             "an argument, path or variable holds a NUL byte",

@@ -4,6 +4,8 @@ mod command;
 mod run;
 mod session;
 mod shared;
+mod signal;
+mod text;
 mod timings;
 
 use std::fmt;
@@ -33,6 +35,8 @@ pub use command::{Command, GRACE, Inherit, TERM};
 pub(crate) use run::Ended;
 pub use run::{Finished, Run, RunError, RunEvent, RunStdin};
 pub(crate) use shared::RunShared;
+pub use signal::{signal_name, signal_number};
+pub use text::TextDecoder;
 pub use timings::CallTimings;
 
 /// How long `shutdown` waits for spans that executors still owe.

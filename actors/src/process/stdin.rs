@@ -82,10 +82,16 @@ async fn serve(mut pipe: InputPipe, mut queue: Receiver<Job>) {
 /// Writes what is new of a write: bytes before the present offset were taken from an earlier copy of it.
 async fn apply(pipe: &mut InputPipe, write: Write) -> Result<Reply, WireError> {
     let closed = || WireError::new(ErrorCode::StdinClosed, "the process's standard input is closed");
-    if pipe.is_closed() {
-        return Err(closed());
-    }
     let at = pipe.written_bytes();
+    if pipe.is_closed() {
+        // Closing what is closed changes nothing.
+        let closes = write.eof && write.data.is_empty() && write.offset <= at;
+        return if closes {
+            Ok(Reply::Written(Written { offset: at }))
+        } else {
+            Err(closed())
+        };
+    }
     let Some(known) = at.checked_sub(write.offset) else {
         let text = format!("a write at {} would leave a hole behind {at}", write.offset);
         return Err(WireError::new(ErrorCode::BadOffset, text));
