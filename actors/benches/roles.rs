@@ -563,6 +563,8 @@ async fn floods(bench: &mut Bench) {
 }
 
 fn main() {
+    // The executor's role is served with its guard, as the binary serves it.
+    dwell_actors::guard::init();
     let arguments: Vec<String> = std::env::args()
         .skip(1)
         .filter(|argument| argument != "--bench")

@@ -6,16 +6,19 @@
 
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::Arc;
+use std::time::Duration;
 
-use dwell_messages::{Envelope, ErrorCode, OutputStream, ProcessId, Request, TraceContext, WireError};
+use dwell_messages::{Envelope, ErrorCode, OutputStream, ProcessId, Reply, Request, TraceContext, WireError};
 
 use crate::account::Segment;
-use crate::mailbox::{Actor, HostOptions, Mailbox, Message, Turn, start_here};
+use crate::mailbox::{Actor, HostOptions, Mailbox, Message, TimerGuard, Turn, start_here};
 use crate::process::{PROCESS_MAILBOX_MAX, Process, ProcessControl, ProcessMessage};
 use crate::relay_framer::{OUTPUT_CHUNKS_MAX, RelayFramer};
 use crate::rpc_queue::server::Call;
 use crate::spawn::{ProcessGroup, Spawner};
-use crate::telemetry::Collector;
+use crate::telemetry::{Collector, Tick};
+use crate::terminal_delivery::push::read_bytes;
+use crate::terminal_delivery::retained::Retained;
 
 /// Processes of one session at a time.
 pub const PROCESSES_MAX: usize = 1_024;
@@ -23,6 +26,12 @@ pub const PROCESSES_MAX: usize = 1_024;
 pub const TOMBSTONES_MAX: usize = 4_096;
 /// Groups of ended processes that something still runs in; past it the oldest is killed.
 pub const LEFTOVERS_MAX: usize = 256;
+/// How long what an ended process told can be read again.
+pub const KEPT_FOR: Duration = Duration::from_secs(30);
+/// Ended processes of which that is kept, the newest.
+pub const KEPT_PROCESSES_MAX: usize = 64;
+/// Bytes of output kept of all of them.
+pub const KEPT_BYTES_MAX: u64 = 8 * 1024 * 1024;
 /// Calls that may lie in the supervisor's mailbox.
 pub const SUPERVISOR_MAILBOX_MAX: usize = 256;
 
@@ -40,8 +49,53 @@ pub(crate) enum SupervisorControl {
     Credit(ProcessId, OutputStream, u64),
     /// What is left of a process's group; dropped, and so killed, with the session.
     Keep(ProcessGroup),
+    /// What an ended process told, to be read again for a while.
+    Retain(ProcessId, Box<Retained>),
+    /// Look whether something was kept long enough.
+    Forget,
     /// The link is gone: end everything.
     Terminate,
+}
+
+/// What is kept of ended processes.
+#[derive(Default)]
+struct Kept {
+    entries: VecDeque<(Tick, ProcessId, Box<Retained>)>,
+    bytes: u64,
+    timer: Option<TimerGuard>,
+}
+
+impl Kept {
+    fn find(&self, process: ProcessId) -> Option<&Retained> {
+        let entry = self.entries.iter().find(|(_, id, _)| *id == process)?;
+        Some(&entry.2)
+    }
+
+    fn keep(&mut self, process: ProcessId, retained: Box<Retained>) {
+        self.bytes += retained.bytes();
+        self.entries.push_back((Tick::now(), process, retained));
+        while self.entries.len() > KEPT_PROCESSES_MAX || self.bytes > KEPT_BYTES_MAX {
+            self.drop_oldest();
+        }
+    }
+
+    /// Drops what is old. Says after how long to look again, if there is anything left.
+    fn forget(&mut self, now: Tick) -> Option<Duration> {
+        while let Some((ended, ..)) = self.entries.front() {
+            let age = Duration::from_micros(now.micros_since(*ended));
+            if age < KEPT_FOR {
+                return Some(KEPT_FOR - age);
+            }
+            self.drop_oldest();
+        }
+        None
+    }
+
+    fn drop_oldest(&mut self) {
+        if let Some((_, _, retained)) = self.entries.pop_front() {
+            self.bytes -= retained.bytes();
+        }
+    }
 }
 
 impl Message for SupervisorMessage {
@@ -60,6 +114,7 @@ pub(crate) struct ProcessSupervisor {
     framer: Mailbox<RelayFramer>,
     collector: Collector,
     leftovers: VecDeque<ProcessGroup>,
+    kept: Kept,
     terminating: bool,
     on_empty: Option<Box<dyn FnOnce()>>,
 }
@@ -79,6 +134,7 @@ impl ProcessSupervisor {
             framer,
             collector,
             leftovers: VecDeque::new(),
+            kept: Kept::default(),
             terminating: false,
             on_empty: Some(on_empty),
         }
@@ -100,6 +156,12 @@ impl ProcessSupervisor {
         match self.processes.get(&process) {
             Some(target) => turn.tell(target, context, ProcessMessage::Call(Box::new(call))),
             None => {
+                if let (Request::Read(read), Some(kept)) = (&call.request, self.kept.find(process)) {
+                    let reply = kept.read(read.after, read_bytes(read));
+                    return call
+                        .responder
+                        .answer(turn, context, Ok(Reply::Read(reply)), call.account);
+                }
                 let text = if self.used.contains(&process) {
                     "has ended"
                 } else {
@@ -209,6 +271,16 @@ impl Actor for ProcessSupervisor {
                     self.leftovers.pop_front();
                 }
                 self.leftovers.push_back(group);
+            }
+            SupervisorControl::Retain(process, retained) => {
+                self.kept.keep(process, retained);
+                if self.kept.timer.is_none() {
+                    self.kept.timer = Some(turn.timer(KEPT_FOR, SupervisorControl::Forget));
+                }
+            }
+            SupervisorControl::Forget => {
+                let again = self.kept.forget(Tick::now());
+                self.kept.timer = again.map(|after| turn.timer(after, SupervisorControl::Forget));
             }
             SupervisorControl::Terminate => {
                 self.leftovers.clear();

@@ -304,7 +304,7 @@ fn start(command: Command, context: &TraceContext) -> Start {
         pty: command.pty,
         limits: command.limits,
         drain: command.drain,
-        retention_bytes: None,
+        retention_bytes: command.retention,
         detach: command.detach,
         credit: OUTPUT_WINDOW_BYTES,
         grace_ms: u32::try_from(command.grace.as_millis()).unwrap_or(u32::MAX),

@@ -44,6 +44,7 @@ pub struct Command {
     pub(crate) limits: Limits,
     pub(crate) drain: Option<Drain>,
     pub(crate) detach: bool,
+    pub(crate) retention: Option<u64>,
     pub(crate) deadline: Option<Duration>,
     pub(crate) grace: Duration,
     pub(crate) mode: Mode,
@@ -69,6 +70,7 @@ impl Command {
             limits: Limits::default(),
             drain: None,
             detach: false,
+            retention: None,
             deadline: None,
             grace: GRACE,
             mode: Mode::Parallel,
@@ -193,6 +195,13 @@ impl Command {
             idle_ms: millis(idle),
             total_ms: millis(total),
         });
+        self
+    }
+
+    /// Bytes of output that the executor keeps to be read again (`Run::read`). Default 1 MiB, at most 16 MiB.
+    #[must_use]
+    pub fn retention(mut self, bytes: u64) -> Self {
+        self.retention = Some(bytes);
         self
     }
 

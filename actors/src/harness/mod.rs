@@ -344,6 +344,7 @@ impl Harness {
                 dispatcher: self.connected.dispatcher.clone(),
                 context: context.clone(),
                 written: Arc::default(),
+                closed: Arc::default(),
             },
             collector: self.collector.clone(),
             context: context.clone(),

@@ -3,14 +3,14 @@
 use std::fmt;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
 use dwell_messages::process::{
-    CHUNK_MAX_BYTES, Containment, Ending, Resize, Signal, SignalTarget, TerminalSize, Terminate, Terminated,
-    Usage, Write,
+    CHUNK_MAX_BYTES, Containment, Ending, Read, ReadReply, Resize, Signal, SignalTarget, TerminalSize,
+    Terminate, Terminated, Usage, Write,
 };
 use dwell_messages::{
     Closed, ErrorCode, ExitStatus, Exited, Reply as WireReply, Request, TraceContext, TraceFlags, TraceId,
@@ -259,6 +259,26 @@ impl Run {
         self.input.resize(rows, columns).await
     }
 
+    /// Events of this run again, from what the executor keeps of them: those after a number (0: from the first), with
+    /// output of at most `max_bytes`. With none to tell it waits up to `wait` for one. What is no longer kept stands in
+    /// `gaps`. Possible for 30 s after the end. Cancellation safe.
+    ///
+    /// # Errors
+    /// When the command was not started or its events are not kept any more, and when the link is lost.
+    pub async fn read(&self, after: u64, max_bytes: u32, wait: Duration) -> Result<ReadReply, RunError> {
+        let read = Read {
+            after,
+            max_bytes,
+            wait_ms: u32::try_from(wait.as_millis()).unwrap_or(u32::MAX),
+        };
+        match self.input.ask(Request::Read(read)).await? {
+            WireReply::Read(reply) => Ok(reply),
+            _ => Err(RunError::Lost(
+                "the executor answered a read with something else".into(),
+            )),
+        }
+    }
+
     /// Ends the process as `terminate` does, and waits until the whole tree is gone. `wait` has the end all the same.
     /// Cancellation safe: it is ended in any case.
     ///
@@ -336,6 +356,7 @@ pub struct RunStdin {
     pub(super) dispatcher: Mailbox<Dispatcher>,
     pub(super) context: TraceContext,
     pub(super) written: Arc<AtomicU64>,
+    pub(super) closed: Arc<AtomicBool>,
 }
 
 impl fmt::Debug for RunStdin {
@@ -360,12 +381,17 @@ impl RunStdin {
         Ok(())
     }
 
-    /// Ends the stream.
+    /// Ends the stream. Doing so again changes nothing.
     ///
     /// # Errors
     /// As `write`.
     pub async fn close(&self) -> Result<(), RunError> {
-        self.put(Bytes::new(), true).await
+        if self.closed.load(Ordering::Acquire) {
+            return Ok(());
+        }
+        self.put(Bytes::new(), true).await?;
+        self.closed.store(true, Ordering::Release);
+        Ok(())
     }
 
     /// Gives the terminal another size. See `Run::resize`.

@@ -15,7 +15,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use dwell_messages::process::{
-    Drain, Ending, Resize, Signal, SignalTarget, Start, Started, Terminated, Usage,
+    Drain, Ending, Read, Resize, Signal, SignalTarget, Start, Started, Terminated, Usage,
 };
 use dwell_messages::{
     Envelope, ErrorCode, ExitStatus, OutputStream, ProcessId, Reply, Request, SpanId, SpanKind, TraceContext,
@@ -24,7 +24,7 @@ use dwell_messages::{
 
 use crate::account::{Account, Segment};
 use crate::mailbox::{
-    Actor, BulkResidence, HostOptions, Mailbox, Message, Slot, TimerGuard, Turn, start_here,
+    Actor, BulkResidence, HostOptions, Mailbox, Message, Slot, TellError, TimerGuard, Turn, start_here,
 };
 use crate::process_supervisor::{ProcessSupervisor, SupervisorControl};
 use crate::relay_framer::RelayFramer;
@@ -33,7 +33,8 @@ use crate::spawn::{
     self, Enforcer, ExitWatcher, Member, ProcessGroup, SpawnOutcome, Spawned, Spawner, Terminal,
 };
 use crate::telemetry::{Collector, Stage, Tick, span_id};
-use crate::terminal_delivery::push::{DELIVERY_MAILBOX_MAX, Ended, PushMessage, TerminalDelivery};
+use crate::terminal_delivery::RETENTION_BYTES;
+use crate::terminal_delivery::push::{DELIVERY_MAILBOX_MAX, Ended, PushMessage, Reading, TerminalDelivery};
 
 use reader::{Credit, ReaderReport};
 use start::{error_code, launch_context};
@@ -134,6 +135,7 @@ struct Terms {
     wall: Option<Duration>,
     drain: Drain,
     detach: bool,
+    retention_bytes: u64,
 }
 
 /// See the module.
@@ -228,13 +230,7 @@ impl Process {
                 self.terminate(grace, Ending::Terminated, turn);
                 self.waiting_for_end.push_back((responder, context, account));
             }
-            Request::Read(_) => {
-                let error = WireError::new(
-                    ErrorCode::UnknownMethod,
-                    "this executor pushes every event and keeps none to be read again",
-                );
-                responder.answer(turn, context, Err(error), account);
-            }
+            Request::Read(read) => self.read(context, read, account, responder, turn),
             Request::EnvironmentInfo => {
                 let error = WireError::new(ErrorCode::BadRequest, "the request is about no process");
                 responder.answer(turn, context, Err(error), account);
@@ -287,10 +283,39 @@ impl Process {
             return self.start_failed(error, turn);
         }
         // While the spawner works.
-        let (framer, id) = (self.framer.clone(), self.id);
+        let (framer, supervisor, id) = (self.framer.clone(), self.supervisor.clone(), self.id);
+        let retention = self.terms.retention_bytes;
         self.delivery = Some(start_here(HostOptions::new(DELIVERY_MAILBOX_MAX), move || {
-            TerminalDelivery::new(id, framer.clone())
+            TerminalDelivery::new(id, framer.clone(), supervisor.clone(), retention)
         }));
+    }
+
+    /// The answer is the delivery's, which has the events; it has room of its own for what is asked.
+    fn read(
+        &self,
+        context: TraceContext,
+        read: Read,
+        account: Account,
+        responder: Responder,
+        turn: &mut Turn<'_, Self>,
+    ) {
+        let reading = Reading {
+            read,
+            responder,
+            account,
+        };
+        // Without a delivery it is about to be gone, which the responder says by itself.
+        let Some(delivery) = &self.delivery else { return };
+        let message = PushMessage::Read(Box::new(reading));
+        let refused = delivery.port(1).try_tell(Envelope::new(context, message));
+        if let Err(TellError::Full(envelope)) = refused
+            && let PushMessage::Read(reading) = envelope.body
+        {
+            let error = WireError::new(ErrorCode::Busy, "the process's events are being read already");
+            reading
+                .responder
+                .answer(turn, envelope.context, Err(error), reading.account);
+        }
     }
 
     fn start_failed(&mut self, error: WireError, turn: &mut Turn<'_, Self>) {
@@ -762,6 +787,7 @@ fn terms(start: &Start) -> Terms {
         wall: start.limits.wall_ms.map(Duration::from_millis),
         drain: start.drain.unwrap_or_default(),
         detach: start.detach,
+        retention_bytes: start.retention_bytes.unwrap_or(RETENTION_BYTES),
     }
 }
 

@@ -9,6 +9,8 @@ mod order;
 
 pub(crate) mod push;
 pub(crate) mod receive;
+pub(crate) mod retained;
 
 pub use collect::{Captured, Collector, OUTPUT_LIMIT_BYTES};
 pub use order::OUTPUT_WINDOW_BYTES;
+pub use retained::{RETAINED_EVENTS_MAX, RETENTION_BYTES, RETENTION_MAX_BYTES};

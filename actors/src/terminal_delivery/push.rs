@@ -1,23 +1,33 @@
-//! `TerminalDelivery` on the executor: numbers a process's events and pushes them.
+//! `TerminalDelivery` on the executor: numbers a process's events, pushes them, and keeps the newest to be read again.
 //!
-//! Owns the order of one process's events. Never holds output: a chunk that finds no room at the framer keeps its own
+//! Owns the order of one process's events, and what is kept of them. Never holds output back: a chunk that finds no room at the framer keeps its own
 //! room here, and so the reader from reading. Full: the readers wait. `exited` and `closed` need no room of the
 //! readers: their port is their own. Who sends: the process's readers, and the `Process`.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
-use dwell_messages::process::{Ending, Usage};
+use dwell_messages::process::{Ending, Read, Usage};
 use dwell_messages::{
-    Closed, Envelope, Event, ExitStatus, Exited, Message as Wire, Output, OutputStream, ProcessId,
-    TraceContext,
+    Closed, Envelope, ErrorCode, Event, ExitStatus, Exited, Message as Wire, Output, OutputStream, ProcessId,
+    Reply, TraceContext, WireError,
 };
 
 use crate::account::{Account, Segment};
-use crate::mailbox::{Actor, BulkResidence, Mailbox, Message, Turn};
+use crate::mailbox::{Actor, BulkResidence, Mailbox, Message, TimerGuard, Turn};
+use crate::process_supervisor::{ProcessSupervisor, SupervisorControl};
 use crate::relay_framer::{self, RelayFramer, ToSend};
+use crate::rpc_queue::server::Responder;
 use crate::telemetry::Tick;
+use crate::terminal_delivery::retained::Retained;
 
+/// Reads of one process that may wait for an event.
+pub(crate) const READS_WAITING_MAX: usize = 16;
+/// The longest a read waits for an event.
+pub(crate) const READ_WAIT_MAX: Duration = Duration::from_secs(60);
+/// Output that the answer to one read carries, one event in any case: half of what a message may be.
+pub(crate) const READ_MAX_BYTES: u64 = 512 * 1024;
 /// Chunks that may wait to be pushed: two for each reader.
 pub(crate) const DELIVERY_MAILBOX_MAX: usize = 6;
 
@@ -32,6 +42,8 @@ pub(crate) enum PushMessage {
     },
     /// The wait status is known.
     Exited(Box<Ended>),
+    /// A client wants events again.
+    Read(Box<Reading>),
     /// Nothing follows.
     Closed {
         status: Option<ExitStatus>,
@@ -40,6 +52,27 @@ pub(crate) enum PushMessage {
         account: Box<Account>,
         first_byte: u64,
     },
+}
+
+/// What it is told urgently.
+pub(crate) enum PushControl {
+    /// A read has waited long enough.
+    ReadDue(u64),
+}
+
+/// A read, and where its answer goes.
+pub(crate) struct Reading {
+    pub(crate) read: Read,
+    pub(crate) responder: Responder,
+    pub(crate) account: Account,
+}
+
+/// A read that waits for an event.
+struct Waiting {
+    number: u64,
+    context: TraceContext,
+    reading: Reading,
+    _due: TimerGuard,
 }
 
 /// How a process ended.
@@ -52,20 +85,21 @@ pub(crate) struct Ended {
 }
 
 impl Message for PushMessage {
-    const NAMES: &'static [&'static str] = &["Output", "Exited", "Closed"];
+    const NAMES: &'static [&'static str] = &["Output", "Exited", "Closed", "Read"];
 
     fn index(&self) -> usize {
         match self {
             Self::Output { .. } => 0,
             Self::Exited(_) => 1,
             Self::Closed { .. } => 2,
+            Self::Read(_) => 3,
         }
     }
 
     fn bulk(&self) -> Option<&BulkResidence> {
         match self {
             Self::Output { bulk, .. } => Some(bulk),
-            Self::Exited(_) | Self::Closed { .. } => None,
+            Self::Exited(_) | Self::Closed { .. } | Self::Read(_) => None,
         }
     }
 }
@@ -74,17 +108,74 @@ impl Message for PushMessage {
 pub(crate) struct TerminalDelivery {
     process: ProcessId,
     framer: Mailbox<RelayFramer>,
+    supervisor: Mailbox<ProcessSupervisor>,
     event: u64,
     sent: [u64; 2],
+    retained: Retained,
+    reads: u64,
+    waiting: Vec<Waiting>,
 }
 
 impl TerminalDelivery {
-    pub(crate) fn new(process: ProcessId, framer: Mailbox<RelayFramer>) -> Self {
+    pub(crate) fn new(
+        process: ProcessId,
+        framer: Mailbox<RelayFramer>,
+        supervisor: Mailbox<ProcessSupervisor>,
+        retention_bytes: u64,
+    ) -> Self {
         Self {
             process,
             framer,
+            supervisor,
             event: 0,
             sent: [0; 2],
+            retained: Retained::new(retention_bytes),
+            reads: 0,
+            waiting: Vec::new(),
+        }
+    }
+
+    fn read(&mut self, context: TraceContext, reading: Reading, turn: &mut Turn<'_, Self>) {
+        let wait = Duration::from_millis(u64::from(reading.read.wait_ms)).min(READ_WAIT_MAX);
+        if wait.is_zero() || self.retained.has_news(reading.read.after) {
+            return self.answer(context, reading, turn);
+        }
+        if self.waiting.len() >= READS_WAITING_MAX {
+            let error = WireError::new(ErrorCode::Busy, "too many reads wait for this process")
+                .with_limit(READS_WAITING_MAX as u64, READS_WAITING_MAX as u64 + 1);
+            return reading
+                .responder
+                .answer(turn, context, Err(error), reading.account);
+        }
+        self.reads += 1;
+        self.waiting.push(Waiting {
+            number: self.reads,
+            context,
+            reading,
+            _due: turn.timer(wait, PushControl::ReadDue(self.reads)),
+        });
+    }
+
+    fn answer(&self, context: TraceContext, reading: Reading, turn: &mut Turn<'_, Self>) {
+        let Reading {
+            read,
+            responder,
+            account,
+        } = reading;
+        let reply = self.retained.read(read.after, read_bytes(&read));
+        responder.answer(turn, context, Ok(Reply::Read(reply)), account);
+    }
+
+    fn tell_waiting(&mut self, turn: &mut Turn<'_, Self>) {
+        if self.waiting.is_empty() {
+            return;
+        }
+        let (told, waiting): (Vec<_>, _) = std::mem::take(&mut self.waiting)
+            .into_iter()
+            .partition(|waiting| self.retained.has_news(waiting.reading.read.after));
+        self.waiting = waiting;
+        for Waiting { context, reading, .. } in told {
+            self.answer(context, reading, turn);
         }
     }
 
@@ -96,6 +187,8 @@ impl TerminalDelivery {
         bulk: Option<Arc<BulkResidence>>,
         turn: &mut Turn<'_, Self>,
     ) {
+        self.retained.keep(&event);
+        self.tell_waiting(turn);
         // The end of the pipes is mostly on its heels, and closes the call.
         let hold = matches!(event, Event::Exited(_));
         let message = Wire::Event {
@@ -116,10 +209,13 @@ impl TerminalDelivery {
 impl Actor for TerminalDelivery {
     const NAME: &'static str = "TerminalDelivery";
     type Message = PushMessage;
-    type Control = std::convert::Infallible;
+    type Control = PushControl;
 
     fn receive(&mut self, envelope: Envelope<PushMessage>, turn: &mut Turn<'_, Self>) {
         let context = envelope.context;
+        if let PushMessage::Read(reading) = envelope.body {
+            return self.read(context, *reading, turn);
+        }
         self.event += 1;
         let event = self.event;
         let [stdout_end, stderr_end] = self.sent;
@@ -180,12 +276,27 @@ impl Actor for TerminalDelivery {
                     timings,
                 };
                 self.push(context, closed.into(), Some(account.first()), None, turn);
+                let kept = std::mem::replace(&mut self.retained, Retained::new(0));
+                let retain = SupervisorControl::Retain(self.process, Box::new(kept));
+                if self.supervisor.control(retain).is_err() {
+                    tracing::debug!("what a process told is not kept: its supervisor is busy");
+                }
                 turn.stop();
             }
+            PushMessage::Read(_) => {}
         }
     }
 
-    fn control(&mut self, control: Self::Control, _: &mut Turn<'_, Self>) {
-        match control {}
+    fn control(&mut self, control: PushControl, turn: &mut Turn<'_, Self>) {
+        let PushControl::ReadDue(number) = control;
+        let due = self.waiting.iter().position(|waiting| waiting.number == number);
+        if let Some(Waiting { context, reading, .. }) = due.map(|index| self.waiting.remove(index)) {
+            self.answer(context, reading, turn);
+        }
     }
+}
+
+/// Output that one answer carries: what was asked for, within what a message holds.
+pub(crate) fn read_bytes(read: &Read) -> u64 {
+    u64::from(read.max_bytes).min(READ_MAX_BYTES)
 }

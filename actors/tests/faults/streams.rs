@@ -190,3 +190,68 @@ async fn a_consumer_that_takes_nothing_stops_the_child_and_nobody_else() {
         .await
         .unwrap();
 }
+
+/// Reads on from `after` until it is all told: the output's bytes, and those in gaps.
+async fn read_all(run: &dwell_actors::harness::Run) -> (Vec<u8>, u64) {
+    let (mut after, mut text, mut missing) = (0, Vec::new(), None);
+    loop {
+        let reply = bounded("a read", run.read(after, 100_000, Duration::from_secs(20)))
+            .await
+            .unwrap();
+        missing.get_or_insert_with(|| reply.gaps.iter().map(dwell_messages::process::Gap::bytes).sum());
+        for event in &reply.events {
+            if let dwell_messages::Event::Output(output) = event {
+                text.extend_from_slice(&output.data);
+            }
+        }
+        if reply.closed {
+            return (text, missing.unwrap());
+        }
+        assert!(reply.next > after + 1, "a read with a wait tells something new");
+        after = reply.next - 1;
+    }
+}
+
+#[tokio::test]
+async fn what_a_process_told_can_be_read_again_and_what_is_gone_is_counted() {
+    let roles = Roles::start().await;
+    let harness = roles.harness().await;
+    let script = "yes 0123456789abcde | head -c 3145728";
+    let mut run = harness.exec(shell(script).retention(1024 * 1024));
+    while bounded("an event", run.next()).await.is_some() {}
+    let (text, missing) = read_all(&run).await;
+    let mib = MIB as u64;
+    assert_eq!(text.len() as u64 + missing, 3 * mib);
+    assert!(
+        text.len() as u64 <= mib && text.len() as u64 > mib - 65_536,
+        "{}",
+        text.len()
+    );
+    assert!(text.ends_with(b"0123456789abcde\n"));
+    assert_eq!(
+        bounded("the end", run.wait()).await.unwrap().output_bytes,
+        [3 * mib, 0]
+    );
+}
+
+#[tokio::test]
+async fn a_read_waits_for_what_is_still_to_come() {
+    let roles = Roles::start().await;
+    let harness = roles.harness().await;
+    let mut run = harness.exec(Command::new("cat").stdin_piped());
+    started(&mut run).await;
+    let input = run.stdin();
+    let (reply, ()) = tokio::join!(run.read(0, 1_000, Duration::from_secs(20)), async {
+        input.write("late".into()).await.unwrap();
+    });
+    let reply = reply.unwrap();
+    assert_eq!((reply.events.len(), reply.closed), (1, false));
+    let nothing = run
+        .read(reply.next - 1, 1_000, Duration::from_millis(20))
+        .await
+        .unwrap();
+    assert!(nothing.events.is_empty() && !nothing.closed);
+    input.close().await.unwrap();
+    input.close().await.unwrap();
+    assert_eq!(wait(run).await.unwrap().status, ExitStatus::Code(0));
+}
