@@ -2,7 +2,7 @@
 //!
 //! `cargo bench -p dwell-actors --bench roles` prints the table. Relay and executor are processes of their own, as are
 //! the plain byte relay, the echo and the sealing sender they are measured against: this binary, started again with
-//! the name of a role. `… -- --only true` (or `echo`, `burst`, `flood`) runs a part.
+//! the name of a role. `… -- --only true` (or `spawn`, `echo`, `burst`, `flood`) runs a part.
 
 #![expect(
     clippy::print_stdout,
@@ -18,8 +18,10 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use dwell_actors::executor::Executor;
+use dwell_actors::guard::{GuardOptions, GuardProgram};
 use dwell_actors::harness::{Command, Harness, Target};
 use dwell_actors::relay_server::Relay;
+use dwell_actors::spawn::{Environment, OutputPipe, SpawnRequest, Spawner, TerminalSize};
 use dwell_messages::{ExitStatus, PublicKey};
 use dwell_relay::{OsRandomness, StaticKeypair};
 use ring::aead::{AES_256_GCM, Aad, LessSafeKey, Nonce, UnboundKey};
@@ -43,6 +45,8 @@ const BURST_ROUNDS: usize = 7;
 const FLOOD_BYTES: u64 = 1 << 30;
 /// Floods of each kind.
 const FLOOD_ROUNDS: usize = 5;
+/// What the heavy executor's process holds.
+const HEAVY_BYTES: usize = 1 << 30;
 /// Plain bytes of one record of the bare sender.
 const RECORD_BYTES: usize = 32 * 1024;
 /// What its pipe is asked to hold, as the executor's.
@@ -108,6 +112,8 @@ fn play(arguments: &[String]) {
             serve_until_orphaned(&relay.local_addr()).await;
         }),
         "executor" => runtime().block_on(async {
+            // Touched, so that it is there.
+            let ballast = arguments.get(3).map(|_| vec![1_u8; HEAVY_BYTES]);
             let executor = Executor::builder()
                 .relay(argument(1))
                 .listen("127.0.0.1:0")
@@ -118,6 +124,7 @@ fn play(arguments: &[String]) {
             executor.registered().await.unwrap();
             let says = format!("{} {}", executor.public_key(), executor.local_addr().unwrap());
             serve_until_orphaned(&says).await;
+            drop(std::hint::black_box(ballast));
         }),
         "byte-relay" => runtime().block_on(byte_relay(argument(1).parse().unwrap())),
         "echo" => runtime().block_on(echo()),
@@ -247,11 +254,13 @@ struct Bench {
     here: Arc<Harness>,
     relayed: Arc<Harness>,
     direct: Arc<Harness>,
+    /// An executor whose process holds a gibibyte.
+    heavy: Arc<Harness>,
     echo: TcpStream,
     apart: mpsc::Sender<oneshot::Sender<()>>,
     bare_sender: RoleProcess,
     bare_opener: TcpListener,
-    _others: [RoleProcess; 5],
+    _others: [RoleProcess; 6],
 }
 
 impl Bench {
@@ -272,7 +281,12 @@ impl Bench {
         let here = stands.arbiter.block_on(builder().here().connect(through.clone()));
         let relayed = on.block_on(builder().connect(through));
         let direct = on.block_on(builder().connect(Target::direct(address, key)));
-        let [here, relayed, direct] = [here, relayed, direct].map(|up| Arc::new(up.unwrap()));
+        let mut heavy_executor =
+            RoleProcess::start(&["executor", &at, &client.public().to_string(), "heavy"]);
+        let line = heavy_executor.line();
+        let (key, address) = line.split_once(' ').unwrap();
+        let heavy = on.block_on(builder().connect(Target::direct(address, key.parse().unwrap())));
+        let [here, relayed, direct, heavy] = [here, relayed, direct, heavy].map(|up| Arc::new(up.unwrap()));
         let mut echo = RoleProcess::start(&["echo"]);
         let mut echo_relay = RoleProcess::start(&["byte-relay", &echo.line()]);
         let echo_at = echo_relay.line();
@@ -288,11 +302,12 @@ impl Bench {
             here,
             relayed,
             direct,
+            heavy,
             echo: stream,
             apart,
             bare_sender,
             bare_opener,
-            _others: [relay, executor, echo, echo_relay, bare_relay],
+            _others: [relay, executor, heavy_executor, echo, echo_relay, bare_relay],
         }
     }
 
@@ -472,6 +487,76 @@ fn one_shot(bench: &Bench, stands: &Stands) {
     println!("  of which, in the call at the median: {middle}");
 }
 
+/// What the executor's actors, its guard and the child take of a call, by its account: without the link.
+async fn executor_part(harness: &Harness, command: Command) -> Duration {
+    let finished = harness.exec(command.sampled(false)).wait().await.unwrap();
+    assert_eq!(finished.status, ExitStatus::Code(0));
+    let micros = finished.timings.executor.iter().map(|(_, micros)| *micros).sum();
+    Duration::from_micros(micros)
+}
+
+/// A command on a terminal, started without guard and without actors.
+async fn bare_terminal(spawner: &Spawner) {
+    let (told, outcome) = oneshot::channel();
+    let request = SpawnRequest {
+        argv: vec![b"true".to_vec()],
+        env: Environment::exact([(b"PATH".to_vec(), b"/usr/bin:/bin".to_vec())]),
+        terminal: Some(TerminalSize::default()),
+        ..SpawnRequest::default()
+    };
+    let reply = Box::new(move |outcome| drop(told.send(outcome)));
+    assert!(spawner.try_submit(request, reply).is_ok());
+    let spawned = outcome.await.unwrap().result.unwrap();
+    let mut output = OutputPipe::from_fd(spawned.stdout).unwrap();
+    while output.read_chunk(4_096).await.unwrap().is_some() {}
+    spawned.process.watch().unwrap().wait().await.unwrap();
+    drop(spawned.process.reap().unwrap());
+}
+
+fn spawns(bench: &Bench, stands: &Stands) {
+    let [
+        mut bare,
+        mut pipes,
+        mut heavy,
+        mut bare_pty,
+        mut pty,
+        mut heavy_pty,
+    ] = [const { Vec::new() }; 6];
+    let nobody = GuardOptions {
+        program: GuardProgram::Nowhere,
+        ..GuardOptions::default()
+    };
+    let spawner = Spawner::with_guard(nobody).unwrap();
+    let on_pipes = || Command::new("true").stdin_piped();
+    let on_terminal = || Command::new("true").pty(24, 80);
+    stands.plain.block_on(async {
+        for _ in 0..ROUNDS {
+            for _ in 0..ROUND_SAMPLES {
+                sample!(bare, bare_true().await);
+                pipes.push(executor_part(&bench.direct, on_pipes()).await);
+                heavy.push(executor_part(&bench.heavy, on_pipes()).await);
+                sample!(bare_pty, bare_terminal(&spawner).await);
+                pty.push(executor_part(&bench.direct, on_terminal()).await);
+                heavy_pty.push(executor_part(&bench.heavy, on_terminal()).await);
+            }
+        }
+    });
+    row("spawn: tokio::process, three pipes", &bare, None);
+    row("spawn: actors and guard", &pipes, Some((&bare, 1.3)));
+    row(
+        "spawn: the same, executor holds 1 GiB",
+        &heavy,
+        Some((&bare, 1.3)),
+    );
+    row("terminal: posix_spawn class, no guard", &bare_pty, None);
+    row("terminal: actors and guard", &pty, Some((&bare_pty, 1.2)));
+    row(
+        "terminal: the same, executor holds 1 GiB",
+        &heavy_pty,
+        Some((&bare_pty, 1.2)),
+    );
+}
+
 fn round_trip(bench: &mut Bench, stands: &Stands) {
     let [mut bare, mut bare_apart, mut ours, mut ours_apart] = [const { Vec::new() }; 4];
     for _ in 0..ROUNDS {
@@ -602,6 +687,9 @@ fn main() {
     );
     if wanted("true") {
         one_shot(&bench, &stands);
+    }
+    if wanted("spawn") {
+        spawns(&bench, &stands);
     }
     if wanted("echo") {
         round_trip(&mut bench, &stands);
