@@ -8,8 +8,8 @@ use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::time::Duration;
 
 use dwell_messages::{Envelope, TraceContext};
-use tokio::sync::Semaphore;
 
+use super::bound::Bound;
 use super::delivery::Permit;
 use super::handle::{Mailbox, TellError};
 use super::outbox::{Item, Outbox, Tell};
@@ -149,7 +149,7 @@ impl Drop for TimerGuard {
 #[must_use = "dropping it gives the room back"]
 #[derive(Debug)]
 pub struct Room {
-    room: Arc<Semaphore>,
+    room: Arc<Bound>,
     reserved: Arc<AtomicU32>,
 }
 
@@ -157,7 +157,7 @@ impl Drop for Room {
     fn drop(&mut self) {
         // Before the room is free, or the difference of the two could hide a message under way.
         self.reserved.fetch_sub(1, Ordering::SeqCst);
-        self.room.add_permits(1);
+        self.room.give();
     }
 }
 

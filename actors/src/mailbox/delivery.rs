@@ -3,9 +3,9 @@
 use std::sync::Arc;
 
 use dwell_messages::TraceContext;
-use tokio::sync::Semaphore;
 
 use super::ask::AskCell;
+use super::bound::Bound;
 use crate::telemetry::Tick;
 
 /// Room for one message: in the mailbox's own room, or in that of a port.
@@ -13,18 +13,18 @@ use crate::telemetry::Tick;
 /// The host knows its own room, so that most messages need not hold a count on it. Given back by `release` and not by
 /// dropping: a delivery is dropped unhandled only with its host, and then every room is closed.
 #[must_use = "room that is not released is never free again"]
-pub(super) struct Permit(pub(super) Option<Arc<Semaphore>>);
+pub(super) struct Permit(pub(super) Option<Arc<Bound>>);
 
 impl Permit {
     /// The room itself, for whoever keeps the place taken.
-    pub(super) fn into_room(self, own: &Arc<Semaphore>) -> Arc<Semaphore> {
+    pub(super) fn into_room(self, own: &Arc<Bound>) -> Arc<Bound> {
         self.0.unwrap_or_else(|| Arc::clone(own))
     }
 
     /// Gives the room back.
     #[inline]
-    pub(super) fn release(self, own: &Semaphore) {
-        self.0.as_deref().unwrap_or(own).add_permits(1);
+    pub(super) fn release(self, own: &Bound) {
+        self.0.as_deref().unwrap_or(own).give();
     }
 }
 

@@ -6,10 +6,11 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use dwell_messages::Envelope;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, SemaphorePermit, TryAcquireError, oneshot};
+use tokio::sync::oneshot;
 
 use super::actor::Actor;
 use super::ask::{AskCell, AskError, Reply};
+use super::bound::{Bound, OwnedTaken, Refused, Taken};
 use super::delivery::{Delivery, Doorbell, DrainMark, Permit};
 use super::host::Host;
 use super::shared::{Shared, unpoisoned};
@@ -21,7 +22,7 @@ pub const CONTROL_QUEUE_MAX: usize = 64;
 /// The sending end of one actor's mailbox. Cheap to clone, `Send` and `Sync`.
 pub struct Mailbox<A: Actor> {
     pub(super) addr: actix::Addr<Host<A>>,
-    pub(super) room: Arc<Semaphore>,
+    pub(super) room: Arc<Bound>,
     pub(super) capacity: u32,
     /// Whether the room is a port's and not the mailbox's own.
     pub(super) is_port: bool,
@@ -97,7 +98,7 @@ impl<C> fmt::Debug for ControlFull<C> {
 #[must_use = "a slot that is dropped gives its room back unused"]
 pub struct Slot<A: Actor> {
     mailbox: Mailbox<A>,
-    permit: Option<OwnedSemaphorePermit>,
+    permit: Option<OwnedTaken>,
 }
 
 impl<A: Actor> fmt::Debug for Slot<A> {
@@ -109,7 +110,7 @@ impl<A: Actor> fmt::Debug for Slot<A> {
 }
 
 impl<A: Actor> Slot<A> {
-    fn new(mailbox: Mailbox<A>, permit: OwnedSemaphorePermit) -> Self {
+    fn new(mailbox: Mailbox<A>, permit: OwnedTaken) -> Self {
         mailbox.shared.reserved.fetch_add(1, Ordering::SeqCst);
         Self {
             mailbox,
@@ -146,14 +147,14 @@ impl<A: Actor> Mailbox<A> {
     /// # Errors
     /// `Stopped` gives the message back.
     pub async fn tell(&self, envelope: Envelope<A::Message>) -> Result<(), Stopped<A::Message>> {
-        match self.room.acquire().await {
+        match self.room.take().await {
             // Room that came with the drain's last turns is not an acceptance: the mark has passed.
-            Ok(permit) if !self.room.is_closed() => {
+            Some(permit) if !self.room.is_closed() => {
                 permit.forget();
                 self.put(envelope, None);
                 Ok(())
             }
-            Ok(_) | Err(_) => Err(Stopped(envelope)),
+            Some(_) | None => Err(Stopped(envelope)),
         }
     }
 
@@ -163,14 +164,14 @@ impl<A: Actor> Mailbox<A> {
     /// `Full` and `Stopped` give the message back.
     #[inline]
     pub fn try_tell(&self, envelope: Envelope<A::Message>) -> Result<(), TellError<A::Message>> {
-        match self.room.try_acquire() {
+        match self.room.try_take() {
             Ok(permit) => {
                 permit.forget();
                 self.deliver(envelope, None);
                 Ok(())
             }
-            Err(TryAcquireError::NoPermits) => Err(TellError::Full(envelope)),
-            Err(TryAcquireError::Closed) => Err(TellError::Stopped(envelope)),
+            Err(Refused::Full) => Err(TellError::Full(envelope)),
+            Err(Refused::Closed) => Err(TellError::Stopped(envelope)),
         }
     }
 
@@ -179,15 +180,15 @@ impl<A: Actor> Mailbox<A> {
     /// # Errors
     /// `Stopped` when the actor drains or has stopped.
     pub async fn reserve(&self) -> Result<Slot<A>, AskError> {
-        match Arc::clone(&self.room).acquire_owned().await {
-            Ok(permit) if !self.room.is_closed() => Ok(Slot::new(self.clone(), permit)),
-            Ok(_) | Err(_) => Err(AskError::Stopped),
+        match OwnedTaken::take(&self.room).await {
+            Some(permit) if !self.room.is_closed() => Ok(Slot::new(self.clone(), permit)),
+            Some(_) | None => Err(AskError::Stopped),
         }
     }
 
     /// Reserves room if there is some now.
     pub fn try_reserve(&self) -> Option<Slot<A>> {
-        let permit = Arc::clone(&self.room).try_acquire_owned().ok()?;
+        let permit = OwnedTaken::try_take(&self.room)?;
         Some(Slot::new(self.clone(), permit))
     }
 
@@ -202,7 +203,7 @@ impl<A: Actor> Mailbox<A> {
         context: dwell_messages::TraceContext,
         question: impl FnOnce(Reply<R>) -> A::Message,
     ) -> Result<R, AskError> {
-        let permit = self.room.acquire().await.map_err(|_| AskError::Stopped)?;
+        let permit = self.room.take().await.ok_or(AskError::Stopped)?;
         let (withdrawal, receiver) = self.put_question(permit, context, question)?;
         receiver.await.map_err(|_| withdrawal.unanswered())
     }
@@ -218,8 +219,8 @@ impl<A: Actor> Mailbox<A> {
         question: impl FnOnce(Reply<R>) -> A::Message,
     ) -> Result<R, AskError> {
         let ends = tokio::time::Instant::now() + deadline;
-        let permit = match tokio::time::timeout_at(ends, self.room.acquire()).await {
-            Ok(permit) => permit.map_err(|_| AskError::Stopped)?,
+        let permit = match tokio::time::timeout_at(ends, self.room.take()).await {
+            Ok(permit) => permit.ok_or(AskError::Stopped)?,
             Err(_) => return Err(AskError::NotStarted),
         };
         let (withdrawal, receiver) = self.put_question(permit, context, question)?;
@@ -314,7 +315,7 @@ impl<A: Actor> Mailbox<A> {
 
     #[inline]
     fn taken(&self) -> usize {
-        (self.capacity as usize).saturating_sub(self.room.available_permits())
+        (self.capacity as usize).saturating_sub(self.room.free())
     }
 
     /// Messages taken out so far.
@@ -329,7 +330,7 @@ impl<A: Actor> Mailbox<A> {
 
     fn put_question<R>(
         &self,
-        permit: SemaphorePermit<'_>,
+        permit: Taken<'_>,
         context: dwell_messages::TraceContext,
         question: impl FnOnce(Reply<R>) -> A::Message,
     ) -> Result<(Withdrawal, oneshot::Receiver<R>), AskError> {

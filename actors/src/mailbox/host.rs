@@ -11,9 +11,9 @@ use std::time::{Duration, Instant};
 use actix::{ActorContext as _, AsyncContext as _};
 use actix_rt::ArbiterHandle;
 use dwell_messages::{Envelope, TraceContext};
-use tokio::sync::Semaphore;
 
 use super::actor::{Actor, Message as _, Residence, Stamps, Turn};
+use super::bound::Bound;
 use super::delivery::{Delivery, Doorbell, DrainMark, Permit, StopNow};
 use super::handle::Mailbox;
 use super::options::HostOptions;
@@ -117,7 +117,7 @@ pub fn start_here<A: Actor>(options: HostOptions, factory: impl FnMut() -> A + '
 }
 
 struct Seed<C> {
-    room: Arc<Semaphore>,
+    room: Arc<Bound>,
     capacity: u32,
     shared: Arc<Shared<C>>,
     life: Life<C>,

@@ -6,6 +6,7 @@
 
 mod actor;
 mod ask;
+mod bound;
 mod delivery;
 mod handle;
 mod host;

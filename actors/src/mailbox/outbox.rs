@@ -9,9 +9,9 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use dwell_messages::Envelope;
-use tokio::sync::Semaphore;
 
 use super::actor::Actor;
+use super::bound::Bound;
 use super::delivery::Permit;
 use super::handle::Mailbox;
 
@@ -51,7 +51,7 @@ impl<B: Actor> Effect for Tell<B> {
 
 /// Bounded by the mailbox: every item belongs to a delivery whose permit is still held.
 pub(super) struct Outbox {
-    room: Arc<Semaphore>,
+    room: Arc<Bound>,
     queue: RefCell<VecDeque<Item>>,
     pumping: Cell<bool>,
     permits: Cell<u32>,
@@ -59,7 +59,7 @@ pub(super) struct Outbox {
 
 impl Outbox {
     /// An empty one; `room` is the mailbox's own.
-    pub(super) fn new(room: Arc<Semaphore>) -> Self {
+    pub(super) fn new(room: Arc<Bound>) -> Self {
         Self {
             room,
             queue: RefCell::default(),

@@ -5,7 +5,9 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, Weak};
 
-use tokio::sync::{Notify, Semaphore};
+use tokio::sync::Notify;
+
+use super::bound::Bound;
 
 /// Messages one room may hold; larger capacities are clamped to it.
 const ROOM_MAX: usize = u32::MAX as usize >> 4;
@@ -14,7 +16,7 @@ const ROOM_MAX: usize = u32::MAX as usize >> 4;
 pub(super) struct Shared<C> {
     pub(super) name: &'static str,
     /// Every room of this mailbox, its ports' included, with its capacity: as many as there are live ports.
-    rooms: Mutex<Vec<(Weak<Semaphore>, u32)>>,
+    rooms: Mutex<Vec<(Weak<Bound>, u32)>>,
     /// Slots not yet used, and room that an actor keeps: taken, but not by a message under way.
     pub(super) reserved: Arc<AtomicU32>,
     pub(super) control: Mutex<VecDeque<C>>,
@@ -48,9 +50,9 @@ impl<C> Shared<C> {
     }
 
     /// Makes room for `capacity` messages (clamped to what a semaphore can hold), closed if the mailbox is.
-    pub(super) fn room(&self, capacity: usize) -> (Arc<Semaphore>, u32) {
+    pub(super) fn room(&self, capacity: usize) -> (Arc<Bound>, u32) {
         let capacity = u32::try_from(capacity.clamp(1, ROOM_MAX)).unwrap_or(1);
-        let room = Arc::new(Semaphore::new(capacity as usize));
+        let room = Arc::new(Bound::new(capacity));
         let mut rooms = unpoisoned(&self.rooms);
         rooms.retain(|(room, _)| room.strong_count() > 0);
         rooms.push((Arc::downgrade(&room), capacity));
@@ -76,7 +78,7 @@ impl<C> Shared<C> {
         let taken: u32 = unpoisoned(&self.rooms)
             .iter()
             .filter_map(|(room, capacity)| {
-                let free = u32::try_from(room.upgrade()?.available_permits()).unwrap_or(u32::MAX);
+                let free = u32::try_from(room.upgrade()?.free()).unwrap_or(u32::MAX);
                 Some(capacity.saturating_sub(free))
             })
             .sum();
