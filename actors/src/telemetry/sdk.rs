@@ -20,7 +20,8 @@ pub fn span_data(span: &Span, scope: &InstrumentationScope) -> SpanData {
     };
     let mut links = SpanLinks::default();
     if let Some(link) = span.link {
-        links.links.push(otel::Link::with_context(context(link)));
+        // Exactly one: a vector that grows takes four.
+        links.links = vec![otel::Link::with_context(context(link))];
     }
     SpanData {
         span_context: context(span.span_id),
@@ -52,7 +53,7 @@ pub fn scope() -> InstrumentationScope {
 }
 
 fn attributes(span: &Span) -> Vec<KeyValue> {
-    let mut attributes = Vec::with_capacity(span.attributes.len() + 1);
+    let mut attributes = Vec::with_capacity(span.attributes.len() + usize::from(span.error.is_some()));
     attributes.extend(span.attributes.iter().map(|(name, value)| {
         let value: opentelemetry::Value = match value {
             Value::Bool(value) => (*value).into(),
