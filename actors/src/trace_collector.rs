@@ -50,6 +50,8 @@ pub(crate) enum TraceControl {
     Clock(ClockOffset),
     /// A call will get no spans: it was refused, or its link is gone.
     Forget(Option<ProcessId>),
+    /// The executor refused a sampled call: its spans of that will come.
+    Await(ProcessId),
     /// Look whether calls still end one after the other.
     Ship,
 }
@@ -196,6 +198,12 @@ impl TraceCollector {
         self.settle();
     }
 
+    fn wait_for(&mut self, process: ProcessId) {
+        if self.awaited.len() < AWAITED_MAX {
+            self.awaited.insert(process, ());
+        }
+    }
+
     fn settle(&mut self) {
         if self.awaited.is_empty() {
             self.settled.drain(..).for_each(|reply| reply.send(()));
@@ -219,11 +227,7 @@ impl Actor for TraceCollector {
             TraceMessage::Ship(process) => self.ship(&envelope.context, process, turn),
             TraceMessage::Collected(process, kept) => self.send(envelope.context, process, *kept, turn),
             TraceMessage::Received(process, records) => self.received(process, *records),
-            TraceMessage::Await(process) => {
-                if self.awaited.len() < AWAITED_MAX {
-                    self.awaited.insert(process, ());
-                }
-            }
+            TraceMessage::Await(process) => self.wait_for(process),
             TraceMessage::Settled(reply) => {
                 self.settled.push(reply);
                 self.settle();
@@ -241,6 +245,7 @@ impl Actor for TraceCollector {
                 }
                 self.settle();
             }
+            TraceControl::Await(process) => self.wait_for(process),
             TraceControl::Ship => self.ship_if_idle(turn),
         }
     }

@@ -352,6 +352,12 @@ impl Upper for HarnessUpper {
         self.routes.remove(&process);
     }
 
+    fn owed(&mut self, process: ProcessId) {
+        if let Some(wiring) = self.wiring() {
+            drop(wiring.trace.control(TraceControl::Await(process)));
+        }
+    }
+
     fn lost(&mut self, why: LinkLost, _: &mut Turn<'_, RelayFramer>) {
         let text = why.to_string();
         if let Some(ready) = self.ready.take() {

@@ -346,15 +346,16 @@ impl Process {
         starting.account.lap(Segment::Spawn, ended);
         self.account = starting.account.clone();
         starting.account.lap(Segment::Mailbox, turn.residence().dequeued);
-        let error = outcome.result.as_ref().err().map(|_| "spawn_failed");
-        self.collector.stage(
-            Stage::new(&self.context(), "spawn", begun, ended)
-                .number(
-                    "spawn.queue_us",
-                    u64::try_from(outcome.queued().as_micros()).unwrap_or(u64::MAX),
-                )
-                .failed(error),
-        );
+        let failed = outcome.result.as_ref().err();
+        let queued = u64::try_from(outcome.queued().as_micros()).unwrap_or(u64::MAX);
+        let stage = Stage::new(&self.context(), "spawn", begun, ended)
+            .number("spawn.queue_us", queued)
+            .failed(failed.map(|_| "spawn_failed"));
+        let errno = failed.and_then(|error| u64::try_from(error.errno?).ok());
+        self.collector.stage(match errno {
+            Some(errno) => stage.number("error.errno", errno),
+            None => stage,
+        });
         match outcome.result {
             Ok(spawned) => self.run(spawned, ended, turn),
             Err(error) => {

@@ -70,6 +70,10 @@ pub(crate) trait Upper {
     fn unroute(&mut self, process: ProcessId) {
         let _ = process;
     }
+    /// The executor refused to start it, and its spans of that will come. Only a harness waits for them.
+    fn owed(&mut self, process: ProcessId) {
+        let _ = process;
+    }
     /// The link is over. Called once.
     fn lost(&mut self, why: LinkLost, turn: &mut Turn<'_, RelayFramer>);
 }
@@ -124,6 +128,8 @@ pub(crate) struct ToSend {
     /// May wait up to `HOLD` for the next message, to leave in one write with it: two wake-ups of every machine on the
     /// way become one.
     pub(crate) hold: bool,
+    /// Set where an answer ends a call that never ran: its spans follow as they follow a terminal event.
+    pub(crate) ends: Option<ProcessId>,
 }
 
 impl ToSend {
@@ -135,6 +141,7 @@ impl ToSend {
             written: None,
             bulk: None,
             hold: false,
+            ends: None,
         })
     }
 }
@@ -417,19 +424,16 @@ impl RelayFramer {
                 written.store(now.to_raw(), Ordering::Release)
             }));
         }
-        match (&send.message, &self.on_closed) {
-            (
-                Wire::Event {
-                    process,
-                    event: Event::Closed(_),
-                },
-                Some(on_closed),
-            ) if context.is_sampled() => {
-                let (on_closed, context, process) = (Rc::clone(on_closed), context.clone(), *process);
-                Some(Box::new(move |_| on_closed(context, process)))
-            }
+        let process = send.ends.or(match &send.message {
+            Wire::Event {
+                process,
+                event: Event::Closed(_),
+            } => Some(*process),
             _ => None,
-        }
+        })?;
+        let on_closed = self.on_closed.as_ref().filter(|_| context.is_sampled())?;
+        let (on_closed, context) = (Rc::clone(on_closed), context.clone());
+        Some(Box::new(move |_| on_closed(context, process)))
     }
 
     fn fail(&mut self, why: LinkLost, turn: &mut Turn<'_, Self>) {

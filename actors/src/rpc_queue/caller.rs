@@ -25,6 +25,8 @@ pub(crate) struct Outcome {
     /// This side's account up to the sending, and when the request had been written.
     pub(crate) account: Account,
     pub(crate) written: Option<Tick>,
+    /// Whether the executor answered, and not this side in its place.
+    pub(crate) answered: bool,
 }
 
 /// A call.
@@ -143,6 +145,7 @@ impl RpcQueue {
             written: Some(Arc::clone(&pending.written)),
             bulk: None,
             hold: false,
+            ends: None,
         };
         pending.call.account.lap(Segment::Admission, Tick::now());
         relay_framer::send(turn, &self.framer, context, Box::new(send));
@@ -167,7 +170,9 @@ impl RpcQueue {
             return;
         };
         self.stages(&pending, &arrival);
-        self.finish(pending, result, timings);
+        // What this side says for the executor has no trailer.
+        let answered = arrival.trailer.is_some();
+        self.finish_as(pending, result, timings, answered);
         while let Some(next) = self.core.next_waiting() {
             self.transmit(next, turn);
         }
@@ -188,7 +193,18 @@ impl RpcQueue {
         stage("response dispatch", first, Tick::now());
     }
 
+    /// Ends a call that the executor has not answered.
     fn finish(&self, pending: Pending, result: Result<Reply, WireError>, timings: Timings) {
+        self.finish_as(pending, result, timings, false);
+    }
+
+    fn finish_as(
+        &self,
+        pending: Pending,
+        result: Result<Reply, WireError>,
+        timings: Timings,
+        answered: bool,
+    ) {
         let error = result.as_ref().err().map(|error| error.code.name());
         let method = pending.method;
         self.collector.stage(
@@ -207,6 +223,7 @@ impl RpcQueue {
             result,
             account,
             written,
+            answered,
         });
     }
 

@@ -147,6 +147,8 @@ struct Answer {
     id: RequestId,
     result: Result<Reply, WireError>,
     hold: bool,
+    /// The process that this refuses to start.
+    ends: Option<ProcessId>,
 }
 
 impl Answer {
@@ -155,11 +157,14 @@ impl Answer {
             id,
             result,
             hold: false,
+            ends: None,
         }
     }
 }
 
 struct Served {
+    /// The process, where the request is its start.
+    starts: Option<ProcessId>,
     context: TraceContext,
     span: SpanId,
     method: &'static str,
@@ -203,6 +208,7 @@ impl RpcQueue {
         let method = request.method();
         let span = span_id();
         let served = Served {
+            starts: process.filter(|_| matches!(request, Request::Start(_))),
             context: context.clone(),
             span,
             method,
@@ -269,7 +275,13 @@ impl RpcQueue {
                 .number("rpc.request_id", id.0)
                 .failed(error),
         );
-        let answer = Answer { id, result, hold };
+        let ends = served.starts.filter(|_| result.is_err());
+        let answer = Answer {
+            id,
+            result,
+            hold,
+            ends,
+        };
         self.send(served.context, answer, &account, served.arrived, turn);
     }
 
@@ -292,6 +304,7 @@ impl RpcQueue {
             written: None,
             bulk: None,
             hold: answer.hold,
+            ends: answer.ends,
         };
         relay_framer::send(turn, &self.framer, context, Box::new(send));
     }

@@ -201,6 +201,7 @@ impl TerminalDelivery {
             written: None,
             bulk,
             hold,
+            ends: None,
         };
         relay_framer::send(turn, &self.framer, context, Box::new(send));
     }

@@ -20,7 +20,7 @@ use crate::dispatcher::client::{Dispatcher, DispatcherControl};
 use crate::harness::{Ended, RunError, RunEvent, RunShared};
 use crate::mailbox::{Actor, BulkResidence, Mailbox, Message, TimerGuard, Turn};
 use crate::metadata_writer::{MetadataMessage, MetadataWriter, Run};
-use crate::relay_framer::{Arrival, FramerMessage, RelayFramer, ToSend};
+use crate::relay_framer::{Arrival, FramerControl, FramerMessage, RelayFramer, ToSend};
 use crate::rpc_queue::caller::{Call, Outcome, RpcMessage, RpcQueue};
 use crate::telemetry::{Collector, Stage, Tick};
 
@@ -149,6 +149,16 @@ impl TerminalDelivery {
             }
             Err(error) => {
                 self.terminate = None;
+                if outcome.answered && self.facts.context.is_sampled() {
+                    let process = self.facts.process;
+                    drop(
+                        self.wiring
+                            .framer
+                            .control(FramerControl::Upper(Box::new(move |upper| {
+                                upper.owed(process);
+                            }))),
+                    );
+                }
                 let failed = match error.code {
                     ErrorCode::OutcomeUnknown => RunError::Lost(error.message),
                     ErrorCode::Disconnected => RunError::NotStarted(error.message),

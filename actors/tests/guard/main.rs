@@ -19,6 +19,7 @@ mod speed;
 )]
 mod support;
 mod terminals;
+mod through;
 
 fn main() -> std::process::ExitCode {
     dwell_actors::guard::init();
@@ -32,6 +33,7 @@ fn main() -> std::process::ExitCode {
         failures::TESTS,
         limits::TESTS,
         terminals::TESTS,
+        through::TESTS,
         speed::TESTS,
     ];
     runner::run(&tests.concat())
