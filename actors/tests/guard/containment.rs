@@ -68,7 +68,7 @@ fn rounds() -> usize {
     if std::env::var_os("DWELL_SOAK").is_some() {
         200
     } else {
-        10
+        50
     }
 }
 
