@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use clap::builder::{OsStringValueParser, TypedValueParser as _};
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use dwell_actors::relay_server::TOKEN_MAX_BYTES;
 use dwell_messages::{PublicKey, Role, TraceId};
 
 /// The longest a command may be given: 30 days.
@@ -86,7 +87,8 @@ pub(crate) struct Relay {
     /// Address to listen on [default: 127.0.0.1:7433].
     #[arg(long, value_name = "ADDR", env = "DWELL_RELAY_LISTEN")]
     pub(crate) listen: Option<String>,
-    /// Who may use it; needed on any address but loopback. Lines of `executor KEY` and `token TEXT`.
+    /// Who may use it; needed on any address but loopback. Lines of `executor KEY`, `token TEXT` and
+    /// `harness HASH` (a token's).
     #[arg(long, value_name = "FILE", env = "DWELL_RELAY_ALLOW")]
     pub(crate) allow: Option<PathBuf>,
     /// For a parent process: print the ready line, and end when standard input does.
@@ -262,9 +264,6 @@ pub(crate) fn public_key(text: &str) -> Result<PublicKey, String> {
         .ok_or("a key is 64 hexadecimal digits: copy the line that `dwell executor` prints")?;
     dwell_relay::parse_public_key(&bytes).map_err(|error| error.to_string())
 }
-
-/// The longest token that fits behind a preamble.
-pub(crate) const TOKEN_MAX_BYTES: usize = 255;
 
 fn token(text: &str) -> Result<String, String> {
     if text.is_empty() || text.len() > TOKEN_MAX_BYTES {

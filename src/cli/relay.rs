@@ -1,16 +1,15 @@
 //! `dwell relay`.
 
-use std::fs::File;
-use std::io::Read as _;
 use std::path::Path;
 
 use dwell_actors::config::RELAY_PORT_DEFAULT;
+use dwell_actors::relay_server::{AllowError, load_allow_file};
 use dwell_messages::Role;
 use dwell_relay::fingerprint;
-use dwell_relay::rendezvous::{Admission, TokenHash};
+use dwell_relay::rendezvous::Admission;
 
 use super::address::{as_dialled, is_loopback, with_port};
-use super::args::{self, Relay, TOKEN_MAX_BYTES};
+use super::args::Relay;
 use super::exit;
 use super::failure::Failure;
 use super::identity::{self, Own};
@@ -19,11 +18,6 @@ use super::ready::Ready;
 use super::roles::{RelaySpec, ServingRelay};
 use super::signals::Stop;
 use super::stdin;
-
-/// The most an allow file may hold.
-const ALLOW_FILE_MAX_BYTES: u64 = 256 * 1024;
-/// The shortest token: shorter ones can be guessed.
-const TOKEN_MIN_BYTES: usize = 16;
 
 pub(crate) async fn serve(ask: Relay, json: bool) -> Result<u8, Failure> {
     let mut stop = Stop::listen()?;
@@ -86,56 +80,21 @@ fn admission(allow: Option<&Path>, listen: &str) -> Result<Admission, Failure> {
                 .advise("or listen on loopback only: --listen 127.0.0.1"),
         );
     };
-    let text = read(path)?;
-    parse_allow(&text).map_err(|(line, problem)| {
-        Failure::new("allow", format!("{} line {line}: {problem}", path.display())).advise(
-            "correct or remove the line; lines are `executor KEY` and `token TEXT`, # begins a comment",
-        )
-    })
-}
-
-fn read(path: &Path) -> Result<String, Failure> {
-    let mut text = String::new();
-    let read =
-        File::open(path).and_then(|file| file.take(ALLOW_FILE_MAX_BYTES + 1).read_to_string(&mut text));
-    read.map_err(|error| Failure::because("allow", &format!("{} cannot be read", path.display()), &error))?;
-    if text.len() as u64 > ALLOW_FILE_MAX_BYTES {
-        let message = format!("{} is larger than {ALLOW_FILE_MAX_BYTES} bytes", path.display());
-        return Err(Failure::new("allow", message).advise("remove the keys no longer used"));
-    }
-    Ok(text)
-}
-
-fn parse_allow(text: &str) -> Result<Admission, (usize, String)> {
-    let (mut executors, mut harness_tokens) = (Vec::new(), Vec::new());
-    for (index, line) in text.lines().enumerate() {
-        let at = |problem: String| (index + 1, problem);
-        let line = line.split_once('#').map_or(line, |(before, _)| before);
-        let words: Vec<&str> = line.split_whitespace().collect();
-        match words[..] {
-            [] => {}
-            ["executor", key] => executors.push(args::public_key(key).map_err(at)?),
-            ["token", token] if (TOKEN_MIN_BYTES..=TOKEN_MAX_BYTES).contains(&token.len()) => {
-                harness_tokens.push(TokenHash::of(token.as_bytes()));
-            }
-            ["token", _] => {
-                return Err(at(format!(
-                    "a token has {TOKEN_MIN_BYTES} to {TOKEN_MAX_BYTES} bytes"
-                )));
-            }
-            _ => return Err(at("it is neither `executor KEY` nor `token TEXT`".into())),
+    load_allow_file(path).map_err(|error| match &error {
+        AllowError::Read { source, .. } => {
+            Failure::because("allow", &format!("{} cannot be read", path.display()), source)
         }
-    }
-    Ok(Admission::Listed {
-        executors,
-        harness_tokens,
+        AllowError::Writable { .. } => Failure::of("allow", &error),
+        AllowError::NotAList | AllowError::Line { .. } | AllowError::TooMany { .. } => {
+            Failure::new("allow", format!("{}: {error}", path.display())).advise(
+                "lines are `executor KEY`, `token TEXT` and `harness HASH` (of a token); # begins a comment",
+            )
+        }
     })
 }
 
 #[cfg(test)]
 mod tests {
-    use dwell_messages::PublicKey;
-
     use super::*;
 
     #[test]
@@ -147,34 +106,14 @@ mod tests {
     }
 
     #[test]
-    fn a_list_names_executors_and_tokens() {
-        let key = PublicKey([9; 32]);
-        let text = format!("# who\nexecutor {key} # the builder\n\n token sixteen-bytes-ok\n");
-        let Ok(Admission::Listed {
-            executors,
-            harness_tokens,
-        }) = parse_allow(&text)
-        else {
-            panic!("a good list is read")
+    fn a_bad_line_is_named_and_its_token_is_not() {
+        let dir = tempfile::tempdir().unwrap_or_else(|error| panic!("{error}"));
+        let path = dir.path().join("allow");
+        drop(std::fs::write(&path, "# who\ntoken short\n"));
+        let Err(failure) = admission(Some(&path), "0.0.0.0:7433") else {
+            panic!("a short token is refused")
         };
-        assert_eq!(executors, [key]);
-        assert_eq!(harness_tokens, [TokenHash::of(b"sixteen-bytes-ok")]);
-    }
-
-    #[test]
-    fn a_line_that_says_nothing_known_is_an_error_with_its_number() {
-        for (text, line) in [
-            ("executor", 1),
-            ("\nexecutor zz", 2),
-            ("token short", 1),
-            ("everyone", 1),
-            ("token sixteen-bytes-ok and-more", 1),
-        ] {
-            assert_eq!(
-                parse_allow(text).map_err(|(at, _)| at).err(),
-                Some(line),
-                "{text:?}"
-            );
-        }
+        let text = format!("{failure:?}");
+        assert!(text.contains("line 2") && !text.contains("short"), "{text}");
     }
 }

@@ -6,3 +6,4 @@ mod one_trace;
 #[cfg(feature = "system-tests")]
 mod otlp;
 mod roles;
+mod terminal;

@@ -17,10 +17,17 @@ pub(crate) struct Serving {
     pub(crate) ready: Json,
 }
 
-impl Drop for Serving {
-    fn drop(&mut self) {
+impl Serving {
+    /// Kills it now.
+    pub(crate) fn end(&mut self) {
         self.child.kill().ok();
         self.child.wait().ok();
+    }
+}
+
+impl Drop for Serving {
+    fn drop(&mut self) {
+        self.end();
     }
 }
 

@@ -172,7 +172,12 @@ impl Dispatcher {
         let (deadline, grace) = (command.deadline, command.grace);
         let owned = Arc::clone(&shared);
         let entered = self.collector.enter();
-        let delivery = start_here(HostOptions::new(DELIVERY_MAILBOX_MAX), move || {
+        let (waits, dispatcher, mode) = (Arc::clone(&shared), turn.mailbox(), command.mode);
+        let options = HostOptions::new(DELIVERY_MAILBOX_MAX).escalating(move |failure| {
+            waits.end(Err(RunError::Lost(failure.to_string())), Tick::now());
+            drop(dispatcher.control(DispatcherControl::Finished(process, mode)));
+        });
+        let delivery = start_here(options, move || {
             Delivery::new(
                 facts.clone(),
                 wiring.clone(),

@@ -21,6 +21,7 @@ use crate::mailbox::{HostOptions, Mailbox, Turn, start_here};
 use crate::process_supervisor::{ProcessSupervisor, SUPERVISOR_MAILBOX_MAX, SupervisorControl};
 use crate::relay_framer::{
     Arrival, LinkLost, OUTBOUND_MESSAGES_MAX, OnClosed, RelayFramer, Sent, SharedLink, Uplink, Upper,
+    ends_link,
 };
 use crate::rpc_queue::RPC_MAILBOX_MAX;
 use crate::rpc_queue::server::{RpcMessage, RpcQueue};
@@ -115,20 +116,21 @@ impl SessionUpper {
             collector.clone(),
         );
         let shared = Arc::clone(&self.shared);
-        let supervisor = start_here(HostOptions::new(SUPERVISOR_MAILBOX_MAX), move || {
+        let options = |capacity| HostOptions::new(capacity).escalating(ends_link(&framer));
+        let (supervising, dispatching) = (options(SUPERVISOR_MAILBOX_MAX), options(DISPATCHER_MAILBOX_MAX));
+        let (queueing, collecting) = (options(RPC_MAILBOX_MAX), options(TRACE_MAILBOX_MAX));
+        let supervisor = start_here(supervising, move || {
             let shared = Arc::clone(&shared);
             let on_empty = Box::new(move || shared.leave(session));
             ProcessSupervisor::new(Arc::clone(&spawner), f.clone(), c.clone(), on_empty)
         });
         let (environment, s) = (self.shared.environment.clone(), supervisor.clone());
-        let dispatcher = start_here(HostOptions::new(DISPATCHER_MAILBOX_MAX), move || {
+        let dispatcher = start_here(dispatching, move || {
             Dispatcher::new(environment.clone(), s.clone())
         });
         let (d, f, c) = (dispatcher.clone(), framer.clone(), collector.clone());
-        let rpc = start_here(HostOptions::new(RPC_MAILBOX_MAX), move || {
-            RpcQueue::new(d.clone(), f.clone(), c.clone())
-        });
-        let trace = start_here(HostOptions::new(TRACE_MAILBOX_MAX), move || {
+        let rpc = start_here(queueing, move || RpcQueue::new(d.clone(), f.clone(), c.clone()));
+        let trace = start_here(collecting, move || {
             TraceCollector::new(collector.clone(), framer.clone())
         });
         *self.trace.borrow_mut() = Some(trace);
@@ -226,6 +228,20 @@ impl Upper for SessionUpper {
 
     fn lost(&mut self, why: LinkLost, _: &mut Turn<'_, RelayFramer>) {
         tracing::info!(%why, "a session is over: what it runs is terminated");
+        self.end();
+    }
+}
+
+impl Drop for SessionUpper {
+    fn drop(&mut self) {
+        // Also when its framer panicked.
+        self.end();
+    }
+}
+
+impl SessionUpper {
+    /// Ends what belongs to the session, once.
+    fn end(&mut self) {
         if let Some(trace) = self.trace.borrow_mut().take() {
             trace.begin_drain();
         }

@@ -24,12 +24,12 @@ use crate::mailbox::{BulkResidence, HostOptions, Mailbox, Turn, start_here};
 use crate::metadata_writer::{METADATA_MAILBOX_MAX, MetadataHandle, MetadataWriter};
 use crate::relay_framer::{
     Arrival, ConnectionError, FramerMessage, INBOUND_FRAMES_MAX, LinkLost, OUTBOUND_MESSAGES_MAX,
-    RelayFramer, ToSend, Uplink, Upper, read_loop,
+    RelayFramer, ToSend, Uplink, Upper, ends_link, read_loop,
 };
 use crate::rpc_queue::RPC_MAILBOX_MAX;
 use crate::rpc_queue::caller::{RpcControl, RpcMessage, RpcQueue};
 use crate::telemetry::{ClockOffset, Collector, Tick, unix_now_ns};
-use crate::terminal_delivery::receive::{ReceiveMessage, TerminalDelivery};
+use crate::terminal_delivery::receive::{ReceiveControl, ReceiveMessage, TerminalDelivery};
 use crate::trace_collector::{TRACE_MAILBOX_MAX, TraceCollector, TraceControl, TraceMessage};
 
 /// Why a link did not come up.
@@ -194,19 +194,22 @@ struct Wiring {
 
 fn start_actors(framer: &Mailbox<RelayFramer>, metadata: &MetadataHandle, collector: &Collector) -> Wiring {
     let (f, c) = (framer.clone(), collector.clone());
-    let rpc = start_here(HostOptions::new(RPC_MAILBOX_MAX), move || {
-        RpcQueue::new(f.clone(), c.clone())
-    });
+    let rpc = start_here(
+        HostOptions::new(RPC_MAILBOX_MAX).escalating(ends_link(framer)),
+        move || RpcQueue::new(f.clone(), c.clone()),
+    );
     let worker = metadata.clone();
     let metadata = start_here(HostOptions::new(METADATA_MAILBOX_MAX).restarting(), move || {
         MetadataWriter::new(&worker)
     });
     let (f, c) = (framer.clone(), collector.clone());
-    let trace = start_here(HostOptions::new(TRACE_MAILBOX_MAX), move || {
-        TraceCollector::new(c.clone(), f.clone())
-    });
+    let trace = start_here(
+        HostOptions::new(TRACE_MAILBOX_MAX).escalating(ends_link(framer)),
+        move || TraceCollector::new(c.clone(), f.clone()),
+    );
     let (r, f, m, c) = (rpc.clone(), framer.clone(), metadata.clone(), collector.clone());
-    let dispatcher = start_here(HostOptions::new(DISPATCHER_MAILBOX_MAX), move || {
+    let options = HostOptions::new(DISPATCHER_MAILBOX_MAX).escalating(ends_link(framer));
+    let dispatcher = start_here(options, move || {
         Dispatcher::new(r.clone(), f.clone(), m.clone(), c.clone())
     });
     Wiring {
@@ -233,6 +236,19 @@ struct Route {
 }
 
 impl HarnessUpper {
+    /// Tells everybody, once.
+    fn end(&mut self, why: &str) {
+        if let Some(wiring) = self.wiring.borrow_mut().take() {
+            drop(wiring.rpc.control(RpcControl::Lost(why.to_owned())));
+            drop(wiring.dispatcher.control(DispatcherControl::Lost(why.to_owned())));
+            drop(wiring.trace.control(TraceControl::Forget(None)));
+        }
+        // The dispatcher tells them too, unless it is the one that failed.
+        for (_, route) in self.routes.drain() {
+            drop(route.delivery.control(ReceiveControl::Lost(why.to_owned())));
+        }
+    }
+
     fn wiring(&self) -> Option<Wiring> {
         self.wiring.borrow().clone()
     }
@@ -364,12 +380,14 @@ impl Upper for HarnessUpper {
             crate::telemetry::count_crossing();
             drop(ready.send(Err(why.into())));
         }
-        if let Some(wiring) = self.wiring.borrow_mut().take() {
-            drop(wiring.rpc.control(RpcControl::Lost(text.clone())));
-            drop(wiring.dispatcher.control(DispatcherControl::Lost(text)));
-            drop(wiring.trace.control(TraceControl::Forget(None)));
-        }
-        self.routes.clear();
+        self.end(&text);
+    }
+}
+
+impl Drop for HarnessUpper {
+    fn drop(&mut self) {
+        // Without this the framer's own panic would leave everybody waiting.
+        self.end("the link's own actor failed");
     }
 }
 

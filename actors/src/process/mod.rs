@@ -27,7 +27,7 @@ use crate::mailbox::{
     Actor, BulkResidence, HostOptions, Mailbox, Message, Slot, TellError, TimerGuard, Turn, start_here,
 };
 use crate::process_supervisor::{ProcessSupervisor, SupervisorControl};
-use crate::relay_framer::RelayFramer;
+use crate::relay_framer::{self, RelayFramer};
 use crate::rpc_queue::server::{Call, Responder};
 use crate::spawn::{
     self, Enforcer, ExitWatcher, Member, ProcessGroup, SpawnOutcome, Spawned, Spawner, Terminal,
@@ -285,7 +285,10 @@ impl Process {
         // While the spawner works.
         let (framer, supervisor, id) = (self.framer.clone(), self.supervisor.clone(), self.id);
         let retention = self.terms.retention_bytes;
-        self.delivery = Some(start_here(HostOptions::new(DELIVERY_MAILBOX_MAX), move || {
+        // Without it the client would wait for an end that nobody can tell.
+        let options =
+            HostOptions::new(DELIVERY_MAILBOX_MAX).escalating(relay_framer::ends_link(&self.framer));
+        self.delivery = Some(start_here(options, move || {
             TerminalDelivery::new(id, framer.clone(), supervisor.clone(), retention)
         }));
     }

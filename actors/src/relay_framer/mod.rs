@@ -24,7 +24,7 @@ use dwell_relay::{
     TrailerStamps,
 };
 
-use crate::mailbox::{Actor, BulkResidence, Mailbox, Message, TimerGuard, Turn};
+use crate::mailbox::{Actor, BulkResidence, Failure, Mailbox, Message, TimerGuard, Turn};
 use crate::telemetry::{Collector, Stage, Tick};
 use crate::terminal_delivery::receive::TerminalDelivery as Delivery;
 
@@ -595,4 +595,13 @@ pub(crate) fn send<A: Actor>(
     send: Box<ToSend>,
 ) {
     turn.tell(framer, context, FramerMessage::Send(send));
+}
+
+/// For a session's actors: one that panics ends the link, and so the session. Whoever waits for it is told.
+pub(crate) fn ends_link(framer: &Mailbox<RelayFramer>) -> impl FnOnce(Failure) + Send + 'static {
+    let framer = framer.clone();
+    move |failure| {
+        let lost = LinkLost::Failed(failure.to_string());
+        drop(framer.control(FramerControl::Lost(lost)));
+    }
 }

@@ -1,7 +1,8 @@
 //! The allow file: who may use a relay that others can reach.
 //!
-//! One entry a line: `executor` and a public key, or `harness` and the hash of a token, each in 64 hexadecimal digits;
-//! what follows on the line is a comment. Empty lines and lines that begin with `#` are skipped.
+//! One entry a line: `executor` and a public key, or `harness` and the hash of a token, each in 64 hexadecimal digits,
+//! what follows on the line being a comment; or `token` and the token itself, behind which a comment begins with `#`. Empty
+//! lines and lines that begin with `#` are skipped.
 
 use std::fs::File;
 use std::io::{self, Read};
@@ -17,6 +18,10 @@ use dwell_relay::{Admission, parse_public_key};
 pub const ALLOW_FILE_MAX_BYTES: u64 = 1024 * 1024;
 /// The most entries of either sort: each is compared at every opening.
 pub const ALLOW_ENTRIES_MAX: usize = 4096;
+/// The shortest token: shorter ones can be guessed.
+pub const TOKEN_MIN_BYTES: usize = 16;
+/// The longest that fits behind a preamble.
+pub const TOKEN_MAX_BYTES: usize = 255;
 /// Write permission for the group and for everyone.
 const WRITABLE_BY_OTHERS_MODE: u32 = 0o022;
 
@@ -65,8 +70,11 @@ pub enum LineProblem {
     #[error("it is not text: write it as UTF-8")]
     NotText,
     /// Neither sort of entry.
-    #[error("it begins with neither `executor` nor `harness`")]
+    #[error("it begins with none of `executor`, `token` and `harness`")]
     Sort,
+    /// A token that cannot be one. It is not repeated.
+    #[error("a token has {TOKEN_MIN_BYTES} to {TOKEN_MAX_BYTES} bytes, and only a # comment behind it")]
+    Token,
     /// No value.
     #[error("64 hexadecimal digits must follow the first word")]
     Digits,
@@ -139,6 +147,15 @@ fn parse_line(bytes: &[u8]) -> Result<Option<Entry>, LineProblem> {
     let Some(sort) = words.next().filter(|word| !word.starts_with('#')) else {
         return Ok(None);
     };
+    if sort == "token" {
+        let (token, comment) = (words.next().unwrap_or(""), words.next());
+        let fits = (TOKEN_MIN_BYTES..=TOKEN_MAX_BYTES).contains(&token.len());
+        return if fits && comment.is_none_or(|word| word.starts_with('#')) {
+            Ok(Some(Entry::Harness(TokenHash::of(token.as_bytes()))))
+        } else {
+            Err(LineProblem::Token)
+        };
+    }
     let value = words.next().and_then(from_hex).ok_or(LineProblem::Digits);
     match sort {
         "executor" => {

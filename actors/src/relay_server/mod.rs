@@ -13,7 +13,8 @@ mod log;
 mod server;
 
 pub use allow::{
-    ALLOW_ENTRIES_MAX, ALLOW_FILE_MAX_BYTES, AllowError, LineProblem, load_allow_file, parse_allow_list,
+    ALLOW_ENTRIES_MAX, ALLOW_FILE_MAX_BYTES, AllowError, LineProblem, TOKEN_MAX_BYTES, TOKEN_MIN_BYTES,
+    load_allow_file, parse_allow_list,
 };
 pub use builder::{Relay, RelayBuilder};
 pub use connection::{CLOSE_FLUSH_TIMEOUT, LINGER_TIMEOUT, RECEIVED_MAX};

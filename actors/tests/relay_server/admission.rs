@@ -184,3 +184,27 @@ proptest! {
         prop_assert_eq!(listed(parse_allow_list(text.as_bytes()).unwrap()).0, keys);
     }
 }
+
+#[test]
+fn a_token_in_the_clear_is_the_same_as_its_hash_and_is_checked() {
+    use dwell_relay::rendezvous::TokenHash;
+    let text = "token sixteen-bytes-ok # who\ntoken another-sixteen-bytes\n";
+    let (_, tokens) = listed(parse_allow_list(text.as_bytes()).unwrap());
+    assert_eq!(
+        tokens,
+        [
+            TokenHash::of(b"sixteen-bytes-ok"),
+            TokenHash::of(b"another-sixteen-bytes")
+        ]
+    );
+    for (line, at) in [
+        ("token short", 1),
+        ("\ntoken", 2),
+        ("token sixteen-bytes-ok and-more", 1),
+    ] {
+        match parse_allow_list(line.as_bytes()) {
+            Err(AllowError::Line { line, problem }) => assert_eq!((line, problem), (at, LineProblem::Token)),
+            other => panic!("{other:?}"),
+        }
+    }
+}
