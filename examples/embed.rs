@@ -27,6 +27,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
             RunEvent::Started { pid, .. } => println!("started as {pid}"),
             RunEvent::Stdout(data) => print!("out: {}", String::from_utf8_lossy(&data)),
             RunEvent::Stderr(data) => print!("err: {}", String::from_utf8_lossy(&data)),
+            RunEvent::Gap(gap) => println!("{} bytes of output are gone", gap.bytes()),
             RunEvent::Exited(status) => println!("exited: {status:?}"),
         }
     }

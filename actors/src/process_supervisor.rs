@@ -8,16 +8,18 @@ use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
-use dwell_messages::{Envelope, ErrorCode, OutputStream, ProcessId, Reply, Request, TraceContext, WireError};
+use dwell_messages::{
+    Envelope, ErrorCode, OutputStream, ProcessId, Reply, Request, Resume, TraceContext, WireError,
+};
 
 use crate::account::Segment;
 use crate::mailbox::{Actor, HostOptions, Mailbox, Message, TimerGuard, Turn, start_here};
-use crate::process::{PROCESS_MAILBOX_MAX, Process, ProcessControl, ProcessMessage};
+use crate::process::{PROCESS_MAILBOX_MAX, Process, ProcessControl, ProcessMessage, SessionView};
 use crate::relay_framer::{OUTPUT_CHUNKS_MAX, RelayFramer};
 use crate::rpc_queue::server::Call;
 use crate::spawn::{ProcessGroup, Spawner};
 use crate::telemetry::{Collector, Tick};
-use crate::terminal_delivery::push::read_bytes;
+use crate::terminal_delivery::push::{PushMessage, Reading, TerminalDelivery, read_bytes};
 use crate::terminal_delivery::retained::Retained;
 
 /// Processes of one session at a time.
@@ -32,6 +34,8 @@ pub const KEPT_FOR: Duration = Duration::from_secs(30);
 pub const KEPT_PROCESSES_MAX: usize = 64;
 /// Bytes of output kept of all of them.
 pub const KEPT_BYTES_MAX: u64 = 8 * 1024 * 1024;
+/// What a session may have to say to one process's delivery at a time.
+const SESSION_MESSAGES_MAX: usize = 4;
 /// Calls that may lie in the supervisor's mailbox.
 pub const SUPERVISOR_MAILBOX_MAX: usize = 256;
 
@@ -39,6 +43,14 @@ pub const SUPERVISOR_MAILBOX_MAX: usize = 256;
 pub(crate) enum SupervisorMessage {
     /// A request about a process.
     Call(Box<Call>),
+    /// A process has a delivery, which says what it tells; the link it was made for.
+    Delivers(ProcessId, Mailbox<TerminalDelivery>, u64),
+    /// A fresh link, and how far its client is.
+    Attached(u64, Box<Resume>),
+    /// The client wants nothing more of these processes.
+    Released(Vec<ProcessId>),
+    /// What an ended process told, to be read again for a while: its delivery is gone.
+    Retain(ProcessId, Box<Retained>),
 }
 
 /// What it is told urgently.
@@ -49,8 +61,6 @@ pub(crate) enum SupervisorControl {
     Credit(ProcessId, OutputStream, u64),
     /// What is left of a process's group; dropped, and so killed, with the session.
     Keep(ProcessGroup),
-    /// What an ended process told, to be read again for a while.
-    Retain(ProcessId, Box<Retained>),
     /// Look whether something was kept long enough.
     Forget,
     /// The link is gone: end everything.
@@ -99,16 +109,25 @@ impl Kept {
 }
 
 impl Message for SupervisorMessage {
-    const NAMES: &'static [&'static str] = &["Call"];
+    const NAMES: &'static [&'static str] = &["Call", "Delivers", "Attached", "Released", "Retain"];
 
     fn index(&self) -> usize {
-        0
+        match self {
+            Self::Call(_) => 0,
+            Self::Delivers(..) => 1,
+            Self::Attached(..) => 2,
+            Self::Released(_) => 3,
+            Self::Retain(..) => 4,
+        }
     }
 }
 
 /// See the module.
 pub(crate) struct ProcessSupervisor {
     processes: HashMap<ProcessId, Mailbox<Process>>,
+    /// Also those of ended processes whose client may still need something of them.
+    deliveries: HashMap<ProcessId, Mailbox<TerminalDelivery>>,
+    session: SessionView,
     used: HashSet<ProcessId>,
     spawner: Arc<Spawner>,
     framer: Mailbox<RelayFramer>,
@@ -125,10 +144,13 @@ impl ProcessSupervisor {
         spawner: Arc<Spawner>,
         framer: Mailbox<RelayFramer>,
         collector: Collector,
+        session: SessionView,
         on_empty: Box<dyn FnOnce()>,
     ) -> Self {
         Self {
             processes: HashMap::new(),
+            deliveries: HashMap::new(),
+            session,
             used: HashSet::new(),
             spawner,
             framer,
@@ -156,6 +178,15 @@ impl ProcessSupervisor {
         match self.processes.get(&process) {
             Some(target) => turn.tell(target, context, ProcessMessage::Call(Box::new(call))),
             None => {
+                if let (Request::Read(_), Some(delivery)) = (&call.request, self.deliveries.get(&process)) {
+                    let Request::Read(read) = call.request else { return };
+                    let reading = Reading {
+                        read,
+                        responder: call.responder,
+                        account: call.account,
+                    };
+                    return turn.tell(delivery, context, PushMessage::Read(Box::new(reading)));
+                }
                 if let (Request::Read(read), Some(kept)) = (&call.request, self.kept.find(process)) {
                     let reply = kept.read(read.after, read_bytes(read));
                     return call
@@ -182,8 +213,10 @@ impl ProcessSupervisor {
             let text = format!("process id {} was used before in this session", process.0);
             return Err(WireError::new(ErrorCode::DuplicateProcess, text));
         }
-        if self.processes.len() >= PROCESSES_MAX {
-            let running = self.processes.len() as u64;
+        // Those that ended count for as long as something of them may be needed again.
+        let held = self.processes.len().max(self.deliveries.len());
+        if held >= PROCESSES_MAX {
+            let running = held as u64;
             return Err(
                 WireError::new(ErrorCode::Busy, "too many processes in this session")
                     .with_limit(PROCESSES_MAX as u64, running + 1),
@@ -211,7 +244,7 @@ impl ProcessSupervisor {
         let (spawner, collector) = (Arc::clone(&self.spawner), self.collector.clone());
         let framer = self.framer.port(OUTPUT_CHUNKS_MAX);
         let supervisor = turn.mailbox();
-        let failed = supervisor.clone();
+        let (failed, session) = (supervisor.clone(), self.session.clone());
         let options = HostOptions::new(PROCESS_MAILBOX_MAX).escalating(move |_| {
             drop(failed.control(SupervisorControl::Ended(process)));
         });
@@ -222,8 +255,52 @@ impl ProcessSupervisor {
                 framer.clone(),
                 supervisor.clone(),
                 collector.clone(),
+                session.clone(),
             )
         })
+    }
+
+    /// A fresh link: every process goes on from where its client is. Those that the client does not name, if it knows
+    /// them all, go on for nobody.
+    fn attached(&mut self, attachment: u64, resume: &Resume, turn: &mut Turn<'_, Self>) {
+        self.session.attachment = attachment;
+        let progress: HashMap<_, _> = resume
+            .processes
+            .iter()
+            .map(|progress| (ProcessId(progress.process), progress))
+            .collect();
+        let mut unwanted = Vec::new();
+        for (process, delivery) in &self.deliveries {
+            let known = progress.get(process);
+            if known.is_none() && resume.whole {
+                unwanted.push(*process);
+                continue;
+            }
+            if let (Some(progress), Some(target)) = (known, self.processes.get(process)) {
+                for stream in [OutputStream::Stdout, OutputStream::Stderr] {
+                    let limit = progress.limit[stream.index()];
+                    drop(target.control(ProcessControl::Credit(stream, limit)));
+                }
+            }
+            let next = known.map(|progress| progress.next);
+            turn.tell(
+                delivery,
+                TraceContext::default(),
+                PushMessage::Attached { attachment, next },
+            );
+        }
+        self.released(unwanted, turn);
+    }
+
+    fn released(&mut self, processes: Vec<ProcessId>, turn: &mut Turn<'_, Self>) {
+        for process in processes {
+            if let Some(target) = self.processes.get(&process) {
+                drop(target.control(ProcessControl::Abandon));
+            }
+            if let Some(delivery) = self.deliveries.get(&process) {
+                turn.tell(delivery, TraceContext::default(), PushMessage::Release);
+            }
+        }
     }
 
     fn check_empty(&mut self, turn: &mut Turn<'_, Self>) {
@@ -251,8 +328,34 @@ impl Actor for ProcessSupervisor {
     type Control = SupervisorControl;
 
     fn receive(&mut self, envelope: Envelope<SupervisorMessage>, turn: &mut Turn<'_, Self>) {
-        let SupervisorMessage::Call(call) = envelope.body;
-        self.call(envelope.context, *call, turn);
+        match envelope.body {
+            SupervisorMessage::Call(call) => self.call(envelope.context, *call, turn),
+            SupervisorMessage::Delivers(process, delivery, made_for) => {
+                if self.terminating {
+                    return delivery.begin_drain();
+                }
+                if made_for != self.session.attachment {
+                    // It missed the fresh link.
+                    let attached = PushMessage::Attached {
+                        attachment: self.session.attachment,
+                        next: Some([0; 2]),
+                    };
+                    turn.tell(&delivery, TraceContext::default(), attached);
+                }
+                // Output that waits for a slow link does not stand in the session's way.
+                self.deliveries
+                    .insert(process, delivery.port(SESSION_MESSAGES_MAX));
+            }
+            SupervisorMessage::Attached(attachment, resume) => self.attached(attachment, &resume, turn),
+            SupervisorMessage::Released(processes) => self.released(processes, turn),
+            SupervisorMessage::Retain(process, retained) => {
+                self.deliveries.remove(&process);
+                self.kept.keep(process, retained);
+                if self.kept.timer.is_none() {
+                    self.kept.timer = Some(turn.timer(KEPT_FOR, SupervisorControl::Forget));
+                }
+            }
+        }
     }
 
     fn control(&mut self, control: SupervisorControl, turn: &mut Turn<'_, Self>) {
@@ -272,12 +375,6 @@ impl Actor for ProcessSupervisor {
                 }
                 self.leftovers.push_back(group);
             }
-            SupervisorControl::Retain(process, retained) => {
-                self.kept.keep(process, retained);
-                if self.kept.timer.is_none() {
-                    self.kept.timer = Some(turn.timer(KEPT_FOR, SupervisorControl::Forget));
-                }
-            }
             SupervisorControl::Forget => {
                 let again = self.kept.forget(Tick::now());
                 self.kept.timer = again.map(|after| turn.timer(after, SupervisorControl::Forget));
@@ -285,6 +382,11 @@ impl Actor for ProcessSupervisor {
             SupervisorControl::Terminate => {
                 self.leftovers.clear();
                 self.terminating = true;
+                for (process, delivery) in self.deliveries.drain() {
+                    if !self.processes.contains_key(&process) {
+                        delivery.begin_drain();
+                    }
+                }
                 for target in self.processes.values() {
                     drop(target.control(ProcessControl::Terminate));
                 }

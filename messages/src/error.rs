@@ -84,6 +84,8 @@ codes! {
     BadSignal = 107, "use a signal number of the executor's system";
     /// A write that does not begin where the last one ended.
     BadOffset = 108, "continue at the offset of the last answer";
+    /// No such session, or not this client's.
+    UnknownSession = 109, "begin a new session: the executor was restarted, or it was away for too long";
     /// This client may not do that.
     PermissionDenied = 200, "ask the executor's operator";
     /// The program could not be started.
@@ -102,6 +104,8 @@ codes! {
     Protocol = 501, "update both sides to the same release";
     /// No common version.
     Version = 502, "update the older side";
+    /// Somebody else has taken the session over.
+    Superseded = 503, "connect anew, or take it back with a newer owner number";
     /// An actor failed while it served this.
     ActorFailed = 600, "report this; what was asked may have happened";
     /// Nobody knows whether it happened.
@@ -139,6 +143,7 @@ impl ErrorCode {
             Self::DuplicateRequest => "duplicate_request",
             Self::BadSignal => "bad_signal",
             Self::BadOffset => "bad_offset",
+            Self::UnknownSession => "unknown_session",
             Self::PermissionDenied => "permission_denied",
             Self::SpawnFailed => "spawn_failed",
             Self::BadCwd => "bad_cwd",
@@ -148,6 +153,7 @@ impl ErrorCode {
             Self::Disconnected => "disconnected",
             Self::Protocol => "protocol",
             Self::Version => "version",
+            Self::Superseded => "superseded",
             Self::ActorFailed => "actor_failed",
             Self::OutcomeUnknown => "outcome_unknown",
             Self::Stopped => "stopped",

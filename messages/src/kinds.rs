@@ -93,6 +93,8 @@ registry! {
         Exited = 0x81,
         /// Every pipe of a process is at its end: nothing follows.
         Closed = 0x82,
+        /// Output that nobody can have any more.
+        Gap = 0x83,
         /// The caller of a request no longer waits.
         Cancel = 0xa0,
         /// Everything up to a sequence number has been applied.
@@ -105,6 +107,12 @@ registry! {
         Pong = 0xa4,
         /// The authenticated end of a link.
         Goodbye = 0xa5,
+        /// A fresh link for a session whose last one died.
+        Resume = 0xa6,
+        /// The session goes on over this link.
+        Resumed = 0xa7,
+        /// It does not.
+        ResumeRefused = 0xa8,
         /// Span records of one trace, behind its terminal event.
         TraceRecords = 0xc0,
     }

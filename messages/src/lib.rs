@@ -19,7 +19,7 @@ pub use error::{Blame, ErrorCode, WireError};
 pub use ids::{Epoch, ParseKeyError, ProcessId, PublicKey, RequestId, StreamId};
 pub use message::{Message, Reply, Request, TraceRecords};
 pub use process::{Closed, Event, ExitStatus, Exited, Output, OutputStream};
-pub use session::{EnvironmentInfo, Hello, Welcome};
+pub use session::{EnvironmentInfo, Hello, Progress, Resume, ResumeRefused, Resumed, Welcome};
 pub use span::{Role, Span, SpanKind, Value};
 pub use timings::Timings;
 pub use trace::{SpanId, TraceContext, TraceFlags, TraceId, TraceState};

@@ -9,7 +9,7 @@ use crate::process::{
     Closed, Event, Exited, Output, OutputStream, Read, ReadReply, Resize, Signal, Start, Started, Terminate,
     Terminated, Write, Written,
 };
-use crate::session::EnvironmentInfo;
+use crate::session::{EnvironmentInfo, Resume, ResumeRefused, Resumed};
 use crate::span::{Role, Span};
 use crate::timings::Timings;
 
@@ -110,8 +110,13 @@ pub enum Message {
     },
     /// The caller of a request no longer waits.
     Cancel(RequestId),
-    /// Everything up to this sequence number has been applied.
-    Ack(u64),
+    /// What has been applied. Absolute, so that repeating it changes nothing.
+    Ack {
+        /// Everything up to this sequence number.
+        received: u64,
+        /// Processes of which this side wants nothing more: what is kept of them may go.
+        released: Vec<ProcessId>,
+    },
     /// How far a stream may be sent: an absolute offset, so that repeating it changes nothing.
     Credit {
         /// Which process.
@@ -127,6 +132,12 @@ pub enum Message {
     Pong(u64),
     /// The authenticated end of the link.
     Goodbye(String),
+    /// The first message on a fresh link of a session that exists.
+    Resume(Box<Resume>),
+    /// The session goes on.
+    Resumed(Resumed),
+    /// It does not.
+    ResumeRefused(ResumeRefused),
     /// Spans of a trace.
     TraceRecords {
         /// The process whose call they belong to.
@@ -161,15 +172,19 @@ impl Message {
             },
             Self::Event { event, .. } => match event {
                 Event::Output(_) => MessageKind::Output,
+                Event::Gap(_) => MessageKind::Gap,
                 Event::Exited(_) => MessageKind::Exited,
                 Event::Closed(_) => MessageKind::Closed,
             },
             Self::Cancel(_) => MessageKind::Cancel,
-            Self::Ack(_) => MessageKind::Ack,
+            Self::Ack { .. } => MessageKind::Ack,
             Self::Credit { .. } => MessageKind::Credit,
             Self::Ping(_) => MessageKind::Ping,
             Self::Pong(_) => MessageKind::Pong,
             Self::Goodbye(_) => MessageKind::Goodbye,
+            Self::Resume(_) => MessageKind::Resume,
+            Self::Resumed(_) => MessageKind::Resumed,
+            Self::ResumeRefused(_) => MessageKind::ResumeRefused,
             Self::TraceRecords { .. } => MessageKind::TraceRecords,
         }
     }
@@ -180,15 +195,39 @@ impl Message {
             Self::Response { .. } => true,
             Self::Event { event, .. } => match event {
                 Event::Exited(_) | Event::Closed(_) => true,
-                Event::Output(_) => false,
+                Event::Output(_) | Event::Gap(_) => false,
             },
             Self::Request { .. }
             | Self::Cancel(_)
-            | Self::Ack(_)
+            | Self::Ack { .. }
             | Self::Credit { .. }
             | Self::Ping(_)
             | Self::Pong(_)
             | Self::Goodbye(_)
+            | Self::Resume(_)
+            | Self::Resumed(_)
+            | Self::ResumeRefused(_)
+            | Self::TraceRecords { .. } => false,
+        }
+    }
+
+    /// Whether it has its place in the session's order: it is kept until the peer has acknowledged it, and sent again
+    /// over the next link. Output has its offsets for that; acknowledgements, credit and pings are absolute.
+    pub fn is_sequenced(&self) -> bool {
+        match self {
+            Self::Request { .. } | Self::Response { .. } | Self::Cancel(_) => true,
+            Self::Event { event, .. } => match event {
+                Event::Exited(_) | Event::Closed(_) => true,
+                Event::Output(_) | Event::Gap(_) => false,
+            },
+            Self::Ack { .. }
+            | Self::Credit { .. }
+            | Self::Ping(_)
+            | Self::Pong(_)
+            | Self::Goodbye(_)
+            | Self::Resume(_)
+            | Self::Resumed(_)
+            | Self::ResumeRefused(_)
             | Self::TraceRecords { .. } => false,
         }
     }
@@ -198,11 +237,14 @@ impl Message {
         match self {
             Self::Request { id, .. } | Self::Response { id, .. } | Self::Cancel(id) => id.0,
             Self::Event { .. }
-            | Self::Ack(_)
+            | Self::Ack { .. }
             | Self::Credit { .. }
             | Self::Ping(_)
             | Self::Pong(_)
             | Self::Goodbye(_)
+            | Self::Resume(_)
+            | Self::Resumed(_)
+            | Self::ResumeRefused(_)
             | Self::TraceRecords { .. } => 0,
         }
     }
@@ -216,10 +258,13 @@ impl Message {
             | Self::TraceRecords { process, .. } => process.0,
             Self::Response { .. }
             | Self::Cancel(_)
-            | Self::Ack(_)
+            | Self::Ack { .. }
             | Self::Ping(_)
             | Self::Pong(_)
-            | Self::Goodbye(_) => 0,
+            | Self::Goodbye(_)
+            | Self::Resume(_)
+            | Self::Resumed(_)
+            | Self::ResumeRefused(_) => 0,
         }
     }
 }
@@ -241,6 +286,15 @@ pub(crate) struct Nothing {}
 pub(crate) struct Number {
     #[serde(rename = "v")]
     pub(crate) value: u64,
+}
+
+/// The body of an acknowledgement.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub(crate) struct AckBody {
+    #[serde(rename = "v")]
+    pub(crate) received: u64,
+    #[serde(rename = "r", default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) released: Vec<u64>,
 }
 
 /// The body of a credit.

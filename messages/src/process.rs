@@ -168,6 +168,12 @@ pub struct Start {
     /// Bytes of output kept to be read again; absent: the executor's default.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub retention_bytes: Option<u64>,
+    /// What happens to output that nobody takes once its spool is full.
+    #[serde(default, skip_serializing_if = "Overflow::is_block")]
+    pub overflow: Overflow,
+    /// Bytes of output kept on the executor's disk while nobody takes them; absent: the executor's default.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub spool_bytes: Option<u64>,
     /// Whether it may outlive the executor.
     #[serde(default, skip_serializing_if = "is_false")]
     pub detach: bool,
@@ -178,6 +184,24 @@ pub struct Start {
     /// The span that the process's own spans belong under: the call, not the request, which ends long before.
     #[serde(default)]
     pub launch: Option<ByteBuf>,
+}
+
+/// What happens to output for which there is no room.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+pub enum Overflow {
+    /// The process waits.
+    #[default]
+    #[serde(rename = "block")]
+    Block,
+    /// The process never waits: the oldest output that nobody has taken is dropped, and a `Gap` says how much.
+    #[serde(rename = "ring")]
+    Ring,
+}
+
+impl Overflow {
+    fn is_block(&self) -> bool {
+        *self == Self::Block
+    }
 }
 
 /// Declares a choice that is a word on the wire, and may be a word this version does not know.
@@ -443,7 +467,7 @@ pub enum Ending {
 /// Bytes a process wrote.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct Output {
-    /// Number of this event among the process's events, from 1.
+    /// Number of this event among the process's events, from 1; 0 where it repeats what was lost with a link.
     #[serde(rename = "n")]
     pub event: u64,
     /// Which output.
@@ -455,6 +479,23 @@ pub struct Output {
     /// The bytes; 1 to `CHUNK_MAX_BYTES`.
     #[serde(rename = "d")]
     pub data: Bytes,
+}
+
+/// Output that was dropped, or is no longer kept: its consumer goes on behind it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Skipped {
+    /// Number of this event among the process's events; 0 where it repeats what was lost with a link.
+    #[serde(rename = "n")]
+    pub event: u64,
+    /// Which output.
+    #[serde(rename = "s")]
+    pub stream: OutputStream,
+    /// The first byte that is missing.
+    #[serde(rename = "f")]
+    pub from: u64,
+    /// The first that is not.
+    #[serde(rename = "t")]
+    pub to: u64,
 }
 
 /// The wait status of a process is known. Output may follow.
@@ -510,6 +551,9 @@ pub enum Event {
     /// It wrote.
     #[serde(rename = "output")]
     Output(Output),
+    /// Some of what it wrote is gone.
+    #[serde(rename = "gap")]
+    Gap(Skipped),
     /// It ended.
     #[serde(rename = "exited")]
     Exited(Exited),
@@ -523,6 +567,7 @@ impl Event {
     pub fn number(&self) -> u64 {
         match self {
             Self::Output(output) => output.event,
+            Self::Gap(skipped) => skipped.event,
             Self::Exited(exited) => exited.event,
             Self::Closed(closed) => closed.event,
         }

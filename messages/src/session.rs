@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 use serde_bytes::ByteBuf;
 
 use crate::codec::{DecodeError, EncodeError, from_body, to_body};
+use crate::error::WireError;
 
 /// Most bytes of authorization in message 1.
 pub const AUTHORIZATION_MAX_BYTES: usize = 4_096;
@@ -50,12 +51,74 @@ pub struct EnvironmentInfo {
 pub struct Welcome {
     /// This life of the executor's process, 16 bytes.
     pub epoch: ByteBuf,
-    /// The session's grant, 32 bytes: a MAC of the handshake under a key of this life.
+    /// The number of the session that begins if the client begins one.
+    pub session: u64,
+    /// What the client takes that session up with when its link has died, 32 bytes.
     pub grant: ByteBuf,
     /// The executor's clock in Unix nanoseconds, to align drawings. Never used for a duration.
     pub unix_ns: u64,
     /// What the executor is.
     pub environment: EnvironmentInfo,
+}
+
+/// Most processes that one `Resume` names.
+pub const RESUME_PROCESSES_MAX: usize = 4_096;
+
+/// The first message on a fresh link of a session that exists.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Resume {
+    /// Which session, by the number that came with its welcome.
+    pub session: u64,
+    /// The grant that came with its welcome, 32 bytes.
+    pub token: ByteBuf,
+    /// This owner's number. It must be higher than any before it: whoever had the session is shut out.
+    pub owner: u64,
+    /// Every message of the executor up to this sequence number has been applied.
+    pub received: u64,
+    /// How far the client is with each process that it still wants events of.
+    pub processes: Vec<Progress>,
+    /// Whether the client knows all of the session's processes: what it does not name it never wants to hear of again.
+    #[serde(default)]
+    pub whole: bool,
+}
+
+/// How far a client is with one process.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Progress {
+    /// The process's id.
+    #[serde(rename = "p")]
+    pub process: u64,
+    /// The next byte of standard output and of standard error that it needs.
+    #[serde(rename = "o")]
+    pub next: [u64; 2],
+    /// The offsets that may not be passed.
+    #[serde(rename = "l")]
+    pub limit: [u64; 2],
+}
+
+/// The session goes on.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Resumed {
+    /// The owner's number, as it was asked for.
+    pub owner: u64,
+    /// Every message of the client up to this sequence number has been applied.
+    pub received: u64,
+    /// The lowest sequence number that the executor may still send: what stands below it was acknowledged.
+    pub from: u64,
+    /// The executor never heard of the session: nothing of it was done. It begins here, as the one that this link's welcome
+    /// names.
+    #[serde(default)]
+    pub anew: bool,
+}
+
+/// The session does not go on over this link.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct ResumeRefused {
+    /// Why: `UnknownSession` for every session that is not there or not this client's, `Superseded` for one that has a
+    /// newer owner.
+    pub error: WireError,
+    /// The present owner's number, where the session is this client's; else 0.
+    pub owner: u64,
 }
 
 impl Hello {

@@ -65,7 +65,7 @@ fn fields(kind: MessageKind) -> Vec<String> {
 
 #[test]
 fn a_second_reader_finds_the_keys_that_the_protocol_names() {
-    let table: [(MessageKind, &[&str]); 25] = [
+    let table: [(MessageKind, &[&str]); 29] = [
         (MessageKind::EnvironmentInfo, &[]),
         (
             MessageKind::Start,
@@ -78,6 +78,8 @@ fn a_second_reader_finds_the_keys_that_the_protocol_names() {
                 "limits",
                 "drain",
                 "retention_bytes",
+                "overflow",
+                "spool_bytes",
                 "detach",
                 "credit",
                 "grace_ms",
@@ -142,7 +144,14 @@ fn a_second_reader_finds_the_keys_that_the_protocol_names() {
             ],
         ),
         (MessageKind::Cancel, &[]),
-        (MessageKind::Ack, &["v"]),
+        (MessageKind::Ack, &["v", "r"]),
+        (MessageKind::Gap, &["n", "s", "f", "t"]),
+        (
+            MessageKind::Resume,
+            &["session", "token", "owner", "received", "processes", "whole"],
+        ),
+        (MessageKind::Resumed, &["owner", "received", "from", "anew"]),
+        (MessageKind::ResumeRefused, &["error", "owner"]),
         (MessageKind::Credit, &["s", "l"]),
         (MessageKind::Ping, &["v"]),
         (MessageKind::Pong, &["v"]),
@@ -228,11 +237,16 @@ fn output(offset: u64, data: Bytes) -> Output {
     }
 }
 
-const OPTIONAL: [&str; 23] = [
+const OPTIONAL: [&str; 28] = [
     "pty",
     "limits",
     "drain",
     "retention_bytes",
+    "overflow",
+    "spool_bytes",
+    "r",
+    "whole",
+    "anew",
     "detach",
     "target",
     "oom_killed",

@@ -7,7 +7,7 @@ use dwell_messages::{Timings, codec};
 use proptest::prelude::*;
 
 /// Numbers and names as they were released. Lines are added here, never changed.
-const RELEASED: [(u16, ErrorCode, &str, Blame); 23] = [
+const RELEASED: [(u16, ErrorCode, &str, Blame); 25] = [
     (100, ErrorCode::BadRequest, "bad_request", Blame::Caller),
     (101, ErrorCode::EmptyArgv, "empty_argv", Blame::Caller),
     (102, ErrorCode::UnknownMethod, "unknown_method", Blame::Caller),
@@ -27,6 +27,7 @@ const RELEASED: [(u16, ErrorCode, &str, Blame); 23] = [
     ),
     (107, ErrorCode::BadSignal, "bad_signal", Blame::Caller),
     (108, ErrorCode::BadOffset, "bad_offset", Blame::Caller),
+    (109, ErrorCode::UnknownSession, "unknown_session", Blame::Caller),
     (
         200,
         ErrorCode::PermissionDenied,
@@ -46,6 +47,7 @@ const RELEASED: [(u16, ErrorCode, &str, Blame); 23] = [
     (500, ErrorCode::Disconnected, "disconnected", Blame::Link),
     (501, ErrorCode::Protocol, "protocol", Blame::Link),
     (502, ErrorCode::Version, "version", Blame::Link),
+    (503, ErrorCode::Superseded, "superseded", Blame::Link),
     (600, ErrorCode::ActorFailed, "actor_failed", Blame::Ours),
     (601, ErrorCode::OutcomeUnknown, "outcome_unknown", Blame::Ours),
     (602, ErrorCode::Stopped, "stopped", Blame::Ours),

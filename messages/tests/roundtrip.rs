@@ -11,10 +11,10 @@ use dwell_messages::kinds::MessageKind;
 use dwell_messages::message::{Message, Reply, Request, TraceRecords};
 use dwell_messages::process::{
     Closed, Containment, Drain, Ending, EnvironmentPolicy, Event, ExecutorDeath, ExitStatus, Exited, Gap,
-    Inherit, Limits, Output, OutputStream, Pty, Read, ReadReply, Resize, Signal, SignalTarget, Start,
-    Started, TerminalSize, Terminate, Terminated, TreeHold, Usage, Write, Written,
+    Inherit, Limits, Output, OutputStream, Overflow, Pty, Read, ReadReply, Resize, Signal, SignalTarget,
+    Skipped, Start, Started, TerminalSize, Terminate, Terminated, TreeHold, Usage, Write, Written,
 };
-use dwell_messages::session::{EnvironmentInfo, Hello, Welcome};
+use dwell_messages::session::{EnvironmentInfo, Hello, Progress, Resume, ResumeRefused, Resumed, Welcome};
 use dwell_messages::{
     Envelope, Role, Span, SpanId, SpanKind, Timings, TraceContext, TraceFlags, TraceId, TraceState, Value,
 };
@@ -104,6 +104,10 @@ fn start() -> impl Strategy<Value = Start> {
         drain(),
         proptest::option::of(any::<u64>()),
         any::<bool>(),
+        (
+            prop_oneof![Just(Overflow::Block), Just(Overflow::Ring)],
+            proptest::option::of(any::<u64>()),
+        ),
     );
     let rest = (
         any::<bool>(),
@@ -124,7 +128,7 @@ fn start() -> impl Strategy<Value = Start> {
                 cwd,
                 env,
                 (stdin, credit, grace_ms, launch),
-                (pty, limits, drain, retention_bytes, detach),
+                (pty, limits, drain, retention_bytes, detach, (overflow, spool_bytes)),
             )| Start {
                 argv,
                 cwd,
@@ -134,6 +138,8 @@ fn start() -> impl Strategy<Value = Start> {
                 limits,
                 drain,
                 retention_bytes,
+                overflow,
+                spool_bytes,
                 detach,
                 credit,
                 grace_ms,
@@ -221,6 +227,14 @@ fn request() -> impl Strategy<Value = Request> {
 
 fn event() -> impl Strategy<Value = Event> {
     prop_oneof![
+        (any::<u64>(), stream(), any::<[u64; 2]>()).prop_map(|(event, stream, [from, to])| {
+            Event::Gap(Skipped {
+                event,
+                stream,
+                from,
+                to,
+            })
+        }),
         (any::<u64>(), stream(), any::<u64>(), data()).prop_map(|(event, stream, offset, data)| {
             Output {
                 event,
@@ -409,6 +423,26 @@ fn records() -> impl Strategy<Value = TraceRecords> {
     })
 }
 
+fn resume() -> impl Strategy<Value = Resume> {
+    let progress = (any::<u64>(), any::<[u64; 2]>(), any::<[u64; 2]>())
+        .prop_map(|(process, next, limit)| Progress { process, next, limit });
+    (
+        (any::<u64>(), any::<[u8; 32]>()),
+        any::<u64>(),
+        any::<u64>(),
+        vec(progress, 0..5),
+        any::<bool>(),
+    )
+        .prop_map(|((session, token), owner, received, processes, whole)| Resume {
+            session,
+            token: ByteBuf::from(token.to_vec()),
+            owner,
+            received,
+            processes,
+            whole,
+        })
+}
+
 fn message() -> impl Strategy<Value = Message> {
     let id = || (1_u64..).prop_map(RequestId);
     let process = || (1_u64..).prop_map(ProcessId);
@@ -423,7 +457,12 @@ fn message() -> impl Strategy<Value = Message> {
             .prop_map(|(id, result, timings)| Message::Response { id, result, timings }),
         3 => (process(), event()).prop_map(|(process, event)| Message::Event { process, event }),
         1 => id().prop_map(Message::Cancel),
-        1 => any::<u64>().prop_map(Message::Ack),
+        1 => (any::<u64>(), vec(process(), 0..5))
+            .prop_map(|(received, released)| Message::Ack { received, released }),
+        1 => resume().prop_map(|resume| Message::Resume(Box::new(resume))),
+        1 => (any::<[u64; 3]>(), any::<bool>()).prop_map(|([owner, received, from], anew)| Message::Resumed(Resumed { owner, received, from, anew })),
+        1 => (error(), any::<u64>())
+            .prop_map(|(error, owner)| Message::ResumeRefused(ResumeRefused { error, owner })),
         1 => (process(), stream(), any::<u64>())
             .prop_map(|(process, stream, limit)| Message::Credit { process, stream, limit }),
         1 => any::<u64>().prop_map(Message::Ping),
@@ -454,12 +493,12 @@ proptest! {
     #[test]
     fn the_handshakes_payloads_come_back_as_they_were(
         timestamp_ms in any::<u64>(), authorization in octets(4_097),
-        epoch in any::<[u8; 16]>(), grant in any::<[u8; 32]>(), unix_ns in any::<u64>(), environment in environment(),
+        epoch in any::<[u8; 16]>(), session in any::<u64>(), grant in any::<[u8; 32]>(), unix_ns in any::<u64>(), environment in environment(),
     ) {
         let hello = Hello { timestamp_ms, authorization };
         prop_assert_eq!(Hello::decode(&hello.encode().unwrap()), Ok(hello));
         let welcome = Welcome {
-            epoch: ByteBuf::from(epoch.to_vec()), grant: ByteBuf::from(grant.to_vec()), unix_ns, environment,
+            epoch: ByteBuf::from(epoch.to_vec()), session, grant: ByteBuf::from(grant.to_vec()), unix_ns, environment,
         };
         prop_assert_eq!(Welcome::decode(&welcome.encode().unwrap()), Ok(welcome));
     }

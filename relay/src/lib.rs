@@ -3,7 +3,7 @@
 //! Pure cores: time and randomness are arguments, messages are opaque bytes, nothing blocks. A connection begins with a
 //! [`preamble`] and goes on in [`outer`] frames; the [`handshake`] proves both ends, [`record`]s seal what the
 //! [`lanes`] cut into [`chunk`]s, and a [`link::Link`] is all of that for one stream at one endpoint.
-//! An executor reaches a relay by [`registration`],
+//! What lets a session outlive its links is in [`resume`]. An executor reaches a relay by [`registration`],
 //! and the relay pairs streams in [`rendezvous`].
 //! Apart from the cores, [`driver`] has the transports.
 
@@ -22,6 +22,7 @@ mod reassembly;
 pub mod record;
 pub mod registration;
 pub mod rendezvous;
+pub mod resume;
 
 pub use control::{Refusal, RefusalReason, Reset, ResetCode};
 pub use keys::{StaticKeypair, fingerprint, parse_public_key};

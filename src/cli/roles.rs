@@ -172,6 +172,13 @@ impl Running {
                 }
                 RunEvent::Stdout(data) => return Some(Heard::Stdout(data)),
                 RunEvent::Stderr(data) => return Some(Heard::Stderr(data)),
+                RunEvent::Gap(gap) => {
+                    tracing::warn!(
+                        bytes = gap.bytes(),
+                        from = gap.from,
+                        "output is gone: nobody took it in time"
+                    );
+                }
                 RunEvent::Started { .. } | RunEvent::Exited(_) => {}
             }
         }

@@ -22,7 +22,7 @@ use crate::rpc_queue::caller::{Call, RpcMessage, RpcQueue};
 use crate::telemetry::{Collector, Stage, Tick};
 use crate::terminal_delivery::OUTPUT_WINDOW_BYTES;
 use crate::terminal_delivery::receive::{
-    DELIVERY_MAILBOX_MAX, ReceiveControl, RunFacts, TerminalDelivery as Delivery, Wiring,
+    DELIVERY_MAILBOX_MAX, Progress, ReceiveControl, RunFacts, TerminalDelivery as Delivery, Wiring,
 };
 
 /// A command to run.
@@ -177,11 +177,13 @@ impl Dispatcher {
             waits.end(Err(RunError::Lost(failure.to_string())), Tick::now());
             drop(dispatcher.control(DispatcherControl::Finished(process, mode)));
         });
+        let progress = Arc::<Progress>::default();
+        let its_progress = Arc::clone(&progress);
         let delivery = start_here(options, move || {
             Delivery::new(
                 facts.clone(),
                 wiring.clone(),
-                Arc::clone(&owned),
+                (Arc::clone(&owned), Arc::clone(&its_progress)),
                 program.clone(),
                 deadline,
                 grace,
@@ -191,7 +193,7 @@ impl Dispatcher {
         self.deliveries.insert(process, delivery.clone());
         let route = delivery.clone();
         drop(self.framer.control(FramerControl::Upper(Box::new(move |upper| {
-            upper.route(process, route)
+            upper.route(process, route, progress)
         }))));
         shared.begun(process, &delivery);
         let now = Tick::now();
@@ -310,6 +312,8 @@ fn start(command: Command, context: &TraceContext) -> Start {
         limits: command.limits,
         drain: command.drain,
         retention_bytes: command.retention,
+        overflow: command.overflow,
+        spool_bytes: command.spool,
         detach: command.detach,
         credit: OUTPUT_WINDOW_BYTES,
         grace_ms: u32::try_from(command.grace.as_millis()).unwrap_or(u32::MAX),
@@ -349,9 +353,7 @@ impl Actor for Dispatcher {
             }
             DispatcherControl::Finished(process, mode) => {
                 self.deliveries.remove(&process);
-                drop(self.framer.control(FramerControl::Upper(Box::new(move |upper| {
-                    upper.unroute(process)
-                }))));
+                drop(self.framer.control(FramerControl::Unroute(process)));
                 for call in self.lock.finished(mode) {
                     self.begin(call, turn);
                 }

@@ -1,8 +1,10 @@
 //! The executor: runs what listed clients ask, on this machine.
 
+mod gate;
 mod port;
 mod session;
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -10,9 +12,10 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use dashmap::DashMap;
-use dwell_messages::{EnvironmentInfo, PublicKey, Role};
+use dwell_messages::{EnvironmentInfo, PublicKey, Resume, Role};
 use dwell_relay::driver::memory::MemoryListener;
 use dwell_relay::driver::{Listen, tcp};
+use dwell_relay::resume::{GRANT_BYTES, Grants};
 use dwell_relay::{OsRandomness, Randomness as _, StaticKeypair};
 use tokio::sync::{Notify, oneshot, watch};
 
@@ -20,13 +23,18 @@ use crate::address::Address;
 use crate::guard::GuardOptions;
 use crate::keys::AuthorizedClients;
 use crate::mailbox::Mailbox;
-use crate::relay_framer::{FramerControl, RelayFramer};
+use crate::process::{SPOOL_BYTES, SpoolPlace};
+use crate::relay_framer::{FramerControl, RelayFramer, Transport};
 use crate::runtime::{Place, Runtime, RuntimeError};
 use crate::spawn::Spawner;
-use crate::telemetry::{Collector, CollectorOptions, FileSink, SpanSink};
+use crate::telemetry::{Collector, CollectorOptions, FileSink, SpanSink, ThreadTag, thread_tag};
 
 /// How long `shutdown` waits for processes to end.
 pub const SHUTDOWN_GRACE: Duration = Duration::from_secs(10);
+/// How long a session without a link waits for its client unless the builder says otherwise: a day.
+pub const DETACHED_LIFE: Duration = Duration::from_secs(24 * 3_600);
+/// Sessions that are over and remembered as such.
+const ENDED_MAX: usize = 4_096;
 /// Sessions of one executor.
 pub const SESSIONS_MAX: usize = 1_024;
 
@@ -85,6 +93,10 @@ pub struct ExecutorBuilder {
     sinks: Vec<Box<dyn SpanSink>>,
     arbiters: usize,
     guard: GuardOptions,
+    detached_life: Duration,
+    spool_dir: Option<PathBuf>,
+    spool_bytes: u64,
+    credulous: bool,
 }
 
 impl fmt::Debug for ExecutorBuilder {
@@ -161,6 +173,31 @@ impl ExecutorBuilder {
         self
     }
 
+    /// How long a session whose link died waits for its client, its processes running. Default `DETACHED_LIFE`. Zero:
+    /// it ends with its link.
+    #[must_use]
+    pub fn detached_life(mut self, life: Duration) -> Self {
+        self.detached_life = life;
+        self
+    }
+
+    /// Where output is kept that nobody takes, and how many bytes of one stream of a process; 64 KiB or less keeps
+    /// none, and the process waits. Default: the system's temporary directory, `SPOOL_BYTES`.
+    #[must_use]
+    pub fn spool(mut self, dir: impl Into<PathBuf>, bytes: u64) -> Self {
+        self.spool_dir = Some(dir.into());
+        self.spool_bytes = bytes;
+        self
+    }
+
+    /// Takes repeated requests for new ones, which is wrong: for tests that show what the session's order is good for.
+    #[doc(hidden)]
+    #[must_use]
+    pub fn credulous(mut self) -> Self {
+        self.credulous = true;
+        self
+    }
+
     /// Threads for sessions. Default: one a core.
     #[must_use]
     pub fn arbiters(mut self, count: usize) -> Self {
@@ -223,7 +260,15 @@ impl ExecutorBuilder {
             spawner: Arc::new(Spawner::with_guard(self.guard).map_err(local)?),
             collector,
             sessions: DashMap::new(),
+            credulous: self.credulous,
             next_session: AtomicU64::new(1),
+            grants: Grants::draw(&mut rng).map_err(|error| ServeError::Local(error.to_string()))?,
+            ended: Mutex::default(),
+            detached_life: self.detached_life,
+            spool: SpoolPlace {
+                dir: self.spool_dir.unwrap_or_else(std::env::temp_dir),
+                limit: self.spool_bytes,
+            },
             stopping: AtomicBool::new(false),
             changed: Notify::new(),
         });
@@ -248,6 +293,50 @@ pub(crate) enum Registration {
     Failed(String),
 }
 
+/// Names a session within this life of the executor.
+pub(crate) type SessionId = u64;
+
+/// One session, as others may find it.
+struct Session {
+    framer: Mailbox<RelayFramer>,
+    client: PublicKey,
+    /// Where it lives: a shared connection of another thread cannot carry it.
+    thread: ThreadTag,
+}
+
+/// What became of a request to take a session up.
+pub(crate) enum Found {
+    /// Here it is.
+    Session(Mailbox<RelayFramer>),
+    /// Its client never said anything over its first link: nothing of it was done.
+    NeverBegun,
+    /// It is over, or not this client's.
+    Nothing,
+}
+
+/// Sessions that are over, the newest: what is neither there nor here never began.
+#[derive(Default)]
+struct Ended {
+    ids: BTreeSet<SessionId>,
+    /// Of numbers up to here nothing is known any more.
+    forgotten: SessionId,
+}
+
+impl Ended {
+    fn insert(&mut self, id: SessionId) {
+        self.ids.insert(id);
+        if self.ids.len() > ENDED_MAX
+            && let Some(lowest) = self.ids.pop_first()
+        {
+            self.forgotten = lowest;
+        }
+    }
+
+    fn may_have_begun(&self, id: SessionId) -> bool {
+        id <= self.forgotten || self.ids.contains(&id)
+    }
+}
+
 /// What all sessions of one executor share.
 pub(crate) struct Shared {
     pub(crate) public: PublicKey,
@@ -258,8 +347,14 @@ pub(crate) struct Shared {
     pub(crate) spawner: Arc<Spawner>,
     pub(crate) collector: Collector,
     /// Sessions of every arbiter, by number. Values are cloned out: no guard outlives a call.
-    sessions: DashMap<u64, Mailbox<RelayFramer>>,
+    sessions: DashMap<SessionId, Session>,
+    pub(crate) credulous: bool,
     next_session: AtomicU64,
+    grants: Grants,
+    ended: Mutex<Ended>,
+    /// How long a session without a link waits for its client.
+    pub(crate) detached_life: Duration,
+    pub(crate) spool: SpoolPlace,
     stopping: AtomicBool,
     changed: Notify,
 }
@@ -283,18 +378,58 @@ impl Shared {
         }
     }
 
-    /// A new session is on its way; `None` when there are too many, or the executor is stopping.
-    pub(crate) fn enter(&self, framer: &Mailbox<RelayFramer>) -> Option<u64> {
-        if self.sessions.len() >= SESSIONS_MAX || self.stopping.load(Ordering::Acquire) {
-            return None;
-        }
+    /// The number of the session that a client may begin, and what it takes it up with later.
+    pub(crate) fn next_session(&self, client: &PublicKey) -> (SessionId, [u8; GRANT_BYTES]) {
         let session = self.next_session.fetch_add(1, Ordering::Relaxed);
-        self.sessions.insert(session, framer.clone());
-        Some(session)
+        (session, self.grants.issue(session, client))
+    }
+
+    /// A new session is on its way. False: there are too many, or the executor is stopping.
+    pub(crate) fn enter(&self, id: SessionId, client: PublicKey, framer: &Mailbox<RelayFramer>) -> bool {
+        if self.sessions.len() >= SESSIONS_MAX || self.stopping.load(Ordering::Acquire) {
+            return false;
+        }
+        let session = Session {
+            framer: framer.clone(),
+            client,
+            thread: thread_tag(),
+        };
+        self.sessions.insert(id, session);
+        true
+    }
+
+    /// The session that a client may take up over this transport. Whatever is wrong, the answer is the same.
+    pub(crate) fn session(&self, resume: &Resume, client: &PublicKey, transport: &Transport) -> Found {
+        let id = resume.session;
+        if !self.grants.verify(id, client, &resume.token) {
+            return Found::Nothing;
+        }
+        if let Some(session) = self.sessions.get(&id) {
+            let reaches = match transport {
+                Transport::Own(..) => true,
+                Transport::Shared(uplink) => uplink.thread() == session.thread,
+            };
+            let usable = reaches && session.client == *client && !session.framer.is_stopped();
+            return if usable {
+                Found::Session(session.framer.clone())
+            } else {
+                Found::Nothing
+            };
+        }
+        if self.ended().may_have_begun(id) {
+            Found::Nothing
+        } else {
+            Found::NeverBegun
+        }
+    }
+
+    fn ended(&self) -> std::sync::MutexGuard<'_, Ended> {
+        self.ended.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
     }
 
     /// A session and all its processes are gone.
-    pub(crate) fn leave(&self, session: u64) {
+    pub(crate) fn leave(&self, session: SessionId) {
+        self.ended().insert(session);
         self.sessions.remove(&session);
         self.changed.notify_waiters();
     }
@@ -302,7 +437,7 @@ impl Shared {
     fn running(&self) -> Vec<Mailbox<RelayFramer>> {
         self.sessions
             .iter()
-            .map(|session| session.value().clone())
+            .map(|session| session.value().framer.clone())
             .collect()
     }
 }
@@ -361,6 +496,10 @@ impl Executor {
             sinks: Vec::new(),
             arbiters: std::thread::available_parallelism().map_or(1, usize::from),
             guard: GuardOptions::default(),
+            detached_life: DETACHED_LIFE,
+            spool_dir: None,
+            spool_bytes: SPOOL_BYTES,
+            credulous: false,
         }
     }
 }

@@ -7,7 +7,7 @@ use std::cell::RefCell;
 use std::collections::HashMap;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::BytesMut;
 use dwell_messages::kinds::OuterKind;
@@ -22,13 +22,14 @@ use dwell_relay::{
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::sync::watch;
 
-use super::session::{answer, open};
+use super::gate::{Gate, Passed, Step};
+use super::session::answer;
 use super::{Registration, Shared};
 use crate::address::Address;
 use crate::mailbox::Mailbox;
 use crate::relay_framer::{
     ConnectionError, FramerControl, FramerMessage, INBOUND_FRAMES_MAX, LINKS_MAX, LinkLost, RelayFramer,
-    Uplink, read_loop,
+    Transport, Uplink, UplinkId, read_loop,
 };
 use crate::runtime::Runtime;
 use crate::telemetry::Tick;
@@ -42,7 +43,10 @@ const RETRY_MAX: Duration = Duration::from_secs(5);
 /// How often a listener that fails is tried again.
 const ACCEPT_RETRY: Duration = Duration::from_millis(100);
 
-type Streams = Rc<RefCell<HashMap<StreamId, Mailbox<RelayFramer>>>>;
+/// How long a client may take from its preamble to its first message.
+const GATE_TIMEOUT: Duration = Duration::from_secs(10);
+/// How often gates of a relay's connection are looked at that take too long.
+const GATE_SWEEP: Duration = Duration::from_secs(1);
 
 /// Takes connections until told to stop.
 pub(super) async fn accept(
@@ -115,7 +119,7 @@ async fn serve_direct(connection: Connection, shared: Arc<Shared>) {
         return;
     }
     let link = match answer(&shared, &preamble, false) {
-        Ok(link) => Rc::new(RefCell::new(link)),
+        Ok(link) => link,
         Err(error) => {
             if let LinkError::Refused(refusal) = &error {
                 say_refused(&mut clear, stream, refusal);
@@ -124,44 +128,60 @@ async fn serve_direct(connection: Connection, shared: Arc<Shared>) {
             return;
         }
     };
-    let uplink = Rc::new(Uplink::default());
-    let Some(framer) = open(&shared, &uplink, link, false) else {
+    let connection = Connection { reader, writer, peer };
+    let passing = pass(Gate::new(link, false), connection, decoder, &shared);
+    let Ok(Some((passed, transport))) = tokio::time::timeout(GATE_TIMEOUT, passing).await else {
         return;
     };
-    let inbound = framer.port(INBOUND_FRAMES_MAX);
-    let writing = Rc::clone(&uplink);
-    let lost = inbound.clone();
-    actix_rt::spawn(async move {
-        let over = writing.write_loop(writer).await;
-        tell_lost(&lost, &over).await;
-    });
-    let reading = read_loop(reader, decoder, |frame, read| {
-        let inbound = inbound.clone();
-        async move {
-            let message = FramerMessage::Inbound(frame, read);
-            inbound
-                .tell(Envelope::new(TraceContext::default(), message))
-                .await
-                .is_ok()
-        }
-    });
-    tokio::select! {
-        over = reading => tell_lost(&inbound, &over).await,
-        // Who was refused and stays on the line must not keep the line.
-        () = framer.stopped() => {}
+    if let Some(framer) = passed.enter(&shared, transport) {
+        // The place on this arbiter is taken for as long as its session is.
+        framer.stopped().await;
     }
-    framer.drain().await;
-    uplink.close();
 }
 
-/// In the frames' own room, so that a reset or refusal that came right before the end is heard first.
-async fn tell_lost(inbound: &Mailbox<RelayFramer>, over: &ConnectionError) {
-    let message = FramerMessage::Over(LinkLost::Connection(over.to_string()));
-    drop(
-        inbound
-            .tell(Envelope::new(TraceContext::default(), message))
-            .await,
-    );
+/// Takes a connection through its gate: the handshake, and the client's first message.
+async fn pass(
+    mut gate: Gate,
+    mut connection: Connection,
+    mut decoder: OuterDecoder,
+    shared: &Shared,
+) -> Option<(Box<Passed>, Transport)> {
+    let mut out = BytesMut::new();
+    loop {
+        let read = Tick::now();
+        while let Some(frame) = decoder.next_frame().ok()? {
+            match gate.handle(shared, frame, read) {
+                Step::Waiting(waiting) => gate = *waiting,
+                Step::Passed(passed) => {
+                    return Some((passed, Transport::Own(connection, Box::new(decoder))));
+                }
+                Step::Over(last) => {
+                    drop(connection.writer.write_all(&last).await);
+                    drop(connection.writer.shutdown().await);
+                    return None;
+                }
+            }
+        }
+        gate.transmit(&mut out);
+        if !out.is_empty() {
+            connection.writer.write_all(&out).await.ok()?;
+            out.clear();
+        }
+        let reading = connection.reader.read_buf(decoder.buffer_mut());
+        let read = match gate.deadline() {
+            Some(deadline) => match tokio::time::timeout_at(deadline.into(), reading).await {
+                Ok(read) => read.ok()?,
+                Err(_) => {
+                    drop(connection.writer.write_all(&gate.timeout()).await);
+                    return None;
+                }
+            },
+            None => reading.await.ok()?,
+        };
+        if read == 0 {
+            return None;
+        }
+    }
 }
 
 fn say_reset(out: &mut BytesMut, stream: StreamId) {
@@ -294,30 +314,75 @@ async fn next_frame(connection: &mut Connection, decoder: &mut OuterDecoder) -> 
     }
 }
 
+/// Streams of one registration that are not sessions yet.
+#[derive(Default)]
+struct Gates {
+    waiting: HashMap<StreamId, (Gate, Instant)>,
+}
+
 /// Serves the streams of one registration until its connection ends.
 async fn serve_relay(connection: Connection, decoder: OuterDecoder, shared: &Arc<Shared>) -> ConnectionError {
     let uplink = Rc::new(Uplink::default());
-    let streams: Streams = Rc::default();
+    let id = uplink.share();
+    let gates: RefCell<Gates> = RefCell::default();
     let writer = actix_rt::spawn(Rc::clone(&uplink).write_loop(connection.writer));
     let reading = read_loop(connection.reader, decoder, |frame, read| {
-        relay_frame(shared, &uplink, &streams, frame, read);
+        relay_frame(shared, &uplink, id, &gates, frame, read);
         std::future::ready(true)
     });
+    let sweeping = async {
+        loop {
+            tokio::time::sleep(GATE_SWEEP).await;
+            gates.borrow_mut().sweep(&uplink);
+        }
+    };
     let over = tokio::select! {
         over = reading => over,
         written = writer => written.unwrap_or(ConnectionError::Closed),
+        () = sweeping => ConnectionError::Closed,
     };
-    for (_, framer) in streams.borrow_mut().drain() {
-        drop(framer.control(FramerControl::Lost(LinkLost::Connection(over.to_string()))));
+    for (stream, framer) in uplink.take_routes() {
+        let lost = LinkLost::Connection(over.to_string());
+        tell_lost(&framer, stream, lost).await;
     }
     uplink.close();
     over
 }
 
+impl Gates {
+    /// Ends what takes too long.
+    fn sweep(&mut self, uplink: &Uplink) {
+        let now = Instant::now();
+        let late: Vec<_> = self
+            .waiting
+            .iter()
+            .filter(|(_, (_, deadline))| *deadline <= now)
+            .map(|(stream, _)| *stream)
+            .collect();
+        for stream in late {
+            if let Some((gate, _)) = self.waiting.remove(&stream) {
+                uplink.say(|out| out.extend_from_slice(&gate.timeout()));
+            }
+        }
+    }
+}
+
+async fn tell_lost(framer: &Mailbox<RelayFramer>, stream: StreamId, why: LinkLost) {
+    let message = FramerMessage::Over(stream, why);
+    drop(framer.tell(Envelope::new(TraceContext::default(), message)).await);
+}
+
 /// One frame of the shared connection. Never waits: a stream that does not keep up is reset, the others go on.
-fn relay_frame(shared: &Arc<Shared>, uplink: &Rc<Uplink>, streams: &Streams, frame: OuterFrame, read: Tick) {
+fn relay_frame(
+    shared: &Arc<Shared>,
+    uplink: &Rc<Uplink>,
+    id: UplinkId,
+    gates: &RefCell<Gates>,
+    frame: OuterFrame,
+    read: Tick,
+) {
     match frame.kind {
-        OuterKind::Open => open_stream(shared, uplink, streams, frame, read),
+        OuterKind::Open => open_stream(shared, uplink, id, gates, frame, read),
         OuterKind::Ping => {
             uplink.say(|out| encode_outer(out, OuterKind::Pong, frame.stream, 0, &frame.payload));
         }
@@ -332,32 +397,67 @@ fn relay_frame(shared: &Arc<Shared>, uplink: &Rc<Uplink>, streams: &Streams, fra
         | OuterKind::Window
         | OuterKind::Registered
         | OuterKind::Pong => {
-            let target = streams.borrow().get(&frame.stream).cloned();
-            let Some(inbound) = target else { return };
             let stream = frame.stream;
+            let waiting = gates.borrow_mut().waiting.remove(&stream);
+            if let Some((gate, deadline)) = waiting {
+                return through_gate(shared, uplink, id, gates, (gate, deadline), (frame, read));
+            }
+            let Some(inbound) = uplink.route_of(stream) else {
+                return;
+            };
             let message = FramerMessage::Inbound(frame, read);
             if inbound
                 .try_tell(Envelope::new(TraceContext::default(), message))
                 .is_err()
             {
-                streams.borrow_mut().remove(&stream);
                 let why = LinkLost::Failed(format!(
                     "more than {INBOUND_FRAMES_MAX} frames waited to be opened"
                 ));
-                drop(inbound.control(FramerControl::Lost(why)));
+                drop(inbound.control(FramerControl::Lost(Some(stream), why)));
             }
         }
     }
 }
 
-fn open_stream(shared: &Arc<Shared>, uplink: &Rc<Uplink>, streams: &Streams, frame: OuterFrame, read: Tick) {
+fn through_gate(
+    shared: &Arc<Shared>,
+    uplink: &Rc<Uplink>,
+    id: UplinkId,
+    gates: &RefCell<Gates>,
+    (gate, deadline): (Gate, Instant),
+    (frame, read): (OuterFrame, Tick),
+) {
+    let stream = frame.stream;
+    match gate.handle(shared, frame, read) {
+        Step::Waiting(mut gate) => {
+            uplink.say(|out| gate.transmit(out));
+            gates.borrow_mut().waiting.insert(stream, (*gate, deadline));
+        }
+        Step::Over(last) => uplink.say(|out| out.extend_from_slice(&last)),
+        Step::Passed(passed) => {
+            // The next frame may be here already.
+            if let Some(framer) = passed.enter(shared, Transport::Shared(id)) {
+                uplink.route(stream, framer.port(INBOUND_FRAMES_MAX));
+            }
+        }
+    }
+}
+
+fn open_stream(
+    shared: &Arc<Shared>,
+    uplink: &Rc<Uplink>,
+    id: UplinkId,
+    gates: &RefCell<Gates>,
+    frame: OuterFrame,
+    read: Tick,
+) {
     let stream = frame.stream;
     let refuse = || uplink.say(|out| say_reset(out, stream));
-    if streams.borrow().contains_key(&stream) || streams.borrow().len() >= LINKS_MAX {
-        streams.borrow_mut().retain(|_, framer| !framer.is_stopped());
-        if streams.borrow().contains_key(&stream) || streams.borrow().len() >= LINKS_MAX {
-            return refuse();
-        }
+    let taken = uplink.holds(stream)
+        || uplink.route_of(stream).is_some()
+        || gates.borrow().waiting.contains_key(&stream);
+    if taken || !uplink.has_room() || gates.borrow().waiting.len() >= LINKS_MAX {
+        return refuse();
     }
     let Ok((preamble, hello)) = split_open(frame.payload) else {
         return refuse();
@@ -366,20 +466,15 @@ fn open_stream(shared: &Arc<Shared>, uplink: &Rc<Uplink>, streams: &Streams, fra
         return refuse();
     }
     let link = match answer(shared, &preamble, true) {
-        Ok(link) => Rc::new(RefCell::new(link)),
+        Ok(link) => link,
         Err(LinkError::Refused(refusal)) => return uplink.say(|out| say_refused(out, stream, &refusal)),
         Err(_) => return refuse(),
     };
-    let Some(framer) = open(shared, uplink, link, true) else {
-        return refuse();
-    };
-    let inbound = framer.port(INBOUND_FRAMES_MAX);
     let first = OuterFrame {
         kind: OuterKind::Handshake,
         payload: hello,
         ..frame
     };
-    let message = FramerMessage::Inbound(first, read);
-    drop(inbound.try_tell(Envelope::new(TraceContext::default(), message)));
-    streams.borrow_mut().insert(stream, inbound);
+    let gate = (Gate::new(link, true), Instant::now() + GATE_TIMEOUT);
+    through_gate(shared, uplink, id, gates, gate, (first, read));
 }

@@ -5,28 +5,28 @@
 use std::cell::RefCell;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use dwell_messages::codec::DecodeError;
-use dwell_messages::{
-    Envelope, ErrorCode, Hello, Message as Wire, PublicKey, TraceContext, Welcome, WireError,
-};
+use dwell_messages::{Envelope, ErrorCode, Message as Wire, ProcessId, Resume, TraceContext, WireError};
 use dwell_relay::{Link, LinkError, LinkEstablished, LinkOptions, OsRandomness, Preamble};
-use serde_bytes::ByteBuf;
+use tokio::sync::watch;
 
-use super::Shared;
+use super::{SessionId, Shared};
 use crate::dispatcher::DISPATCHER_MAILBOX_MAX;
 use crate::dispatcher::server::Dispatcher;
 use crate::mailbox::{HostOptions, Mailbox, Turn, start_here};
-use crate::process_supervisor::{ProcessSupervisor, SUPERVISOR_MAILBOX_MAX, SupervisorControl};
+use crate::process::{Presence, SessionView};
+use crate::process_supervisor::{
+    ProcessSupervisor, SUPERVISOR_MAILBOX_MAX, SupervisorControl, SupervisorMessage,
+};
 use crate::relay_framer::{
-    Arrival, LinkLost, OUTBOUND_MESSAGES_MAX, OnClosed, RelayFramer, Sent, SharedLink, Uplink, Upper,
-    ends_link,
+    Arrival, Attachment, LinkLost, OUTCOME_ROOM_MAX, RelayFramer, Sent, Unacknowledged, Upper, ends_link,
 };
 use crate::rpc_queue::RPC_MAILBOX_MAX;
 use crate::rpc_queue::server::{RpcMessage, RpcQueue};
-use crate::telemetry::{Tick, unix_now_ns};
-use crate::trace_collector::{TRACE_MAILBOX_MAX, TraceCollector, TraceMessage};
+use crate::telemetry::Tick;
+use crate::trace_collector::{TRACE_MAILBOX_MAX, TraceCollector};
 
 /// Answers a dialler: a link that waits for message 1.
 pub(super) fn answer(shared: &Shared, preamble: &Preamble, relayed: bool) -> Result<Link<Sent>, LinkError> {
@@ -44,53 +44,44 @@ pub(super) fn answer(shared: &Shared, preamble: &Preamble, relayed: bool) -> Res
     )
 }
 
-/// Starts a framer over a link. `None`: the executor is full or stopping.
-pub(super) fn open(
+/// Begins a session over an established link. `None`: the executor is full or stopping.
+pub(super) fn begin(
     shared: &Arc<Shared>,
-    uplink: &Rc<Uplink>,
-    link: SharedLink,
-    relayed: bool,
+    attachment: Attachment,
+    session: SessionId,
 ) -> Option<Mailbox<RelayFramer>> {
-    let stream = link.borrow().stream();
-    if !uplink.add(stream, Rc::clone(&link)) {
-        return None;
-    }
-    let trace: Rc<RefCell<Option<Mailbox<TraceCollector>>>> = Rc::default();
+    let client = attachment.peer.peer;
     let slot: Slot = Rc::default();
-    let (upper_trace, upper_slot, upper_shared) = (Rc::clone(&trace), Rc::clone(&slot), Arc::clone(shared));
-    let (framer_uplink, collector) = (Rc::clone(uplink), shared.collector.clone());
-    let framer = start_here(HostOptions::new(OUTBOUND_MESSAGES_MAX), move || {
+    let (upper_slot, upper_shared) = (Rc::clone(&slot), Arc::clone(shared));
+    let collector = shared.collector.clone();
+    let credulous = shared.credulous;
+    let mut first = Some(Box::new(attachment));
+    let unacknowledged: Rc<Unacknowledged> = Rc::default();
+    let framer = start_here(HostOptions::new(OUTCOME_ROOM_MAX), move || {
+        let (present, presence) = Presence::new(true);
         let upper = SessionUpper {
             shared: Arc::clone(&upper_shared),
             slot: Rc::clone(&upper_slot),
-            trace: Rc::clone(&upper_trace),
+            trace: None,
             actors: None,
+            unacknowledged: Rc::clone(&unacknowledged),
+            present,
+            presence,
         };
-        let trace = Rc::clone(&upper_trace);
-        let ship: OnClosed = Rc::new(move |context, process| {
-            if let Some(trace) = &*trace.borrow() {
-                drop(trace.try_tell(Envelope::new(context, TraceMessage::Ship(process))));
-            }
-        });
-        RelayFramer::new(
-            Rc::clone(&link),
-            Rc::clone(&framer_uplink),
-            Box::new(upper),
-            collector.clone(),
-            Some(ship),
-            relayed,
-        )
+        let framer = RelayFramer::new(first.take(), Box::new(upper), collector.clone())
+            .counting(Rc::clone(&unacknowledged));
+        if credulous { framer.credulous() } else { framer }
     });
-    let Some(session) = shared.enter(&framer) else {
+    if !shared.enter(session, client, &framer) {
         framer.begin_drain();
         return None;
-    };
+    }
     *slot.borrow_mut() = Some((session, framer.clone()));
     Some(framer)
 }
 
 /// The session's number and its framer, once both are known.
-type Slot = Rc<RefCell<Option<(u64, Mailbox<RelayFramer>)>>>;
+type Slot = Rc<RefCell<Option<(SessionId, Mailbox<RelayFramer>)>>>;
 
 struct Actors {
     dispatcher: Mailbox<Dispatcher>,
@@ -102,8 +93,11 @@ struct Actors {
 struct SessionUpper {
     shared: Arc<Shared>,
     slot: Slot,
-    trace: Rc<RefCell<Option<Mailbox<TraceCollector>>>>,
+    trace: Option<Mailbox<TraceCollector>>,
     actors: Option<Actors>,
+    unacknowledged: Rc<Unacknowledged>,
+    present: watch::Sender<bool>,
+    presence: Presence,
 }
 
 impl SessionUpper {
@@ -116,24 +110,33 @@ impl SessionUpper {
             collector.clone(),
         );
         let shared = Arc::clone(&self.shared);
+        let view = SessionView {
+            presence: self.presence.clone(),
+            attachment: 1,
+            spool: shared.spool.clone(),
+        };
         let options = |capacity| HostOptions::new(capacity).escalating(ends_link(&framer));
         let (supervising, dispatching) = (options(SUPERVISOR_MAILBOX_MAX), options(DISPATCHER_MAILBOX_MAX));
         let (queueing, collecting) = (options(RPC_MAILBOX_MAX), options(TRACE_MAILBOX_MAX));
         let supervisor = start_here(supervising, move || {
             let shared = Arc::clone(&shared);
             let on_empty = Box::new(move || shared.leave(session));
-            ProcessSupervisor::new(Arc::clone(&spawner), f.clone(), c.clone(), on_empty)
+            ProcessSupervisor::new(Arc::clone(&spawner), f.clone(), c.clone(), view.clone(), on_empty)
         });
         let (environment, s) = (self.shared.environment.clone(), supervisor.clone());
         let dispatcher = start_here(dispatching, move || {
             Dispatcher::new(environment.clone(), s.clone())
         });
         let (d, f, c) = (dispatcher.clone(), framer.clone(), collector.clone());
-        let rpc = start_here(queueing, move || RpcQueue::new(d.clone(), f.clone(), c.clone()));
+        let (unacknowledged, credulous) = (Rc::clone(&self.unacknowledged), self.shared.credulous);
+        let rpc = start_here(queueing, move || {
+            let rpc = RpcQueue::new(d.clone(), f.clone(), c.clone(), Rc::clone(&unacknowledged));
+            if credulous { rpc.credulous() } else { rpc }
+        });
         let trace = start_here(collecting, move || {
             TraceCollector::new(collector.clone(), framer.clone())
         });
-        *self.trace.borrow_mut() = Some(trace);
+        self.trace = Some(trace);
         self.actors = Some(Actors {
             dispatcher,
             rpc,
@@ -141,40 +144,41 @@ impl SessionUpper {
         });
         Some(())
     }
-
-    fn welcome(&self) -> Option<Vec<u8>> {
-        let mut grant = [0; 32];
-        // Nothing resumes a session in this version; the grant is drawn so that it means nothing to anyone else.
-        getrandom::fill(&mut grant).ok()?;
-        let welcome = Welcome {
-            epoch: ByteBuf::from(self.shared.epoch.to_vec()),
-            grant: ByteBuf::from(grant.to_vec()),
-            unix_ns: unix_now_ns(),
-            environment: self.shared.environment.clone(),
-        };
-        welcome.encode().ok()
-    }
 }
 
 impl Upper for SessionUpper {
-    fn authorize(&mut self, client: PublicKey, hello: &[u8]) -> Option<Vec<u8>> {
-        if !self.shared.admits(&client) {
-            let fingerprint = dwell_relay::fingerprint(&client);
-            tracing::warn!(%client, %fingerprint, "a client that is not in authorized_clients was turned away");
-            return None;
-        }
-        if let Err(error) = Hello::decode(hello) {
-            tracing::warn!(%client, %error, "a client's hello was not understood");
-            return None;
-        }
-        self.welcome()
-    }
-
-    fn established(&mut self, peer: LinkEstablished, _: &mut Turn<'_, RelayFramer>) {
+    fn begun(&mut self, peer: &LinkEstablished, _: &mut Turn<'_, RelayFramer>) {
         tracing::info!(client = %peer.peer, "a session has begun");
         if self.start().is_none() {
             tracing::error!("a session could not be started");
         }
+    }
+
+    fn resumed(&mut self, attachment: u64, resume: Option<Resume>, turn: &mut Turn<'_, RelayFramer>) {
+        tracing::info!(attachment, "a session goes on over a fresh link");
+        self.present.send_replace(true);
+        if let (Some(resume), Some(actors)) = (resume, &self.actors) {
+            let message = SupervisorMessage::Attached(attachment, Box::new(resume));
+            turn.tell(&actors.supervisor, TraceContext::default(), message);
+        }
+    }
+
+    fn released(&mut self, processes: Vec<ProcessId>, turn: &mut Turn<'_, RelayFramer>) {
+        if let Some(actors) = &self.actors {
+            let message = SupervisorMessage::Released(processes);
+            turn.tell(&actors.supervisor, TraceContext::default(), message);
+        }
+    }
+
+    fn shipper(&self) -> Option<Mailbox<TraceCollector>> {
+        self.trace.clone()
+    }
+
+    fn detached(&mut self, why: &LinkLost, _: &mut Turn<'_, RelayFramer>) -> Option<Duration> {
+        let life = self.shared.detached_life;
+        tracing::info!(%why, seconds = life.as_secs(), "a session has lost its link and waits for its client");
+        self.present.send_replace(false);
+        (!life.is_zero()).then_some(life)
     }
 
     fn message(&mut self, arrival: Arrival, envelope: Envelope<Wire>, turn: &mut Turn<'_, RelayFramer>) {
@@ -198,10 +202,14 @@ impl Upper for SessionUpper {
                 // A full control queue loses nothing: credit is absolute, and restated.
                 drop(actors.supervisor.control(control));
             }
-            Wire::Cancel(_) | Wire::Ack(_) | Wire::Pong(_) => {}
+            Wire::Cancel(_) | Wire::Pong(_) => {}
             Wire::Response { .. }
             | Wire::Event { .. }
             | Wire::Ping(_)
+            | Wire::Ack { .. }
+            | Wire::Resume(_)
+            | Wire::Resumed(_)
+            | Wire::ResumeRefused(_)
             | Wire::Goodbye(_)
             | Wire::TraceRecords { .. } => {
                 tracing::debug!("a message that no harness sends was passed over");
@@ -228,6 +236,7 @@ impl Upper for SessionUpper {
 
     fn lost(&mut self, why: LinkLost, _: &mut Turn<'_, RelayFramer>) {
         tracing::info!(%why, "a session is over: what it runs is terminated");
+        self.present.send_replace(false);
         self.end();
     }
 }
@@ -242,7 +251,7 @@ impl Drop for SessionUpper {
 impl SessionUpper {
     /// Ends what belongs to the session, once.
     fn end(&mut self) {
-        if let Some(trace) = self.trace.borrow_mut().take() {
+        if let Some(trace) = self.trace.take() {
             trace.begin_drain();
         }
         let session = self.slot.borrow_mut().take();

@@ -6,7 +6,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use dwell_messages::TraceContext;
-use dwell_messages::process::{Drain, Limits, Pty, TerminalSize};
+use dwell_messages::process::{Drain, Limits, Overflow, Pty, TerminalSize};
 
 use crate::dispatcher::Mode;
 use crate::terminal_delivery::OUTPUT_LIMIT_BYTES;
@@ -45,6 +45,8 @@ pub struct Command {
     pub(crate) drain: Option<Drain>,
     pub(crate) detach: bool,
     pub(crate) retention: Option<u64>,
+    pub(crate) overflow: Overflow,
+    pub(crate) spool: Option<u64>,
     pub(crate) deadline: Option<Duration>,
     pub(crate) grace: Duration,
     pub(crate) mode: Mode,
@@ -71,6 +73,8 @@ impl Command {
             drain: None,
             detach: false,
             retention: None,
+            overflow: Overflow::Block,
+            spool: None,
             deadline: None,
             grace: GRACE,
             mode: Mode::Parallel,
@@ -202,6 +206,21 @@ impl Command {
     #[must_use]
     pub fn retention(mut self, bytes: u64) -> Self {
         self.retention = Some(bytes);
+        self
+    }
+
+    /// The command never waits for whoever takes its output: what nobody has taken when the spool is full is dropped, the
+    /// oldest first, and told as `RunEvent::Gap`. Without it the command waits.
+    #[must_use]
+    pub fn ring(mut self) -> Self {
+        self.overflow = Overflow::Ring;
+        self
+    }
+
+    /// Bytes of each output kept on the executor's disk while nobody takes them, at most what its operator allows.
+    #[must_use]
+    pub fn spool(mut self, bytes: u64) -> Self {
+        self.spool = Some(bytes);
         self
     }
 

@@ -1,6 +1,7 @@
 //! The harness: asks an executor to run commands, from any runtime.
 
 mod command;
+mod dial;
 mod run;
 mod session;
 mod shared;
@@ -17,6 +18,7 @@ use std::time::Duration;
 use dwell_messages::{
     EnvironmentInfo, ErrorCode, PublicKey, Reply as WireReply, Role, TraceContext, WireError,
 };
+use dwell_relay::resume::Pings;
 use dwell_relay::{OsRandomness, StaticKeypair};
 use tokio::sync::oneshot;
 
@@ -124,6 +126,9 @@ pub enum ConnectError {
     Local(String),
 }
 
+/// For how long a lost link is dialled again unless the builder says otherwise.
+pub const RESUME_FOR: Duration = Duration::from_secs(600);
+
 /// Sets up a harness.
 pub struct HarnessBuilder {
     identity: Option<StaticKeypair>,
@@ -131,6 +136,8 @@ pub struct HarnessBuilder {
     store: Option<PathBuf>,
     sampled: bool,
     here: bool,
+    resume_for: Duration,
+    pings: Pings,
     sinks: Vec<Box<dyn SpanSink>>,
 }
 
@@ -179,6 +186,22 @@ impl HarnessBuilder {
     #[must_use]
     pub fn here(mut self) -> Self {
         self.here = true;
+        self
+    }
+
+    /// For how long the link is dialled again when it dies, before every call under way ends with its outcome unknown.
+    /// Default `RESUME_FOR`. Zero: the session ends with its link.
+    #[must_use]
+    pub fn resume_for(mut self, resume_for: Duration) -> Self {
+        self.resume_for = resume_for;
+        self
+    }
+
+    /// How often the link is pinged, and how long an answer may take before the link counts as dead and is dialled again.
+    /// Default: every 5 s, 10 s. A link that breaks with a word is left at once in any case.
+    #[must_use]
+    pub fn pings(mut self, every: Duration, dead_after: Duration) -> Self {
+        self.pings = Pings { every, dead_after };
         self
     }
 
@@ -233,8 +256,13 @@ impl HarnessBuilder {
         let client = identity.public();
         let address = target.address.to_string();
         let plan = session::Plan {
-            identity,
-            target,
+            dialer: dial::Dialer {
+                identity,
+                target,
+                authorization: Vec::new(),
+                pings: self.pings,
+            },
+            resume_for: self.resume_for,
             collector: collector.clone(),
             metadata,
             ready,
@@ -316,6 +344,8 @@ impl Harness {
             store: None,
             sampled: true,
             here: false,
+            resume_for: RESUME_FOR,
+            pings: Pings::default(),
             sinks: Vec::new(),
         }
     }
@@ -473,11 +503,12 @@ mod tests {
 
     const BOUND: Duration = Duration::from_secs(20);
 
-    async fn connect() -> (ExecutorHandle, Harness) {
+    async fn connect(detached_life: Duration) -> (ExecutorHandle, Harness) {
         let client = StaticKeypair::generate(&mut OsRandomness::new()).unwrap();
         let executor = Executor::builder()
             .listen("127.0.0.1:0")
             .authorize(client.public())
+            .detached_life(detached_life)
             .serve()
             .await
             .unwrap();
@@ -487,8 +518,8 @@ mod tests {
     }
 
     /// A run under way, which `inject` breaks: it ends as lost, and nothing of it is left on the executor.
-    async fn is_told(inject: impl FnOnce(&Harness)) -> String {
-        let (executor, harness) = connect().await;
+    async fn is_told(detached_life: Duration, inject: impl FnOnce(&Harness)) -> String {
+        let (executor, harness) = connect(detached_life).await;
         let mut run = harness.exec(Command::new("sleep").arg("1000"));
         let Some(RunEvent::Started { pid, .. }) = run.next().await else {
             panic!("a start comes first");
@@ -519,7 +550,7 @@ mod tests {
 
     #[tokio::test]
     async fn the_panic_of_a_sessions_actor_ends_its_runs_and_is_named() {
-        let why = is_told(|harness| {
+        let why = is_told(crate::executor::DETACHED_LIFE, |harness| {
             let call = Call {
                 process: None,
                 request: dwell_messages::Request::EnvironmentInfo,
@@ -537,7 +568,8 @@ mod tests {
 
     #[tokio::test]
     async fn the_panic_of_a_framer_ends_its_runs() {
-        let why = is_told(|harness| {
+        // Nobody is left to say goodbye.
+        let why = is_told(Duration::ZERO, |harness| {
             let panics = FramerControl::Upper(Box::new(|_| panic!("injected")));
             assert!(harness.connected.framer.control(panics).is_ok());
         })

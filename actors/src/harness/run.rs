@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use dwell_messages::process::{
-    CHUNK_MAX_BYTES, Containment, Ending, Read, ReadReply, Resize, Signal, SignalTarget, TerminalSize,
+    CHUNK_MAX_BYTES, Containment, Ending, Gap, Read, ReadReply, Resize, Signal, SignalTarget, TerminalSize,
     Terminate, Terminated, Usage, Write,
 };
 use dwell_messages::{
@@ -44,6 +44,8 @@ pub enum RunEvent {
     Stdout(Bytes),
     /// It wrote to its standard error.
     Stderr(Bytes),
+    /// Output that is gone: dropped because nobody took it, or no longer kept.
+    Gap(Gap),
     /// Its wait status is known. Output may follow.
     Exited(ExitStatus),
 }

@@ -5,31 +5,25 @@ use std::collections::HashMap;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use dwell_messages::codec::DecodeError;
-use dwell_messages::{
-    Envelope, Event, Hello, Message as Wire, ProcessId, PublicKey, StreamId, TraceContext, Welcome,
-};
-use dwell_relay::{
-    Dialer, Link, LinkEstablished, LinkOptions, OsRandomness, OuterDecoder, Preamble, Randomness as _,
-    ResetCode, StaticKeypair,
-};
+use dwell_messages::{Envelope, Event, Message as Wire, ProcessId, PublicKey, Resume, TraceContext, Welcome};
+use dwell_relay::resume::Redial;
+use dwell_relay::{LinkEstablished, ResetCode};
 use tokio::sync::oneshot;
 
-use super::{ConnectError, Connected, Target};
+use super::dial::{Dialer, redial};
+use super::{ConnectError, Connected};
 use crate::dispatcher::DISPATCHER_MAILBOX_MAX;
 use crate::dispatcher::client::{Dispatcher, DispatcherControl};
-use crate::mailbox::{BulkResidence, HostOptions, Mailbox, Turn, start_here};
+use crate::mailbox::{BulkResidence, HostOptions, Mailbox, TimerGuard, Turn, start_here};
 use crate::metadata_writer::{METADATA_MAILBOX_MAX, MetadataHandle, MetadataWriter};
-use crate::relay_framer::{
-    Arrival, ConnectionError, FramerMessage, INBOUND_FRAMES_MAX, LinkLost, OUTBOUND_MESSAGES_MAX,
-    RelayFramer, ToSend, Uplink, Upper, ends_link, read_loop,
-};
+use crate::relay_framer::{Arrival, LinkLost, OUTBOUND_MESSAGES_MAX, RelayFramer, Upper, ends_link};
 use crate::rpc_queue::RPC_MAILBOX_MAX;
 use crate::rpc_queue::caller::{RpcControl, RpcMessage, RpcQueue};
 use crate::telemetry::{ClockOffset, Collector, Tick, unix_now_ns};
-use crate::terminal_delivery::receive::{ReceiveControl, ReceiveMessage, TerminalDelivery};
+use crate::terminal_delivery::receive::{Progress, ReceiveControl, ReceiveMessage, TerminalDelivery};
 use crate::trace_collector::{TRACE_MAILBOX_MAX, TraceCollector, TraceControl, TraceMessage};
 
 /// Why a link did not come up.
@@ -42,6 +36,16 @@ pub(crate) enum Failed {
 impl From<LinkLost> for Failed {
     fn from(lost: LinkLost) -> Self {
         Self::Lost(lost)
+    }
+}
+
+impl std::fmt::Display for Failed {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Dial(error) => write!(f, "{error}"),
+            Self::Lost(lost) => write!(f, "{lost}"),
+            Self::Local(why) => f.write_str(why),
+        }
     }
 }
 
@@ -65,8 +69,8 @@ impl Failed {
 
 /// What a session is made of.
 pub(crate) struct Plan {
-    pub(crate) identity: StaticKeypair,
-    pub(crate) target: Target,
+    pub(crate) dialer: Dialer,
+    pub(crate) resume_for: Duration,
     pub(crate) collector: Collector,
     pub(crate) metadata: MetadataHandle,
     pub(crate) ready: oneshot::Sender<Result<Connected, Failed>>,
@@ -75,112 +79,50 @@ pub(crate) struct Plan {
 /// Dials and starts the session's actors, all on this arbiter.
 pub(crate) async fn open(plan: Plan) {
     let Plan {
-        identity,
-        target,
+        dialer,
+        resume_for,
         collector,
         metadata,
         ready,
     } = plan;
-    let connection = match target.address.dial().await {
-        Ok(connection) => connection,
-        Err(error) => return drop(ready.send(Err(Failed::Dial(error)))),
+    let dialled = Tick::now();
+    let attachment = match dialer.establish().await {
+        Ok(attachment) => attachment,
+        Err(failed) => {
+            crate::telemetry::count_crossing();
+            return drop(ready.send(Err(failed)));
+        }
     };
-    let link = match dial(&identity, &target) {
-        Ok(link) => Rc::new(RefCell::new(link)),
-        Err(why) => return drop(ready.send(Err(Failed::Local(why)))),
+    let welcome = match Welcome::decode(&attachment.peer.welcome) {
+        Ok(welcome) => welcome,
+        Err(error) => {
+            let why = format!("the executor's welcome is not understood: {error}");
+            return drop(ready.send(Err(Failed::Local(why))));
+        }
     };
     let _entered = collector.enter();
-    let uplink = Rc::new(Uplink::default());
-    let relayed = target.relayed;
-    let stream = link.borrow().stream();
-    uplink.add(stream, Rc::clone(&link));
     let wiring: Rc<RefCell<Option<Wiring>>> = Rc::default();
     let mut upper = Some(HarnessUpper {
         wiring: Rc::clone(&wiring),
         ready: Some(ready),
-        dialled: Tick::now(),
+        round_trip_us: Tick::now().micros_since(dialled).max(1),
         ping_us: Arc::default(),
         routes: HashMap::new(),
+        dialer: Rc::new(dialer),
+        welcome,
+        resume_for,
+        redial: Rc::default(),
+        redialling: None,
     });
-    let (framer_link, framer_uplink, framer_collector) = (link, Rc::clone(&uplink), collector.clone());
+    let mut first = Some(Box::new(attachment));
+    let framer_collector = collector.clone();
     let framer = start_here(HostOptions::new(OUTBOUND_MESSAGES_MAX), move || {
         let upper = upper
             .take()
             .map_or_else(|| Box::new(Nobody) as Box<dyn Upper>, |upper| Box::new(upper));
-        RelayFramer::new(
-            Rc::clone(&framer_link),
-            Rc::clone(&framer_uplink),
-            upper,
-            framer_collector.clone(),
-            None,
-            relayed,
-        )
+        RelayFramer::new(first.take(), upper, framer_collector.clone())
     });
     *wiring.borrow_mut() = Some(start_actors(&framer, &metadata, &collector));
-    let inbound = framer.port(INBOUND_FRAMES_MAX);
-    let written = inbound.clone();
-    let reader = actix_rt::spawn(async move {
-        let over = read_loop(connection.reader, OuterDecoder::new(), |frame, read| {
-            let inbound = inbound.clone();
-            async move {
-                let message = FramerMessage::Inbound(frame, read);
-                inbound
-                    .tell(Envelope::new(TraceContext::default(), message))
-                    .await
-                    .is_ok()
-            }
-        })
-        .await;
-        tell_lost(&inbound, &over).await;
-    });
-    let writing = Rc::clone(&uplink);
-    actix_rt::spawn(async move {
-        let over = writing.write_loop(connection.writer).await;
-        tell_lost(&written, &over).await;
-    });
-    actix_rt::spawn(async move {
-        framer.stopped().await;
-        uplink.close();
-        reader.abort();
-    });
-}
-
-/// In the frames' own room, so that a reset or refusal that came right before the end is heard first.
-async fn tell_lost(inbound: &Mailbox<RelayFramer>, over: &ConnectionError) {
-    let message = FramerMessage::Over(LinkLost::Connection(over.to_string()));
-    drop(
-        inbound
-            .tell(Envelope::new(TraceContext::default(), message))
-            .await,
-    );
-}
-
-fn dial(identity: &StaticKeypair, target: &Target) -> Result<Link<crate::relay_framer::Sent>, String> {
-    let mut rng = OsRandomness::new();
-    let mut stream = StreamId::default();
-    rng.fill(&mut stream.0).map_err(|error| error.to_string())?;
-    let preamble = Preamble::new(Dialer::Harness, target.executor, stream, &target.token)
-        .map_err(|error| error.to_string())?;
-    let hello = Hello {
-        timestamp_ms: unix_now_ns() / 1_000_000,
-        authorization: serde_bytes::ByteBuf::new(),
-    };
-    let hello = hello.encode().map_err(|error| error.to_string())?;
-    let options = if target.relayed {
-        LinkOptions::relayed()
-    } else {
-        LinkOptions::direct()
-    };
-    Link::dial(
-        Instant::now(),
-        identity,
-        &preamble,
-        &target.token,
-        &hello,
-        options,
-        &mut rng,
-    )
-    .map_err(|error| crate::relay_framer::chain(&error))
 }
 
 #[derive(Clone)]
@@ -225,14 +167,21 @@ fn start_actors(framer: &Mailbox<RelayFramer>, metadata: &MetadataHandle, collec
 struct HarnessUpper {
     wiring: Rc<RefCell<Option<Wiring>>>,
     ready: Option<oneshot::Sender<Result<Connected, Failed>>>,
-    dialled: Tick,
+    round_trip_us: u64,
     ping_us: Arc<AtomicU64>,
     routes: HashMap<ProcessId, Route>,
+    dialer: Rc<Dialer>,
+    welcome: Welcome,
+    resume_for: Duration,
+    /// How dialling again goes, and since when this link has been up.
+    redial: Rc<RefCell<(Redial, Option<Instant>)>>,
+    redialling: Option<TimerGuard>,
 }
 
 struct Route {
     delivery: Mailbox<TerminalDelivery>,
     bulk: Arc<BulkResidence>,
+    progress: Arc<Progress>,
 }
 
 impl HarnessUpper {
@@ -278,47 +227,79 @@ impl HarnessUpper {
 }
 
 impl Upper for HarnessUpper {
-    fn authorize(&mut self, _: PublicKey, _: &[u8]) -> Option<Vec<u8>> {
-        None
-    }
-
-    fn established(&mut self, peer: LinkEstablished, turn: &mut Turn<'_, RelayFramer>) {
-        let now = Tick::now();
-        let round_trip = now.micros_since(self.dialled);
-        self.ping_us.store(round_trip, Ordering::Relaxed);
+    fn begun(&mut self, _: &LinkEstablished, _: &mut Turn<'_, RelayFramer>) {
+        self.ping_us.store(self.round_trip_us, Ordering::Relaxed);
+        self.redial.borrow_mut().1 = Some(Instant::now());
         let (Some(ready), Some(wiring)) = (self.ready.take(), self.wiring()) else {
             return;
         };
-        let welcome = match Welcome::decode(&peer.welcome) {
-            Ok(welcome) => welcome,
-            Err(error) => {
-                drop(ready.send(Err(Failed::Local(format!(
-                    "the executor's welcome is not understood: {error}"
-                )))));
-                return;
-            }
-        };
+        let round_trip = self.round_trip_us;
         let middle = unix_now_ns().saturating_sub(round_trip * 500);
-        let offset_us = (i128::from(welcome.unix_ns) - i128::from(middle)) / 1_000;
+        let offset_us = (i128::from(self.welcome.unix_ns) - i128::from(middle)) / 1_000;
         let clock = ClockOffset {
             offset_us: i64::try_from(offset_us).unwrap_or(i64::MAX),
             error_us: round_trip / 2,
         };
         drop(wiring.trace.control(TraceControl::Clock(clock)));
         drop(wiring.dispatcher.control(DispatcherControl::Ready));
-        let ping = ToSend::plain(Wire::Ping(now.to_raw()));
-        turn.tell(&wiring.framer, TraceContext::default(), FramerMessage::Send(ping));
         let connected = Connected {
             dispatcher: wiring.dispatcher,
             rpc: wiring.rpc,
             framer: wiring.framer,
             metadata: wiring.metadata,
             trace: wiring.trace,
-            environment: welcome.environment,
+            environment: self.welcome.environment.clone(),
             ping_us: Arc::clone(&self.ping_us),
         };
         crate::telemetry::count_crossing();
         drop(ready.send(Ok(connected)));
+    }
+
+    fn resume(&mut self) -> Option<Resume> {
+        self.redialling = None;
+        let mut processes: Vec<_> = self
+            .routes
+            .iter()
+            .map(|(process, route)| route.progress.of(*process))
+            .collect();
+        processes.sort_by_key(|progress| progress.process);
+        Some(Resume {
+            session: self.welcome.session,
+            token: self.welcome.grant.clone(),
+            owner: 0,
+            received: 0,
+            processes,
+            whole: true,
+        })
+    }
+
+    fn anew(&mut self, welcome: &[u8]) {
+        match Welcome::decode(welcome) {
+            Ok(welcome) => self.welcome = welcome,
+            Err(error) => tracing::error!(%error, "a welcome that was understood before is not any more"),
+        }
+    }
+
+    fn resumed(&mut self, links: u64, _: Option<Resume>, _: &mut Turn<'_, RelayFramer>) {
+        self.redial.borrow_mut().1 = Some(Instant::now());
+        tracing::info!(links, "the session goes on over a fresh link");
+    }
+
+    fn detached(&mut self, why: &LinkLost, turn: &mut Turn<'_, RelayFramer>) -> Option<Duration> {
+        if self.resume_for.is_zero() {
+            return None;
+        }
+        tracing::warn!(%why, "the link is lost: dialling again");
+        let round_trip = Duration::from_micros(self.ping_us.load(Ordering::Relaxed));
+        let dialling = redial(
+            Rc::clone(&self.dialer),
+            Rc::clone(&self.redial),
+            self.welcome.epoch.clone(),
+            round_trip,
+            turn.mailbox(),
+        );
+        self.redialling = Some(turn.spawn(dialling));
+        Some(self.resume_for)
     }
 
     fn message(&mut self, arrival: Arrival, envelope: Envelope<Wire>, turn: &mut Turn<'_, RelayFramer>) {
@@ -341,9 +322,12 @@ impl Upper for HarnessUpper {
             }
             Wire::Request { .. }
             | Wire::Cancel(_)
-            | Wire::Ack(_)
+            | Wire::Ack { .. }
             | Wire::Credit { .. }
             | Wire::Ping(_)
+            | Wire::Resume(_)
+            | Wire::Resumed(_)
+            | Wire::ResumeRefused(_)
             | Wire::Goodbye(_) => {
                 tracing::debug!("a message that no executor sends was passed over");
             }
@@ -354,12 +338,13 @@ impl Upper for HarnessUpper {
         tracing::warn!(%error, "the executor asked something of its harness");
     }
 
-    fn route(&mut self, process: ProcessId, to: Mailbox<TerminalDelivery>) {
+    fn route(&mut self, process: ProcessId, to: Mailbox<TerminalDelivery>, progress: Arc<Progress>) {
         self.routes.insert(
             process,
             Route {
                 delivery: to,
                 bulk: Arc::default(),
+                progress,
             },
         );
     }
@@ -375,6 +360,7 @@ impl Upper for HarnessUpper {
     }
 
     fn lost(&mut self, why: LinkLost, _: &mut Turn<'_, RelayFramer>) {
+        self.redialling = None;
         let text = why.to_string();
         if let Some(ready) = self.ready.take() {
             crate::telemetry::count_crossing();
@@ -395,10 +381,11 @@ impl Drop for HarnessUpper {
 struct Nobody;
 
 impl Upper for Nobody {
-    fn authorize(&mut self, _: PublicKey, _: &[u8]) -> Option<Vec<u8>> {
+    fn begun(&mut self, _: &LinkEstablished, _: &mut Turn<'_, RelayFramer>) {}
+    fn resumed(&mut self, _: u64, _: Option<Resume>, _: &mut Turn<'_, RelayFramer>) {}
+    fn detached(&mut self, _: &LinkLost, _: &mut Turn<'_, RelayFramer>) -> Option<Duration> {
         None
     }
-    fn established(&mut self, _: LinkEstablished, _: &mut Turn<'_, RelayFramer>) {}
     fn message(&mut self, _: Arrival, _: Envelope<Wire>, _: &mut Turn<'_, RelayFramer>) {}
     fn unanswerable(&mut self, _: &DecodeError, _: &mut Turn<'_, RelayFramer>) {}
     fn lost(&mut self, _: LinkLost, _: &mut Turn<'_, RelayFramer>) {}

@@ -9,7 +9,8 @@ use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use bytes::Bytes;
-use dwell_messages::ProcessId;
+use dwell_messages::process::Gap;
+use dwell_messages::{OutputStream, ProcessId};
 
 use crate::mailbox::Mailbox;
 use crate::telemetry::{ThreadTag, Tick, count_crossing, thread_tag};
@@ -107,6 +108,10 @@ impl RunShared {
                     stderr.push(data);
                 }
                 // Somebody may wait to write as soon as it runs; else nobody is woken before the end.
+                (Mode::Collect { stdout, stderr }, RunEvent::Gap(gap)) => match gap.stream {
+                    OutputStream::Stdout => stdout.skip(gap.bytes()),
+                    OutputStream::Stderr => stderr.skip(gap.bytes()),
+                },
                 (Mode::Collect { .. }, RunEvent::Started { .. } | RunEvent::Exited(_)) => {}
                 (Mode::Stream, event) => {
                     inner.queue.push_back(event);
@@ -148,7 +153,7 @@ impl RunShared {
                 match &event {
                     RunEvent::Stdout(data) => inner.consumed[0] += data.len() as u64,
                     RunEvent::Stderr(data) => inner.consumed[1] += data.len() as u64,
-                    RunEvent::Started { .. } | RunEvent::Exited(_) => {}
+                    RunEvent::Started { .. } | RunEvent::Gap(_) | RunEvent::Exited(_) => {}
                 }
                 let step = OUTPUT_WINDOW_BYTES / 4;
                 let restate = (0..2).any(|i| inner.consumed[i] - inner.told[i] >= step);
@@ -174,6 +179,7 @@ impl RunShared {
                 return false;
             }
             let (mut stdout, mut stderr) = (Collector::new(limit), Collector::new(limit));
+            let skip = |gap: Gap, into: &mut Collector| into.skip(gap.bytes());
             let mut take = |data: Bytes, stream: usize, into: &mut Collector| {
                 inner.consumed[stream] += data.len() as u64;
                 into.push(data);
@@ -182,6 +188,10 @@ impl RunShared {
                 match event {
                     RunEvent::Stdout(data) => take(data, 0, &mut stdout),
                     RunEvent::Stderr(data) => take(data, 1, &mut stderr),
+                    RunEvent::Gap(gap) => match gap.stream {
+                        OutputStream::Stdout => skip(gap, &mut stdout),
+                        OutputStream::Stderr => skip(gap, &mut stderr),
+                    },
                     RunEvent::Started { .. } | RunEvent::Exited(_) => {}
                 }
             }
@@ -224,7 +234,7 @@ impl RunShared {
                 match event {
                     RunEvent::Stdout(data) => inner.consumed[0] += data.len() as u64,
                     RunEvent::Stderr(data) => inner.consumed[1] += data.len() as u64,
-                    RunEvent::Started { .. } | RunEvent::Exited(_) => {}
+                    RunEvent::Started { .. } | RunEvent::Gap(_) | RunEvent::Exited(_) => {}
                 }
             }
         });

@@ -5,7 +5,9 @@
 //! that was reserved for them. Full: the supervisor waits. Stop: a process that is dropped is killed. Who sends: the
 //! `ProcessSupervisor`, and its own tasks. A panic kills the process and tells the supervisor.
 
+mod credit;
 mod reader;
+mod spool;
 mod start;
 mod stdin;
 
@@ -15,7 +17,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use dwell_messages::process::{
-    Drain, Ending, Read, Resize, Signal, SignalTarget, Start, Started, Terminated, Usage,
+    Drain, Ending, Overflow, Read, Resize, Signal, SignalTarget, Start, Started, Terminated, Usage,
 };
 use dwell_messages::{
     Envelope, ErrorCode, ExitStatus, OutputStream, ProcessId, Reply, Request, SpanId, SpanKind, TraceContext,
@@ -26,7 +28,7 @@ use crate::account::{Account, Segment};
 use crate::mailbox::{
     Actor, BulkResidence, HostOptions, Mailbox, Message, Slot, TellError, TimerGuard, Turn, start_here,
 };
-use crate::process_supervisor::{ProcessSupervisor, SupervisorControl};
+use crate::process_supervisor::{ProcessSupervisor, SupervisorControl, SupervisorMessage};
 use crate::relay_framer::{self, RelayFramer};
 use crate::rpc_queue::server::{Call, Responder};
 use crate::spawn::{
@@ -36,9 +38,13 @@ use crate::telemetry::{Collector, Stage, Tick, span_id};
 use crate::terminal_delivery::RETENTION_BYTES;
 use crate::terminal_delivery::push::{DELIVERY_MAILBOX_MAX, Ended, PushMessage, Reading, TerminalDelivery};
 
-use reader::{Credit, ReaderReport};
+use reader::ReaderReport;
 use start::{error_code, launch_context};
 use stdin::Stdin;
+
+pub(crate) use credit::{Credit, Presence};
+pub use spool::SPOOL_BYTES;
+pub(crate) use spool::SpoolPlace;
 
 /// Calls and events that may lie in one process's mailbox.
 pub const PROCESS_MAILBOX_MAX: usize = 64;
@@ -76,6 +82,8 @@ pub(crate) enum ProcessControl {
     Credit(OutputStream, u64),
     /// The session is ending.
     Terminate,
+    /// The client wants nothing more of it: its output goes nowhere.
+    Abandon,
     /// The grace after TERM is over.
     Kill,
     /// A grace after the exit is over.
@@ -128,6 +136,15 @@ struct Running {
     drain: Option<TimerGuard>,
 }
 
+/// What a process knows of its session.
+#[derive(Clone)]
+pub(crate) struct SessionView {
+    pub(crate) presence: Presence,
+    /// The link that output is for.
+    pub(crate) attachment: u64,
+    pub(crate) spool: SpoolPlace,
+}
+
 /// What the client asked for beside the command itself.
 #[derive(Default)]
 struct Terms {
@@ -136,10 +153,13 @@ struct Terms {
     drain: Drain,
     detach: bool,
     retention_bytes: u64,
+    overflow: Overflow,
+    spool_bytes: Option<u64>,
 }
 
 /// See the module.
 pub(crate) struct Process {
+    session: SessionView,
     id: ProcessId,
     spawner: Arc<Spawner>,
     framer: Mailbox<RelayFramer>,
@@ -175,8 +195,10 @@ impl Process {
         framer: Mailbox<RelayFramer>,
         supervisor: Mailbox<ProcessSupervisor>,
         collector: Collector,
+        session: SessionView,
     ) -> Self {
         Self {
+            session,
             id,
             spawner,
             framer,
@@ -248,8 +270,7 @@ impl Process {
     ) {
         self.begun = turn.now();
         self.launch = launch_context(&context, &start);
-        self.credit.set(OutputStream::Stdout, start.credit);
-        self.credit.set(OutputStream::Stderr, start.credit);
+        self.credit.begin(start.credit);
         self.program = start
             .argv
             .first()
@@ -283,14 +304,27 @@ impl Process {
             return self.start_failed(error, turn);
         }
         // While the spawner works.
-        let (framer, supervisor, id) = (self.framer.clone(), self.supervisor.clone(), self.id);
+        let (framer, supervisor, id) = (self.framer.clone(), self.supervisor.port(1), self.id);
         let retention = self.terms.retention_bytes;
         // Without it the client would wait for an end that nobody can tell.
         let options =
             HostOptions::new(DELIVERY_MAILBOX_MAX).escalating(relay_framer::ends_link(&self.framer));
-        self.delivery = Some(start_here(options, move || {
-            TerminalDelivery::new(id, framer.clone(), supervisor.clone(), retention)
-        }));
+        let (credit, attachment) = (Rc::clone(&self.credit), self.session.attachment);
+        let delivery = start_here(options, move || {
+            let credit = Rc::clone(&credit);
+            TerminalDelivery::new(
+                id,
+                framer.clone(),
+                supervisor.clone(),
+                retention,
+                credit,
+                attachment,
+            )
+        });
+        self.delivery = Some(delivery.clone());
+        let message = SupervisorMessage::Delivers(self.id, delivery, attachment);
+        // Upwards only into room of its own.
+        turn.tell(&self.supervisor.port(1), TraceContext::default(), message);
     }
 
     /// The answer is the delivery's, which has the events; it has room of its own for what is asked.
@@ -410,6 +444,9 @@ impl Process {
                 context: self.context(),
                 bulk: Arc::new(BulkResidence::default()),
                 spawn_ended,
+                presence: self.session.presence.clone(),
+                overflow: self.terms.overflow,
+                spool: self.session.spool.at_most(self.terms.spool_bytes),
             });
             let context = self.context();
             tasks.push(turn.spawn(async move {
@@ -792,6 +829,8 @@ fn terms(start: &Start) -> Terms {
         drain: start.drain.unwrap_or_default(),
         detach: start.detach,
         retention_bytes: start.retention_bytes.unwrap_or(RETENTION_BYTES),
+        overflow: start.overflow,
+        spool_bytes: start.spool_bytes,
     }
 }
 
@@ -840,6 +879,7 @@ impl Actor for Process {
         match control {
             ProcessControl::Credit(stream, limit) => self.credit.set(stream, limit),
             ProcessControl::Terminate => self.session_ended(turn),
+            ProcessControl::Abandon => self.credit.open(),
             ProcessControl::Deadline => {
                 self.deadline = None;
                 self.terminate(self.terms.grace, Ending::Deadline, turn);

@@ -1,67 +1,21 @@
 //! One output reader: takes byte credit and an event slot before it reads the pipe, so nothing it reads ever waits.
+//!
+//! While the session has no link, or the process is not to wait in any case, output for which there is no credit goes to
+//! a spool on disk, and from there to the client before anything that comes later.
 
-use std::cell::Cell;
 use std::os::fd::OwnedFd;
 use std::rc::Rc;
 use std::sync::Arc;
 
-use dwell_messages::process::CHUNK_MAX_BYTES;
+use dwell_messages::process::{CHUNK_MAX_BYTES, Overflow};
 use dwell_messages::{Envelope, OutputStream, TraceContext};
-use tokio::sync::Notify;
 
-use crate::mailbox::{BulkResidence, Mailbox};
+use super::credit::{Credit, Presence};
+use super::spool::{Spool, SpoolPlace};
+use crate::mailbox::{BulkResidence, Mailbox, Slot};
 use crate::spawn::OutputPipe;
 use crate::telemetry::{Stage, Tick};
 use crate::terminal_delivery::push::{PushMessage, TerminalDelivery};
-
-/// How far the client takes each stream: absolute offsets, so that repeating one changes nothing.
-#[derive(Default)]
-pub(super) struct Credit {
-    limits: [Cell<u64>; 2],
-    more: [Notify; 2],
-    /// Whether a reader waits for its consumer, and not for the pipe.
-    held: [Cell<bool>; 2],
-    /// When either stream last brought something.
-    last_output: Cell<Option<Tick>>,
-}
-
-impl Credit {
-    /// Raises a stream's limit. A lower one than before is a late repetition.
-    pub(super) fn set(&self, stream: OutputStream, limit: u64) {
-        let cell = &self.limits[stream.index()];
-        if limit > cell.get() {
-            cell.set(limit);
-            self.more[stream.index()].notify_one();
-        }
-    }
-
-    /// Whether it is the consumer that this stream waits for.
-    pub(super) fn is_held(&self, stream: OutputStream) -> bool {
-        self.held[stream.index()].get()
-    }
-
-    /// When output last came.
-    pub(super) fn last_output(&self) -> Option<Tick> {
-        self.last_output.get()
-    }
-
-    /// Nobody counts any more.
-    pub(super) fn open(&self) {
-        self.set(OutputStream::Stdout, u64::MAX);
-        self.set(OutputStream::Stderr, u64::MAX);
-    }
-
-    /// Bytes that may be read beyond `offset`, waiting until there are some.
-    async fn room(&self, stream: OutputStream, offset: u64) -> u64 {
-        loop {
-            let room = self.limits[stream.index()].get().saturating_sub(offset);
-            if room > 0 {
-                return room;
-            }
-            self.more[stream.index()].notified().await;
-        }
-    }
-}
 
 /// What a reader reads, and where it puts it.
 pub(super) struct Source {
@@ -72,6 +26,9 @@ pub(super) struct Source {
     pub(super) context: TraceContext,
     pub(super) bulk: Arc<BulkResidence>,
     pub(super) spawn_ended: Tick,
+    pub(super) presence: Presence,
+    pub(super) overflow: Overflow,
+    pub(super) spool: SpoolPlace,
 }
 
 /// What a reader has to tell at its end: all there ever is of it, however much it read.
@@ -81,6 +38,8 @@ pub(crate) struct ReaderReport {
     chunks: u64,
     credit_wait_ticks: u64,
     room_wait_ticks: u64,
+    spooled: u64,
+    skipped: u64,
     began: Tick,
     ended: Tick,
     error: Option<&'static str>,
@@ -108,6 +67,13 @@ impl ReaderReport {
             .number("actor.mailbox.residence_total_us", self.bulk.total_us())
             .number("actor.mailbox.residence_longest_us", self.bulk.longest_us())
             .failed(self.error);
+        let stage = if self.spooled > 0 {
+            stage
+                .number("process.io.spooled_bytes", self.spooled)
+                .number("process.io.dropped_bytes", self.skipped)
+        } else {
+            stage
+        };
         match self.first_byte {
             Some(first) => stage.number("process.io.first_byte_us", first.micros_since(self.began)),
             None => stage,
@@ -117,27 +83,20 @@ impl ReaderReport {
 
 /// Reads a pipe to its end.
 pub(super) async fn read(source: Source) -> ReaderReport {
-    let Source {
-        fd,
-        stream,
-        credit,
-        delivery,
-        context,
-        bulk,
-        spawn_ended,
-    } = source;
     let mut report = ReaderReport {
         end: 0,
         first_byte: None,
         chunks: 0,
         credit_wait_ticks: 0,
         room_wait_ticks: 0,
-        began: spawn_ended,
-        ended: spawn_ended,
+        spooled: 0,
+        skipped: 0,
+        began: source.spawn_ended,
+        ended: source.spawn_ended,
         error: None,
-        bulk: Arc::clone(&bulk),
+        bulk: Arc::clone(&source.bulk),
     };
-    let mut pipe = match OutputPipe::from_fd(fd) {
+    let pipe = match OutputPipe::from_fd(source.fd) {
         Ok(pipe) => pipe,
         Err(error) => {
             tracing::warn!(%error, "an output pipe cannot be read");
@@ -145,43 +104,214 @@ pub(super) async fn read(source: Source) -> ReaderReport {
             return report;
         }
     };
-    loop {
+    let mut reader = Reader {
+        pipe,
+        stream: source.stream,
+        credit: source.credit,
+        delivery: source.delivery,
+        context: source.context,
+        presence: source.presence,
+        overflow: source.overflow,
+        spool: Spool::new(&source.spool),
+        delivered: 0,
+        at_end: false,
+        report,
+    };
+    while reader.step().await {}
+    reader.credit.hold(reader.stream, false);
+    reader.report.ended = Tick::now();
+    reader.report
+}
+
+struct Reader {
+    pipe: OutputPipe,
+    stream: OutputStream,
+    credit: Rc<Credit>,
+    delivery: Mailbox<TerminalDelivery>,
+    context: TraceContext,
+    presence: Presence,
+    overflow: Overflow,
+    spool: Spool,
+    /// Bytes handed to the delivery, or dropped; `report.end` counts those taken from the pipe.
+    delivered: u64,
+    at_end: bool,
+    report: ReaderReport,
+}
+
+/// What a reader does next.
+enum Next {
+    /// So many bytes may be delivered.
+    Room(u64),
+    /// The pipe has something, or nothing more, and it goes to the spool.
+    Spool(std::io::Result<Option<bytes::Bytes>>),
+    /// The session's link came or went.
+    Look,
+}
+
+impl Reader {
+    /// Moves one chunk. False: that was the end.
+    async fn step(&mut self) -> bool {
+        if self.at_end && self.spool.is_empty() {
+            return false;
+        }
         let before = Tick::now();
-        credit.held[stream.index()].set(true);
-        let room = credit.room(stream, report.end).await;
-        let credited = Tick::now();
-        report.credit_wait_ticks += credited.ticks_since(before);
-        let Ok(slot) = delivery.reserve().await else {
-            report.error = Some("delivery_gone");
-            break;
-        };
-        report.room_wait_ticks += Tick::now().ticks_since(credited);
-        credit.held[stream.index()].set(false);
-        let max = usize::try_from(room).unwrap_or(usize::MAX).min(CHUNK_MAX_BYTES);
-        match pipe.read_chunk(max).await {
-            Ok(Some(data)) => {
-                let now = Tick::now();
-                report.first_byte.get_or_insert(now);
-                credit.last_output.set(Some(now));
-                report.chunks += 1;
-                let offset = report.end;
-                report.end += data.len() as u64;
-                let message = PushMessage::Output {
-                    stream,
-                    offset,
-                    data,
-                    bulk: Arc::clone(&bulk),
-                };
-                slot.send(Envelope::new(context.clone(), message));
+        self.credit.hold(self.stream, true);
+        let next = self.next().await;
+        let now = Tick::now();
+        self.report.credit_wait_ticks += now.ticks_since(before);
+        match next {
+            Next::Look => true,
+            Next::Spool(read) => match read {
+                Ok(Some(data)) => {
+                    self.came(now);
+                    self.keep(data).await
+                }
+                other => self.pipe_ended(other),
+            },
+            Next::Room(room) => self.deliver(room, now).await,
+        }
+    }
+
+    async fn next(&mut self) -> Next {
+        let usable = self.spool.is_usable() && !self.at_end;
+        let ring = self.overflow == Overflow::Ring;
+        let may_spool =
+            usable && (ring || (!self.presence.is_attached() && self.spool.room() >= CHUNK_MAX_BYTES as u64));
+        let room = self.credit.room(self.stream, self.delivered);
+        if may_spool {
+            tokio::select! {
+                biased;
+                room = room => Next::Room(room),
+                read = self.pipe.read_chunk(CHUNK_MAX_BYTES) => Next::Spool(read),
             }
-            Ok(None) => break,
-            Err(error) => {
-                tracing::warn!(%error, "an output pipe failed");
-                report.error = Some("pipe_failed");
-                break;
+        } else if usable && self.presence.is_attached() {
+            tokio::select! {
+                biased;
+                room = room => Next::Room(room),
+                () = self.presence.gone() => Next::Look,
+            }
+        } else {
+            tokio::select! {
+                biased;
+                room = room => Next::Room(room),
+                () = self.presence.changed() => Next::Look,
             }
         }
     }
-    report.ended = Tick::now();
-    report
+
+    fn came(&mut self, now: Tick) {
+        self.report.first_byte.get_or_insert(now);
+        self.credit.output_came(now);
+    }
+
+    /// To the spool; from one that fails the bytes wait here for their credit.
+    async fn keep(&mut self, data: bytes::Bytes) -> bool {
+        let offset = self.report.end;
+        self.report.end += data.len() as u64;
+        match self.spool.append(offset, data).await {
+            Ok(()) => {
+                self.report.spooled += self.report.end - offset;
+                true
+            }
+            Err((error, mut data)) => {
+                tracing::warn!(%error, "output that nobody takes cannot be kept on disk: the process waits");
+                // What the spool holds stands before them.
+                while !self.spool.is_empty() {
+                    let room = self.credit.room(self.stream, self.delivered).await;
+                    if !self.deliver_spooled(room).await {
+                        return false;
+                    }
+                }
+                while !data.is_empty() {
+                    let room = self.credit.room(self.stream, self.delivered).await;
+                    let part = data.split_to(usize::try_from(room).unwrap_or(usize::MAX).min(data.len()));
+                    if !self.send(part).await {
+                        return false;
+                    }
+                }
+                true
+            }
+        }
+    }
+
+    async fn deliver(&mut self, room: u64, credited: Tick) -> bool {
+        if !self.spool.is_empty() {
+            return self.deliver_spooled(room).await;
+        }
+        let Ok(slot) = self.delivery.reserve().await else {
+            self.report.error = Some("delivery_gone");
+            return false;
+        };
+        self.report.room_wait_ticks += Tick::now().ticks_since(credited);
+        self.credit.hold(self.stream, false);
+        let max = usize::try_from(room).unwrap_or(usize::MAX).min(CHUNK_MAX_BYTES);
+        match self.pipe.read_chunk(max).await {
+            Ok(Some(data)) => {
+                self.came(Tick::now());
+                self.report.end += data.len() as u64;
+                self.put(slot, data);
+                true
+            }
+            other => self.pipe_ended(other),
+        }
+    }
+
+    fn pipe_ended(&mut self, read: std::io::Result<Option<bytes::Bytes>>) -> bool {
+        self.at_end = true;
+        if let Err(error) = read {
+            tracing::warn!(%error, "an output pipe failed");
+            self.report.error = Some("pipe_failed");
+        }
+        true
+    }
+
+    async fn deliver_spooled(&mut self, room: u64) -> bool {
+        let start = self.spool.start();
+        if start > self.delivered {
+            let (from, to) = (self.delivered, start);
+            let Ok(slot) = self.delivery.reserve().await else {
+                self.report.error = Some("delivery_gone");
+                return false;
+            };
+            self.report.skipped += to - from;
+            self.delivered = to;
+            let gap = PushMessage::Gap {
+                stream: self.stream,
+                from,
+                to,
+            };
+            slot.send(Envelope::new(self.context.clone(), gap));
+            return true;
+        }
+        match self.spool.take(room).await {
+            Ok(data) => self.send(data).await,
+            Err(error) => {
+                tracing::error!(%error, "spooled output cannot be read: it is lost");
+                self.report.error = Some("spool_failed");
+                false
+            }
+        }
+    }
+
+    async fn send(&mut self, data: bytes::Bytes) -> bool {
+        let Ok(slot) = self.delivery.reserve().await else {
+            self.report.error = Some("delivery_gone");
+            return false;
+        };
+        self.put(slot, data);
+        true
+    }
+
+    fn put(&mut self, slot: Slot<TerminalDelivery>, data: bytes::Bytes) {
+        self.report.chunks += 1;
+        let offset = self.delivered;
+        self.delivered += data.len() as u64;
+        let message = PushMessage::Output {
+            stream: self.stream,
+            offset,
+            data,
+            bulk: Arc::clone(&self.report.bulk),
+        };
+        slot.send(Envelope::new(self.context.clone(), message));
+    }
 }

@@ -6,7 +6,7 @@
 use std::cell::{Cell, RefCell};
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::io::IoSlice;
-use std::rc::Rc;
+use std::rc::{Rc, Weak};
 use std::time::{Duration, Instant};
 
 use bytes::{Buf as _, BytesMut};
@@ -15,9 +15,10 @@ use dwell_relay::{Link, OuterDecoder, OuterFrame};
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::sync::Notify;
 
-use crate::mailbox::Room;
+use super::RelayFramer;
+use crate::mailbox::{Mailbox, Room};
 use crate::shared_writer::SharedWriter;
-use crate::telemetry::Tick;
+use crate::telemetry::{ThreadTag, Tick, thread_tag};
 
 /// Links on one connection.
 pub(crate) const LINKS_MAX: usize = 1_024;
@@ -35,7 +36,7 @@ pub(crate) struct Sent {
     /// Room in the framer's mailbox, free from then on.
     pub(crate) room: Option<Room>,
     /// Told when.
-    pub(crate) on_written: Option<Box<dyn FnOnce(Tick)>>,
+    pub(crate) on_written: Option<Box<dyn FnOnce(Tick) + Send>>,
 }
 
 /// A link as its framer and its connection's writer share it.
@@ -58,10 +59,34 @@ pub(crate) enum ConnectionError {
     Outer(#[from] dwell_relay::outer::OuterError),
 }
 
+/// Names a shared connection within its thread.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct UplinkId(u64, ThreadTag);
+
+impl UplinkId {
+    /// The thread it lives on.
+    pub(crate) fn thread(self) -> ThreadTag {
+        self.1
+    }
+}
+
+#[derive(Default)]
+struct Local {
+    next: u64,
+    uplinks: Vec<(UplinkId, Weak<Uplink>)>,
+}
+
+thread_local! {
+    /// Connections cannot travel in messages, their numbers can. As many as this thread has connections to relays.
+    static LOCAL: RefCell<Local> = RefCell::default();
+}
+
 /// The writing side of one connection.
 #[derive(Default)]
 pub(crate) struct Uplink {
     links: RefCell<HashMap<StreamId, SharedLink>>,
+    /// Where the frames of each stream go, on a connection that is shared.
+    routes: RefCell<HashMap<StreamId, Mailbox<RelayFramer>>>,
     ready: RefCell<VecDeque<StreamId>>,
     queued: RefCell<HashSet<StreamId>>,
     clear: RefCell<BytesMut>,
@@ -87,7 +112,52 @@ impl Uplink {
 
     /// Forgets a link once what it still has to say was written.
     pub(crate) fn retire(&self, stream: StreamId) {
+        self.routes.borrow_mut().remove(&stream);
         self.notify(stream);
+    }
+
+    /// Whether there is room for one more link.
+    pub(crate) fn has_room(&self) -> bool {
+        self.links.borrow().len() < LINKS_MAX
+    }
+
+    /// Whether a link of this stream is here.
+    pub(crate) fn holds(&self, stream: StreamId) -> bool {
+        self.links.borrow().contains_key(&stream)
+    }
+
+    /// Frames of this stream go there from now on.
+    pub(crate) fn route(&self, stream: StreamId, to: Mailbox<RelayFramer>) {
+        self.routes.borrow_mut().insert(stream, to);
+    }
+
+    /// Where the frames of a stream go.
+    pub(crate) fn route_of(&self, stream: StreamId) -> Option<Mailbox<RelayFramer>> {
+        self.routes.borrow().get(&stream).cloned()
+    }
+
+    /// Every route, which ends with this call.
+    pub(crate) fn take_routes(&self) -> Vec<(StreamId, Mailbox<RelayFramer>)> {
+        self.routes.borrow_mut().drain().collect()
+    }
+
+    /// Makes this connection one that links of this thread's sessions can be put on by its number.
+    pub(crate) fn share(self: &Rc<Self>) -> UplinkId {
+        LOCAL.with_borrow_mut(|local| {
+            local.uplinks.retain(|(_, uplink)| uplink.strong_count() > 0);
+            local.next += 1;
+            let id = UplinkId(local.next, thread_tag());
+            local.uplinks.push((id, Rc::downgrade(self)));
+            id
+        })
+    }
+
+    /// The shared connection with this number. `None`: it is gone, or another thread's.
+    pub(crate) fn local(id: UplinkId) -> Option<Rc<Self>> {
+        LOCAL.with_borrow(|local| {
+            let found = local.uplinks.iter().find(|(other, _)| *other == id);
+            found.and_then(|(_, uplink)| uplink.upgrade())
+        })
     }
 
     /// This link may have something to write.

@@ -146,6 +146,8 @@ impl RpcQueue {
             bulk: None,
             hold: false,
             ends: None,
+            attachment: None,
+            unkept: false,
         };
         pending.call.account.lap(Segment::Admission, Tick::now());
         relay_framer::send(turn, &self.framer, context, Box::new(send));

@@ -3,16 +3,20 @@
 //! Owns the ids of one session and what is being served. Never runs anything itself. Full: the framer waits, and with
 //! it the client. Responses come through a port of their own, so that requests cannot stand in their way.
 
+use std::rc::Rc;
+
 use dwell_messages::{
     Envelope, ErrorCode, Message as Wire, ProcessId, Reply, Request, RequestId, SpanId, SpanKind,
     TraceContext, WireError,
 };
 
+use dwell_relay::resume::REPLAY_MAX_BYTES;
+
 use super::admission::{ADMITTED_MAX, AdmissionCore, Refusal};
 use crate::account::{Account, Segment};
 use crate::dispatcher::server::{Dispatcher, DispatcherMessage};
 use crate::mailbox::{Actor, Mailbox, Message, Turn};
-use crate::relay_framer::{self, Arrival, RelayFramer, ToSend};
+use crate::relay_framer::{self, Arrival, OUTCOMES_MAX, RelayFramer, ToSend, Unacknowledged};
 use crate::telemetry::{Collector, Stage, Tick, span_id};
 
 /// A request on its way to whoever serves it.
@@ -149,6 +153,8 @@ struct Answer {
     hold: bool,
     /// The process that this refuses to start.
     ends: Option<ProcessId>,
+    /// Says only that there is no room: not remembered.
+    unkept: bool,
 }
 
 impl Answer {
@@ -158,6 +164,7 @@ impl Answer {
             result,
             hold: false,
             ends: None,
+            unkept: false,
         }
     }
 }
@@ -178,6 +185,7 @@ pub(crate) struct RpcQueue {
     framer: Mailbox<RelayFramer>,
     responses: Option<Mailbox<RpcQueue>>,
     collector: Collector,
+    unacknowledged: Rc<Unacknowledged>,
 }
 
 impl RpcQueue {
@@ -185,6 +193,7 @@ impl RpcQueue {
         dispatcher: Mailbox<Dispatcher>,
         framer: Mailbox<RelayFramer>,
         collector: Collector,
+        unacknowledged: Rc<Unacknowledged>,
     ) -> Self {
         Self {
             core: AdmissionCore::default(),
@@ -192,6 +201,7 @@ impl RpcQueue {
             framer,
             responses: None,
             collector,
+            unacknowledged,
         }
     }
 
@@ -214,6 +224,16 @@ impl RpcQueue {
             method,
             arrived: arrival.first,
         };
+        if self.is_forgetful() && !matches!(request, Request::EnvironmentInfo | Request::Read(_)) {
+            let error = WireError::new(
+                ErrorCode::Busy,
+                "too many answers of this session wait for their acknowledgement",
+            )
+            .with_limit(OUTCOMES_MAX as u64, self.unacknowledged.messages.get() as u64);
+            let mut answer = Answer::at_once(id, Err(error));
+            answer.unkept = true;
+            return self.send(context, answer, &account, arrival.first, turn);
+        }
         if let Err(refusal) = self.core.admit(id, served) {
             let error = match refusal {
                 Refusal::Duplicate => WireError::new(
@@ -249,6 +269,18 @@ impl RpcQueue {
         );
     }
 
+    /// Takes repeated requests for new ones, which is wrong.
+    pub(crate) fn credulous(mut self) -> Self {
+        self.core.credulous = true;
+        self
+    }
+
+    /// Whether one more outcome could not be remembered until its client has it.
+    fn is_forgetful(&self) -> bool {
+        self.unacknowledged.messages.get() >= OUTCOMES_MAX
+            || self.unacknowledged.bytes.get() >= REPLAY_MAX_BYTES
+    }
+
     fn respond(&mut self, respond: Respond, turn: &mut Turn<'_, Self>) {
         let Respond {
             id,
@@ -281,6 +313,7 @@ impl RpcQueue {
             result,
             hold,
             ends,
+            unkept: false,
         };
         self.send(served.context, answer, &account, served.arrived, turn);
     }
@@ -305,6 +338,8 @@ impl RpcQueue {
             bulk: None,
             hold: answer.hold,
             ends: answer.ends,
+            attachment: None,
+            unkept: answer.unkept,
         };
         relay_framer::send(turn, &self.framer, context, Box::new(send));
     }

@@ -39,6 +39,7 @@ impl Captured {
 #[derive(Debug)]
 pub struct Collector {
     limit: usize,
+    head_max: usize,
     head: BytesMut,
     tail: VecDeque<Bytes>,
     tail_bytes: usize,
@@ -50,6 +51,7 @@ impl Collector {
     pub fn new(limit: usize) -> Self {
         Self {
             limit,
+            head_max: limit,
             head: BytesMut::new(),
             tail: VecDeque::new(),
             tail_bytes: 0,
@@ -60,7 +62,7 @@ impl Collector {
     /// Takes the next bytes of the stream.
     pub fn push(&mut self, mut data: Bytes) {
         self.total += data.len() as u64;
-        let room = self.limit.saturating_sub(self.head.len());
+        let room = self.head_max.saturating_sub(self.head.len());
         if room > 0 {
             let first = data.split_to(room.min(data.len()));
             self.head.extend_from_slice(&first);
@@ -84,6 +86,19 @@ impl Collector {
                 *front = front.slice(cut..);
             }
         }
+    }
+
+    /// Bytes of the stream that nobody has: they are counted where they stand, in the middle.
+    pub fn skip(&mut self, bytes: u64) {
+        self.total += bytes;
+        // What was kept so far is the beginning for good.
+        self.limit_head();
+        self.tail.clear();
+        self.tail_bytes = 0;
+    }
+
+    fn limit_head(&mut self) {
+        self.head_max = self.head_max.min(self.head.len());
     }
 
     /// What was kept.
@@ -121,6 +136,20 @@ mod tests {
                 "{total} bytes in chunks of {chunk}"
             );
         }
+    }
+
+    #[test]
+    fn a_gap_is_counted_and_what_stands_on_both_sides_of_it_is_kept_apart() {
+        let mut collector = Collector::new(8);
+        collector.push(Bytes::from_static(b"abcd"));
+        collector.skip(100);
+        collector.push(Bytes::from_static(b"xyz"));
+        let captured = collector.finish();
+        assert_eq!(
+            (&captured.head[..], &captured.tail[..]),
+            (&b"abcd"[..], &b"xyz"[..])
+        );
+        assert_eq!((captured.omitted, captured.total()), (100, 107));
     }
 
     #[test]

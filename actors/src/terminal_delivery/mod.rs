@@ -10,6 +10,7 @@ mod order;
 pub(crate) mod push;
 pub(crate) mod receive;
 pub(crate) mod retained;
+mod unconsumed;
 
 pub use collect::{Captured, Collector, OUTPUT_LIMIT_BYTES};
 pub use order::OUTPUT_WINDOW_BYTES;

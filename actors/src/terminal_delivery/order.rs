@@ -3,6 +3,7 @@
 use std::collections::VecDeque;
 
 use bytes::Bytes;
+use dwell_messages::process::Skipped;
 use dwell_messages::{Closed, Event, Exited, OutputStream};
 
 /// Bytes of each stream that may be under way or unread at the consumer.
@@ -17,6 +18,8 @@ const HELD_MAX: usize = 2;
 pub(crate) enum Handed {
     /// Bytes.
     Output(OutputStream, Bytes),
+    /// Bytes that nobody has any more.
+    Gap(Skipped),
     /// The wait status.
     Exited(Exited),
     /// The end.
@@ -52,6 +55,8 @@ pub(crate) enum OrderError {
 pub(crate) struct OrderCore {
     next: [u64; 2],
     limit: [u64; 2],
+    /// Bytes passed over: they count as consumed.
+    skipped: [u64; 2],
     held: VecDeque<Event>,
     exited: bool,
     closed: bool,
@@ -62,6 +67,7 @@ impl Default for OrderCore {
         Self {
             next: [0; 2],
             limit: [OUTPUT_WINDOW_BYTES; 2],
+            skipped: [0; 2],
             held: VecDeque::new(),
             exited: false,
             closed: false,
@@ -85,7 +91,7 @@ impl OrderCore {
                 if end <= self.next[stream] {
                     return Ok(());
                 }
-                if output.offset != self.next[stream] {
+                if output.offset > self.next[stream] {
                     return Err(OrderError::Gap {
                         expected: self.next[stream],
                         offset: output.offset,
@@ -97,8 +103,25 @@ impl OrderCore {
                         limit: self.limit[stream],
                     });
                 }
+                // What a new link repeats may begin before what is missing.
+                let known = usize::try_from(self.next[stream] - output.offset).unwrap_or(usize::MAX);
                 self.next[stream] = end;
-                hand(Handed::Output(output.stream, output.data));
+                hand(Handed::Output(output.stream, output.data.slice(known..)));
+            }
+            Event::Gap(skipped) => {
+                let stream = skipped.stream.index();
+                if self.closed || skipped.from > self.next[stream] {
+                    return Err(OrderError::Gap {
+                        expected: self.next[stream],
+                        offset: skipped.from,
+                    });
+                }
+                if skipped.to > self.next[stream] {
+                    let from = self.next[stream];
+                    self.next[stream] = skipped.to;
+                    self.skipped[stream] += skipped.to - from;
+                    hand(Handed::Gap(Skipped { from, ..skipped }));
+                }
             }
             Event::Exited(_) | Event::Closed(_) => {
                 if self.closed || self.held.len() >= HELD_MAX {
@@ -112,6 +135,7 @@ impl OrderCore {
 
     /// The credit to restate, given what has been consumed of a stream.
     pub(crate) fn restate(&mut self, stream: OutputStream, consumed: u64) -> Option<u64> {
+        let consumed = consumed.saturating_add(self.skipped[stream.index()]);
         let limit = consumed.saturating_add(OUTPUT_WINDOW_BYTES);
         if self.closed || limit < self.limit[stream.index()].saturating_add(RESTATE_BYTES) {
             return None;
@@ -120,12 +144,17 @@ impl OrderCore {
         Some(limit)
     }
 
+    /// The next byte needed of each stream, and the offsets that may not be passed.
+    pub(crate) fn progress(&self) -> ([u64; 2], [u64; 2]) {
+        (self.next, self.limit)
+    }
+
     fn release(&mut self, hand: &mut impl FnMut(Handed)) -> Result<(), OrderError> {
         while let Some(event) = self.held.front() {
             let ends = match event {
                 Event::Exited(exited) => [exited.stdout_end, exited.stderr_end],
                 Event::Closed(closed) => [closed.stdout_end, closed.stderr_end],
-                Event::Output(_) => return Err(OrderError::BehindTheEnd),
+                Event::Output(_) | Event::Gap(_) => return Err(OrderError::BehindTheEnd),
             };
             if ends.iter().zip(&self.next).any(|(end, next)| end > next) {
                 return Ok(());
@@ -139,7 +168,9 @@ impl OrderCore {
                     self.closed = true;
                     hand(Handed::Closed(closed));
                 }
-                Some(Event::Exited(_) | Event::Output(_)) | None => return Err(OrderError::BehindTheEnd),
+                Some(Event::Exited(_) | Event::Output(_) | Event::Gap(_)) | None => {
+                    return Err(OrderError::BehindTheEnd);
+                }
             }
         }
         Ok(())
@@ -199,6 +230,7 @@ mod tests {
             core.accept(event, |what| {
                 handed.push(match what {
                     Handed::Output(..) => "output",
+                    Handed::Gap(_) => "gap",
                     Handed::Exited(_) => "exited",
                     Handed::Closed(_) => "closed",
                 });

@@ -1,14 +1,18 @@
 //! `TerminalDelivery` on the executor: numbers a process's events, pushes them, and keeps the newest to be read again.
 //!
+//! A link may die with output under way: what the client has not consumed is kept and told again over the next. So it
+//! lives on behind its process's end, until the client wants nothing more of it.
+//!
 //! Owns the order of one process's events, and what is kept of them. Never holds output back: a chunk that finds no room at the framer keeps its own
 //! room here, and so the reader from reading. Full: the readers wait. `exited` and `closed` need no room of the
 //! readers: their port is their own. Who sends: the process's readers, and the `Process`.
 
+use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use dwell_messages::process::{Ending, Read, Usage};
+use dwell_messages::process::{Ending, Read, Skipped, Usage};
 use dwell_messages::{
     Closed, Envelope, ErrorCode, Event, ExitStatus, Exited, Message as Wire, Output, OutputStream, ProcessId,
     Reply, TraceContext, WireError,
@@ -16,11 +20,13 @@ use dwell_messages::{
 
 use crate::account::{Account, Segment};
 use crate::mailbox::{Actor, BulkResidence, Mailbox, Message, TimerGuard, Turn};
-use crate::process_supervisor::{ProcessSupervisor, SupervisorControl};
+use crate::process::Credit;
+use crate::process_supervisor::{ProcessSupervisor, SupervisorMessage};
 use crate::relay_framer::{self, RelayFramer, ToSend};
 use crate::rpc_queue::server::Responder;
 use crate::telemetry::Tick;
 use crate::terminal_delivery::retained::Retained;
+use crate::terminal_delivery::unconsumed::{Again, Unconsumed};
 
 /// Reads of one process that may wait for an event.
 pub(crate) const READS_WAITING_MAX: usize = 16;
@@ -28,8 +34,8 @@ pub(crate) const READS_WAITING_MAX: usize = 16;
 pub(crate) const READ_WAIT_MAX: Duration = Duration::from_secs(60);
 /// Output that the answer to one read carries, one event in any case: half of what a message may be.
 pub(crate) const READ_MAX_BYTES: u64 = 512 * 1024;
-/// Chunks that may wait to be pushed: two for each reader.
-pub(crate) const DELIVERY_MAILBOX_MAX: usize = 6;
+/// Chunks that may wait to be pushed, two for each reader, and what its session says.
+pub(crate) const DELIVERY_MAILBOX_MAX: usize = 8;
 
 /// What it is told.
 pub(crate) enum PushMessage {
@@ -42,8 +48,18 @@ pub(crate) enum PushMessage {
     },
     /// The wait status is known.
     Exited(Box<Ended>),
+    /// Bytes that were dropped.
+    Gap {
+        stream: OutputStream,
+        from: u64,
+        to: u64,
+    },
     /// A client wants events again.
     Read(Box<Reading>),
+    /// A fresh link, and how far its client is, if it still wants this process.
+    Attached { attachment: u64, next: Option<[u64; 2]> },
+    /// The client wants nothing more of this process.
+    Release,
     /// Nothing follows.
     Closed {
         status: Option<ExitStatus>,
@@ -85,7 +101,8 @@ pub(crate) struct Ended {
 }
 
 impl Message for PushMessage {
-    const NAMES: &'static [&'static str] = &["Output", "Exited", "Closed", "Read"];
+    const NAMES: &'static [&'static str] =
+        &["Output", "Exited", "Closed", "Read", "Gap", "Attached", "Release"];
 
     fn index(&self) -> usize {
         match self {
@@ -93,13 +110,21 @@ impl Message for PushMessage {
             Self::Exited(_) => 1,
             Self::Closed { .. } => 2,
             Self::Read(_) => 3,
+            Self::Gap { .. } => 4,
+            Self::Attached { .. } => 5,
+            Self::Release => 6,
         }
     }
 
     fn bulk(&self) -> Option<&BulkResidence> {
         match self {
             Self::Output { bulk, .. } => Some(bulk),
-            Self::Exited(_) | Self::Closed { .. } | Self::Read(_) => None,
+            Self::Exited(_)
+            | Self::Closed { .. }
+            | Self::Read(_)
+            | Self::Gap { .. }
+            | Self::Attached { .. }
+            | Self::Release => None,
         }
     }
 }
@@ -112,6 +137,12 @@ pub(crate) struct TerminalDelivery {
     event: u64,
     sent: [u64; 2],
     retained: Retained,
+    credit: Rc<Credit>,
+    unconsumed: [Unconsumed; 2],
+    /// The link that output is for.
+    attachment: u64,
+    closed: bool,
+    released: bool,
     reads: u64,
     waiting: Vec<Waiting>,
 }
@@ -122,6 +153,8 @@ impl TerminalDelivery {
         framer: Mailbox<RelayFramer>,
         supervisor: Mailbox<ProcessSupervisor>,
         retention_bytes: u64,
+        credit: Rc<Credit>,
+        attachment: u64,
     ) -> Self {
         Self {
             process,
@@ -130,6 +163,11 @@ impl TerminalDelivery {
             event: 0,
             sent: [0; 2],
             retained: Retained::new(retention_bytes),
+            credit,
+            unconsumed: Default::default(),
+            attachment,
+            closed: false,
+            released: false,
             reads: 0,
             waiting: Vec::new(),
         }
@@ -179,6 +217,50 @@ impl TerminalDelivery {
         }
     }
 
+    fn next_event(&mut self) -> u64 {
+        self.event += 1;
+        self.event
+    }
+
+    /// What the client does not have, over the fresh link. `exited` and `closed` come again by themselves.
+    fn tell_again(&mut self, context: &TraceContext, next: [u64; 2], turn: &mut Turn<'_, Self>) {
+        for stream in [OutputStream::Stdout, OutputStream::Stderr] {
+            let older = self.retained.outputs(stream);
+            let again = self.unconsumed[stream.index()].from(next[stream.index()], older);
+            for piece in again {
+                let event = match piece {
+                    Again::Output(offset, data) => Event::Output(Output {
+                        event: 0,
+                        stream,
+                        offset,
+                        data,
+                    }),
+                    Again::Gap(from, to) => Event::Gap(Skipped {
+                        event: 0,
+                        stream,
+                        from,
+                        to,
+                    }),
+                };
+                self.push(context.clone(), event, None, None, turn);
+            }
+        }
+    }
+
+    /// Gives what can be read again to the supervisor and goes, once nothing follows and nobody needs it again.
+    fn end_if_released(&mut self, turn: &mut Turn<'_, Self>) {
+        if !self.closed || !self.released {
+            return;
+        }
+        let kept = std::mem::replace(&mut self.retained, Retained::new(0));
+        turn.tell(
+            &self.supervisor,
+            TraceContext::default(),
+            SupervisorMessage::Retain(self.process, Box::new(kept)),
+        );
+        turn.stop();
+    }
+
     fn push(
         &mut self,
         context: TraceContext,
@@ -187,10 +269,17 @@ impl TerminalDelivery {
         bulk: Option<Arc<BulkResidence>>,
         turn: &mut Turn<'_, Self>,
     ) {
-        self.retained.keep(&event);
-        self.tell_waiting(turn);
+        if event.number() > 0 {
+            self.retained.keep(&event);
+            self.tell_waiting(turn);
+        }
         // The end of the pipes is mostly on its heels, and closes the call.
         let hold = matches!(event, Event::Exited(_));
+        let attachment = match event {
+            Event::Output(_) | Event::Gap(_) => Some(self.attachment),
+            // They have their place in the session's order.
+            Event::Exited(_) | Event::Closed(_) => None,
+        };
         let message = Wire::Event {
             process: self.process,
             event,
@@ -202,6 +291,8 @@ impl TerminalDelivery {
             bulk,
             hold,
             ends: None,
+            attachment,
+            unkept: false,
         };
         relay_framer::send(turn, &self.framer, context, Box::new(send));
     }
@@ -214,13 +305,32 @@ impl Actor for TerminalDelivery {
 
     fn receive(&mut self, envelope: Envelope<PushMessage>, turn: &mut Turn<'_, Self>) {
         let context = envelope.context;
-        if let PushMessage::Read(reading) = envelope.body {
-            return self.read(context, *reading, turn);
-        }
-        self.event += 1;
-        let event = self.event;
         let [stdout_end, stderr_end] = self.sent;
         match envelope.body {
+            PushMessage::Read(reading) => self.read(context, *reading, turn),
+            PushMessage::Attached { attachment, next } => {
+                self.attachment = attachment;
+                if let Some(next) = next {
+                    self.tell_again(&context, next, turn);
+                }
+            }
+            PushMessage::Release => {
+                self.released = true;
+                self.unconsumed = Default::default();
+                self.end_if_released(turn);
+            }
+            PushMessage::Gap { stream, from, to } => {
+                self.sent[stream.index()] = to;
+                self.unconsumed[stream.index()].skip(to);
+                let event = self.next_event();
+                let skipped = Skipped {
+                    event,
+                    stream,
+                    from,
+                    to,
+                };
+                self.push(context, Event::Gap(skipped), None, None, turn);
+            }
             PushMessage::Output {
                 stream,
                 offset,
@@ -228,6 +338,11 @@ impl Actor for TerminalDelivery {
                 bulk,
             } => {
                 self.sent[stream.index()] = offset + data.len() as u64;
+                if !self.released {
+                    let consumed = self.credit.consumed(stream);
+                    self.unconsumed[stream.index()].push(offset, &data, consumed);
+                }
+                let event = self.next_event();
                 let output = Output {
                     event,
                     stream,
@@ -244,6 +359,7 @@ impl Actor for TerminalDelivery {
                     usage,
                     ending,
                 } = *ended;
+                let event = self.next_event();
                 let exited = Exited {
                     event,
                     status,
@@ -267,6 +383,7 @@ impl Actor for TerminalDelivery {
                 account.lap(Segment::Delivery, Tick::now());
                 let mut timings = account.timings();
                 timings.first_byte = first_byte;
+                let event = self.next_event();
                 let closed = Closed {
                     event,
                     status,
@@ -277,14 +394,9 @@ impl Actor for TerminalDelivery {
                     timings,
                 };
                 self.push(context, closed.into(), Some(account.first()), None, turn);
-                let kept = std::mem::replace(&mut self.retained, Retained::new(0));
-                let retain = SupervisorControl::Retain(self.process, Box::new(kept));
-                if self.supervisor.control(retain).is_err() {
-                    tracing::debug!("what a process told is not kept: its supervisor is busy");
-                }
-                turn.stop();
+                self.closed = true;
+                self.end_if_released(turn);
             }
-            PushMessage::Read(_) => {}
         }
     }
 

@@ -5,15 +5,16 @@
 //! with the run. Who sends: the framer, and the run's own handle.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use dwell_messages::process::Terminate;
+use dwell_messages::process::{Gap, Terminate};
 use dwell_messages::{
     Closed, Envelope, ErrorCode, Event, Exited, Message as Wire, OutputStream, ProcessId, Reply, Request,
     TraceContext,
 };
 
-use super::order::{Handed, OrderCore};
+use super::order::{Handed, OUTPUT_WINDOW_BYTES, OrderCore};
 use crate::account::{Account, Segment};
 use crate::dispatcher::Mode;
 use crate::dispatcher::client::{Dispatcher, DispatcherControl};
@@ -26,6 +27,41 @@ use crate::telemetry::{Collector, Stage, Tick};
 
 /// Events of one process that may wait to be put in order.
 pub(crate) const DELIVERY_MAILBOX_MAX: usize = 128;
+
+/// How far a run's events have come, for whoever takes the session up over a fresh link.
+#[derive(Debug)]
+pub(crate) struct Progress {
+    next: [AtomicU64; 2],
+    limit: [AtomicU64; 2],
+}
+
+impl Default for Progress {
+    fn default() -> Self {
+        Self {
+            next: Default::default(),
+            limit: [OUTPUT_WINDOW_BYTES, OUTPUT_WINDOW_BYTES].map(AtomicU64::new),
+        }
+    }
+}
+
+impl Progress {
+    fn set(&self, (next, limit): ([u64; 2], [u64; 2])) {
+        for stream in 0..2 {
+            self.next[stream].store(next[stream], Ordering::Relaxed);
+            self.limit[stream].store(limit[stream], Ordering::Relaxed);
+        }
+    }
+
+    /// As it travels.
+    pub(crate) fn of(&self, process: ProcessId) -> dwell_messages::Progress {
+        let read = |cells: &[AtomicU64; 2]| cells.each_ref().map(|cell| cell.load(Ordering::Relaxed));
+        dwell_messages::Progress {
+            process: process.0,
+            next: read(&self.next),
+            limit: read(&self.limit),
+        }
+    }
+}
 
 /// What does not change about a run.
 #[derive(Clone)]
@@ -89,6 +125,7 @@ pub(crate) struct TerminalDelivery {
     wiring: Wiring,
     shared: Arc<RunShared>,
     order: OrderCore,
+    progress: Arc<Progress>,
     sent: Option<(Account, Option<Tick>)>,
     started: bool,
     terminate: Option<Duration>,
@@ -105,7 +142,7 @@ impl TerminalDelivery {
     pub(crate) fn new(
         facts: RunFacts,
         wiring: Wiring,
-        shared: Arc<RunShared>,
+        (shared, progress): (Arc<RunShared>, Arc<Progress>),
         program: Vec<u8>,
         deadline: Option<Duration>,
         grace: Duration,
@@ -115,6 +152,7 @@ impl TerminalDelivery {
             wiring,
             shared,
             order: OrderCore::default(),
+            progress,
             sent: None,
             started: false,
             terminate: None,
@@ -181,12 +219,21 @@ impl TerminalDelivery {
         let outcome = self.order.accept(event, |handed| match handed {
             Handed::Output(OutputStream::Stdout, data) => consumed = Some(shared.put(RunEvent::Stdout(data))),
             Handed::Output(OutputStream::Stderr, data) => consumed = Some(shared.put(RunEvent::Stderr(data))),
+            Handed::Gap(gap) => {
+                let gap = Gap {
+                    stream: gap.stream,
+                    from: gap.from,
+                    to: gap.to,
+                };
+                consumed = Some(shared.put(RunEvent::Gap(gap)));
+            }
             Handed::Exited(end) => {
                 exited = Some(end);
                 let _ = shared.put(RunEvent::Exited(end.status));
             }
             Handed::Closed(end) => closed = Some(end),
         });
+        self.progress.set(self.order.progress());
         self.exited = self.exited.or(exited);
         if let Err(error) = outcome {
             self.request_end(self.grace, turn);
@@ -216,6 +263,7 @@ impl TerminalDelivery {
                 );
             }
         }
+        self.progress.set(self.order.progress());
     }
 
     fn closed(

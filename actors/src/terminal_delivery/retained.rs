@@ -65,6 +65,8 @@ impl Retained {
                 self.bytes += output.data.len() as u64;
                 self.outputs.push_back(output.clone());
             }
+            // A read names gaps by itself.
+            Event::Gap(_) => {}
             Event::Exited(_) => self.exited = Some(event.clone()),
             Event::Closed(_) => self.closed = Some(event.clone()),
         }
@@ -84,6 +86,12 @@ impl Retained {
                 offset: output.offset,
             });
         }
+    }
+
+    /// The chunks that are kept of an output, in order.
+    pub(crate) fn outputs(&self, stream: OutputStream) -> impl Iterator<Item = (u64, bytes::Bytes)> + '_ {
+        let of_stream = self.outputs.iter().filter(move |output| output.stream == stream);
+        of_stream.map(|output| (output.offset, output.data.clone()))
     }
 
     /// Bytes of output that are kept.

@@ -1,4 +1,6 @@
 //! Three roles in one process, and what talks to them without being one.
+//!
+//! Sessions here end with their links, so that a fault shows as what it is; those that go on are in `tests/links`.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -54,6 +56,7 @@ impl Roles {
             .relay(relay.local_addr())
             .listen("127.0.0.1:0")
             .authorize(client.public())
+            .detached_life(Duration::ZERO)
             .serve()
             .await
             .unwrap();
@@ -98,7 +101,10 @@ impl Roles {
 pub(crate) async fn connect_as(client: &StaticKeypair, target: Target) -> Result<Harness, ConnectError> {
     bounded(
         "connecting",
-        Harness::builder().identity(copy(client)).connect(target),
+        Harness::builder()
+            .identity(copy(client))
+            .resume_for(Duration::ZERO)
+            .connect(target),
     )
     .await
 }

@@ -87,7 +87,7 @@ async fn until(run: &mut Run, text: &str) -> String {
             Some(RunEvent::Stdout(data) | RunEvent::Stderr(data)) => {
                 seen.push_str(&String::from_utf8_lossy(&data));
             }
-            Some(RunEvent::Started { .. } | RunEvent::Exited(_)) => {}
+            Some(RunEvent::Started { .. } | RunEvent::Gap(_) | RunEvent::Exited(_)) => {}
             None => panic!("it ended without {text:?}: {seen:?}"),
         }
     }

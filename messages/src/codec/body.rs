@@ -7,8 +7,9 @@ use serde::de::DeserializeOwned;
 use crate::error::WireError;
 use crate::ids::{ProcessId, RequestId};
 use crate::kinds::MessageKind;
-use crate::message::{Answer, CreditBody, Farewell, Message, Nothing, Number, Reply, Request};
+use crate::message::{AckBody, Answer, CreditBody, Farewell, Message, Nothing, Number, Reply, Request};
 use crate::process::{CHUNK_MAX_BYTES, Event, ReadReply, Start};
+use crate::session::{GRANT_BYTES, RESUME_PROCESSES_MAX, Resume};
 
 use super::{DecodeError, ELEMENTS_MAX, EncodeError, Header, scan};
 
@@ -27,12 +28,15 @@ pub(super) fn size_hint(message: &Message) -> usize {
         | Message::Response { .. }
         | Message::Event { .. }
         | Message::Cancel(_)
-        | Message::Ack(_)
+        | Message::Ack { .. }
         | Message::Credit { .. }
         | Message::Ping(_)
         | Message::Pong(_)
         | Message::Goodbye(_)
+        | Message::Resumed(_)
+        | Message::ResumeRefused(_)
         | Message::TraceRecords { .. } => 384,
+        Message::Resume(resume) => 384 + 64 * resume.processes.len(),
     }
 }
 
@@ -45,13 +49,25 @@ pub(super) fn encode(out: &mut BytesMut, message: &Message) -> Result<(), Encode
                 check_chunk(output.data.len())?;
                 put(out, output)
             }
+            Event::Gap(skipped) => put(out, skipped),
             Event::Exited(exited) => put(out, exited),
             Event::Closed(closed) => put(out, closed),
         },
         Message::Cancel(_) => put(out, &Nothing {}),
-        Message::Ack(value) | Message::Ping(value) | Message::Pong(value) => {
-            put(out, &Number { value: *value })
+        Message::Ping(value) | Message::Pong(value) => put(out, &Number { value: *value }),
+        Message::Ack { received, released } => put(
+            out,
+            &AckBody {
+                received: *received,
+                released: released.iter().map(|process| process.0).collect(),
+            },
+        ),
+        Message::Resume(resume) => {
+            check_resume(resume).map_err(|(field, problem)| EncodeError::BadString { field, problem })?;
+            put(out, resume.as_ref())
         }
+        Message::Resumed(resumed) => put(out, resumed),
+        Message::ResumeRefused(refused) => put(out, refused),
         Message::Credit { stream, limit, .. } => put(
             out,
             &CreditBody {
@@ -133,9 +149,20 @@ fn check_chunk(actual: usize) -> Result<(), EncodeError> {
 fn longest_chunk(reply: &ReadReply) -> usize {
     let length = |event: &Event| match event {
         Event::Output(output) => output.data.len(),
-        Event::Exited(_) | Event::Closed(_) => 0,
+        Event::Gap(_) | Event::Exited(_) | Event::Closed(_) => 0,
     };
     reply.events.iter().map(length).max().unwrap_or(0)
+}
+
+/// Lengths that are not free, and more processes than a session may have.
+fn check_resume(resume: &Resume) -> Result<(), (&'static str, &'static str)> {
+    if resume.token.len() != GRANT_BYTES {
+        return Err(("token", "does not have 32 bytes"));
+    }
+    if resume.processes.len() > RESUME_PROCESSES_MAX {
+        return Err(("processes", "has more than 4,096 elements"));
+    }
+    Ok(())
 }
 
 /// Strings that no system call takes, and lists that no peer decodes.
@@ -226,13 +253,25 @@ pub(super) fn decode(kind: MessageKind, header: &Header, bytes: &Bytes) -> Resul
             body.chunk(output.data.len())?;
             event(Event::Output(output))
         }
+        MessageKind::Gap => event(Event::Gap(body.read()?)),
         MessageKind::Exited => event(Event::Exited(body.read()?)),
         MessageKind::Closed => event(Event::Closed(body.read()?)),
         MessageKind::Cancel => {
             body.read::<Nothing>()?;
             Ok(Message::Cancel(body.id()?))
         }
-        MessageKind::Ack => Ok(Message::Ack(body.read::<Number>()?.value)),
+        MessageKind::Ack => {
+            let AckBody { received, released } = body.read()?;
+            let released = released.into_iter().map(ProcessId).collect();
+            Ok(Message::Ack { received, released })
+        }
+        MessageKind::Resume => {
+            let resume: Resume = body.read()?;
+            check_resume(&resume).map_err(|(field, problem)| body.bad(format!("{field} {problem}")))?;
+            Ok(Message::Resume(Box::new(resume)))
+        }
+        MessageKind::Resumed => Ok(Message::Resumed(body.read()?)),
+        MessageKind::ResumeRefused => Ok(Message::ResumeRefused(body.read()?)),
         MessageKind::Ping => Ok(Message::Ping(body.read::<Number>()?.value)),
         MessageKind::Pong => Ok(Message::Pong(body.read::<Number>()?.value)),
         MessageKind::Credit => {

@@ -267,6 +267,11 @@ pub fn decode(bytes: &Bytes) -> Result<Decoded, DecodeError> {
     })
 }
 
+/// A message's sequence number, also of one whose body is not understood. `None`: not even the header is.
+pub fn sequence(bytes: &Bytes) -> Option<u64> {
+    Header::read(bytes).ok().map(|header| header.sequence)
+}
+
 /// Numbers below this are requests, in every version.
 const REQUESTS_END: u8 = 0x40;
 

@@ -6,11 +6,11 @@ use dwell_messages::ids::{ProcessId, RequestId};
 use dwell_messages::kinds::MessageKind;
 use dwell_messages::message::{Message, Reply, Request, TraceRecords};
 use dwell_messages::process::{
-    Closed, Containment, Drain, Ending, EnvironmentPolicy, ExecutorDeath, ExitStatus, Exited, Gap, Inherit,
-    Limits, Output, OutputStream, Pty, Read, ReadReply, Resize, Signal, SignalTarget, Start, Started,
-    TerminalSize, Terminate, Terminated, TreeHold, Usage, Write, Written,
+    Closed, Containment, Drain, Ending, EnvironmentPolicy, Event, ExecutorDeath, ExitStatus, Exited, Gap,
+    Inherit, Limits, Output, OutputStream, Overflow, Pty, Read, ReadReply, Resize, Signal, SignalTarget,
+    Skipped, Start, Started, TerminalSize, Terminate, Terminated, TreeHold, Usage, Write, Written,
 };
-use dwell_messages::session::{EnvironmentInfo, Hello, Welcome};
+use dwell_messages::session::{EnvironmentInfo, Hello, Progress, Resume, ResumeRefused, Resumed, Welcome};
 use dwell_messages::{Envelope, Role, Span, SpanId, SpanKind, Timings, TraceContext, Value};
 use serde_bytes::ByteBuf;
 
@@ -93,7 +93,38 @@ pub(crate) fn message(kind: MessageKind) -> Message {
         MessageKind::Exited => event(exited().into()),
         MessageKind::Closed => event(closed().into()),
         MessageKind::Cancel => Message::Cancel(RequestId(9)),
-        MessageKind::Ack => Message::Ack(u64::MAX),
+        MessageKind::Ack => Message::Ack {
+            received: u64::MAX,
+            released: vec![process, ProcessId(3)],
+        },
+        MessageKind::Gap => event(Event::Gap(Skipped {
+            event: 8,
+            stream: OutputStream::Stderr,
+            from: 300,
+            to: 1 << 33,
+        })),
+        MessageKind::Resume => Message::Resume(Box::new(Resume {
+            session: 77,
+            token: bytes(&[0x60; 32]),
+            owner: 2,
+            received: 40,
+            processes: vec![Progress {
+                process: process.0,
+                next: [300, 0],
+                limit: [1 << 20, 1 << 21],
+            }],
+            whole: true,
+        })),
+        MessageKind::Resumed => Message::Resumed(Resumed {
+            owner: 2,
+            received: 17,
+            from: 38,
+            anew: true,
+        }),
+        MessageKind::ResumeRefused => Message::ResumeRefused(ResumeRefused {
+            error: WireError::new(ErrorCode::Superseded, "somebody else has it"),
+            owner: 3,
+        }),
         MessageKind::Credit => Message::Credit {
             process,
             stream: OutputStream::Stderr,
@@ -159,6 +190,8 @@ pub(crate) fn start() -> Start {
         },
         drain: Some(Drain::default()),
         retention_bytes: Some(1 << 21),
+        overflow: Overflow::Ring,
+        spool_bytes: Some(1 << 24),
         detach: true,
         credit: 262_144,
         grace_ms: 10_000,
@@ -270,6 +303,7 @@ pub(crate) fn hello() -> Hello {
 pub(crate) fn welcome() -> Welcome {
     Welcome {
         epoch: bytes(&[0xe0; 16]),
+        session: 77,
         grant: bytes(&[0x60; 32]),
         unix_ns: 1_700_000_000_123_456_789,
         environment: environment(),

@@ -66,7 +66,8 @@ struct Control {
     last_cut: Option<Cut>,
     /// Grows with each [`TcpFaultProxy::heal`].
     heals: u64,
-    is_frozen: bool,
+    /// Towards upstream, towards the client.
+    held: [bool; 2],
 }
 
 /// How a connection ends.
@@ -132,7 +133,14 @@ impl TcpFaultProxy {
     pub fn freeze(&self) {
         self.shared
             .control
-            .send_modify(|control| control.is_frozen = true);
+            .send_modify(|control| control.held = [true; 2]);
+    }
+
+    /// As [`freeze`](Self::freeze), one way: what was sent the other way arrives.
+    pub fn hold(&self, direction: Direction) {
+        self.shared
+            .control
+            .send_modify(|control| control.held[way(direction)] = true);
     }
 
     /// Everything passes again: forgets all plans, wakes what is stalled or frozen. Faults of open connections that
@@ -144,7 +152,7 @@ impl TcpFaultProxy {
             state.next.clear();
         }
         self.shared.control.send_modify(|control| {
-            control.is_frozen = false;
+            control.held = [false; 2];
             control.heals += 1;
         });
     }
@@ -291,11 +299,11 @@ async fn pump(
 ) -> End {
     let mut control = shared.control.subscribe();
     let mut buffer = vec![0; READ_BYTES];
-    if let Some(end) = carry_out(lane.open(), &mut control, &mut sink).await {
+    if let Some(end) = carry_out(lane.open(), direction, &mut control, &mut sink).await {
         return end;
     }
     loop {
-        thawed(&mut control).await;
+        thawed(direction, &mut control).await;
         let read = match source.read(&mut buffer).await {
             Ok(0) => {
                 // The other side may be gone, which its own direction finds out.
@@ -308,7 +316,7 @@ async fn pump(
         };
         let bytes = &buffer[..read];
         shared.capture(direction, bytes);
-        if let Some(end) = carry_out(lane.push(bytes), &mut control, &mut sink).await {
+        if let Some(end) = carry_out(lane.push(bytes), direction, &mut control, &mut sink).await {
             return end;
         }
     }
@@ -316,6 +324,7 @@ async fn pump(
 
 async fn carry_out(
     steps: Vec<Step>,
+    direction: Direction,
     control: &mut watch::Receiver<Control>,
     sink: &mut WriteHalf<'_>,
 ) -> Option<End> {
@@ -323,7 +332,7 @@ async fn carry_out(
         match step {
             Step::Pause(pause) => tokio::time::sleep(pause).await,
             Step::Write(bytes) => {
-                thawed(control).await;
+                thawed(direction, control).await;
                 if sink.write_all(&bytes).await.is_err() {
                     return Some(End::Reset);
                 }
@@ -336,9 +345,16 @@ async fn carry_out(
     None
 }
 
-async fn thawed(control: &mut watch::Receiver<Control>) {
+fn way(direction: Direction) -> usize {
+    match direction {
+        Direction::ToUpstream => 0,
+        Direction::ToClient => 1,
+    }
+}
+
+async fn thawed(direction: Direction, control: &mut watch::Receiver<Control>) {
     // An error means that the proxy is being dropped, which ends the connection elsewhere.
-    let _ = control.wait_for(|control| !control.is_frozen).await;
+    let _ = control.wait_for(|control| !control.held[way(direction)]).await;
 }
 
 async fn healed(control: &mut watch::Receiver<Control>) {

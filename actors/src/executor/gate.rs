@@ -1,0 +1,214 @@
+//! Between a connection and a session: the handshake, the verdict on the client, and its first message, which says whether
+//! it begins a session or takes one up again.
+//!
+//! No actor, no thread and no side effect stands behind a gate: a stranger costs one link's core and no more.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use bytes::BytesMut;
+use dwell_messages::{Hello, Message as Wire, PublicKey, Resume, Welcome, codec};
+use dwell_relay::{Incoming, Link, LinkError, LinkEstablished, LinkEvent, OuterFrame};
+use serde_bytes::ByteBuf;
+
+use super::session::begin;
+use super::{Found, SessionId, Shared};
+use crate::mailbox::Mailbox;
+use crate::relay_framer::{Attachment, FramerControl, RelayFramer, Sent, Transport, turn_away, unknown};
+use crate::telemetry::{Tick, unix_now_ns};
+
+/// Messages of one record that may stand behind the first.
+const EARLY_MAX: usize = 4_096;
+
+/// A link on its way to a session.
+pub(super) struct Gate {
+    link: Link<Sent>,
+    peer: Option<LinkEstablished>,
+    /// The session's number, if it begins one.
+    session: SessionId,
+    relayed: bool,
+}
+
+/// What a frame has made of a gate.
+pub(super) enum Step {
+    /// It waits for more.
+    Waiting(Box<Gate>),
+    /// Its client has said something: `Passed::enter` finds its session.
+    Passed(Box<Passed>),
+    /// It leads nowhere. The bytes are the last that the other end hears.
+    Over(BytesMut),
+}
+
+/// A link whose client has said something.
+pub(super) struct Passed {
+    link: Link<Sent>,
+    peer: LinkEstablished,
+    early: Vec<Incoming>,
+    session: SessionId,
+    read: Tick,
+    relayed: bool,
+}
+
+impl Gate {
+    pub(super) fn new(link: Link<Sent>, relayed: bool) -> Self {
+        Self {
+            link,
+            peer: None,
+            session: 0,
+            relayed,
+        }
+    }
+
+    /// What is to be written now.
+    pub(super) fn transmit(&mut self, out: &mut BytesMut) {
+        // Nothing was queued, so no token comes back.
+        drop(self.link.poll_transmit(Instant::now(), out, usize::MAX));
+    }
+
+    /// When `timeout` is due.
+    pub(super) fn deadline(&self) -> Option<Instant> {
+        self.link.poll_timeout()
+    }
+
+    /// It took too long: the last bytes to write.
+    pub(super) fn timeout(mut self) -> BytesMut {
+        drop(self.link.handle_timeout(Instant::now()));
+        self.last_words()
+    }
+
+    /// Takes a frame.
+    pub(super) fn handle(mut self, shared: &Shared, frame: OuterFrame, read: Tick) -> Step {
+        if let Err(error) = self.link.handle_frame(Instant::now(), frame) {
+            tracing::debug!(%error, "a link did not come about");
+            return Step::Over(self.last_words());
+        }
+        let mut early = Vec::new();
+        while let Some(event) = self.link.poll_event() {
+            match event {
+                LinkEvent::AuthorizationNeeded { client, hello } => {
+                    if self.verdict(shared, client, &hello).is_none() {
+                        return Step::Over(self.last_words());
+                    }
+                }
+                LinkEvent::Established(peer) => self.peer = Some(peer),
+                LinkEvent::Message(incoming) if early.len() < EARLY_MAX => early.push(incoming),
+                LinkEvent::Message(_) | LinkEvent::PeerClosed { .. } => return Step::Over(self.last_words()),
+            }
+        }
+        match self.peer.take() {
+            Some(peer) if !early.is_empty() => Step::Passed(Box::new(Passed {
+                link: self.link,
+                peer,
+                early,
+                session: self.session,
+                read,
+                relayed: self.relayed,
+            })),
+            peer => {
+                self.peer = peer;
+                Step::Waiting(Box::new(self))
+            }
+        }
+    }
+
+    fn verdict(&mut self, shared: &Shared, client: PublicKey, hello: &[u8]) -> Option<()> {
+        let Some((welcome, session)) = authorize(shared, client, hello) else {
+            self.link.refuse();
+            return None;
+        };
+        self.session = session;
+        self.link
+            .welcome(&welcome)
+            .inspect_err(|error: &LinkError| tracing::warn!(%error, "a client could not be welcomed"))
+            .ok()
+    }
+
+    fn last_words(mut self) -> BytesMut {
+        let mut out = BytesMut::new();
+        self.transmit(&mut out);
+        out
+    }
+}
+
+fn authorize(shared: &Shared, client: PublicKey, hello: &[u8]) -> Option<(Vec<u8>, SessionId)> {
+    if !shared.admits(&client) {
+        let fingerprint = dwell_relay::fingerprint(&client);
+        tracing::warn!(%client, %fingerprint, "a client that is not in authorized_clients was turned away");
+        return None;
+    }
+    if let Err(error) = Hello::decode(hello) {
+        tracing::warn!(%client, %error, "a client's hello was not understood");
+        return None;
+    }
+    let (session, grant) = shared.next_session(&client);
+    let welcome = Welcome {
+        epoch: ByteBuf::from(shared.epoch.to_vec()),
+        session,
+        grant: ByteBuf::from(grant.to_vec()),
+        unix_ns: unix_now_ns(),
+        environment: shared.environment.clone(),
+    };
+    Some((welcome.encode().ok()?, session))
+}
+
+impl Passed {
+    /// Finds or begins the session. `None`: there is none for this client; it was told, if there was something to tell.
+    pub(super) fn enter(self, shared: &Arc<Shared>, transport: Transport) -> Option<Mailbox<RelayFramer>> {
+        let Self {
+            link,
+            peer,
+            mut early,
+            session,
+            read,
+            relayed,
+        } = self;
+        let resume = early.first().and_then(resume_of);
+        if resume.is_some() {
+            early.remove(0);
+        }
+        let client = peer.peer;
+        let mut attachment = Attachment {
+            link,
+            transport,
+            peer,
+            early,
+            read,
+            relayed,
+            anew: false,
+            dialled: None,
+        };
+        match resume {
+            None => begin(shared, attachment, session),
+            Some(resume) => {
+                let framer = match shared.session(&resume, &client, &attachment.transport) {
+                    Found::Session(framer) => framer,
+                    Found::NeverBegun => {
+                        attachment.anew = true;
+                        return begin(shared, attachment, session);
+                    }
+                    Found::Nothing => {
+                        tracing::warn!(%client, "a client asked for a session that is over, or not its own");
+                        turn_away(attachment, &unknown());
+                        return None;
+                    }
+                };
+                let control = FramerControl::Attach(Box::new(attachment), Some(Box::new(resume)));
+                if let Err(full) = framer.control(control)
+                    && let FramerControl::Attach(attachment, _) = full.0
+                {
+                    // It dials again.
+                    drop(attachment);
+                    return None;
+                }
+                Some(framer)
+            }
+        }
+    }
+}
+
+fn resume_of(first: &Incoming) -> Option<Resume> {
+    match codec::decode(&first.bytes).ok()?.message {
+        Wire::Resume(resume) => Some(*resume),
+        _ => None,
+    }
+}
