@@ -5,6 +5,7 @@
 //! that was reserved for them. Full: the supervisor waits. Stop: a process that is dropped is killed. Who sends: the
 //! `ProcessSupervisor`, and its own tasks. A panic kills the process and tells the supervisor.
 
+mod overdue;
 mod reader;
 mod start;
 mod stdin;
@@ -36,6 +37,7 @@ use crate::telemetry::{Collector, Stage, Tick, span_id};
 use crate::terminal_delivery::RETENTION_BYTES;
 use crate::terminal_delivery::push::{DELIVERY_MAILBOX_MAX, Ended, PushMessage, Reading, TerminalDelivery};
 
+use overdue::Overdue;
 use reader::{Credit, ReaderReport};
 use start::{error_code, launch_context};
 use stdin::Stdin;
@@ -84,6 +86,10 @@ pub(crate) enum ProcessControl {
     Holders(u32),
     /// The command's time is over.
     Deadline,
+    /// A terminated tree should have ended by now.
+    Overdue,
+    /// What was left of it then.
+    Unkillable(Terminated),
 }
 
 impl Message for ProcessMessage {
@@ -163,6 +169,7 @@ pub(crate) struct Process {
     tree_grace: Option<Duration>,
     /// When the group is killed, once it was told to end and there is no guard.
     kill: Option<(Instant, TimerGuard)>,
+    overdue: Overdue,
     deadline: Option<TimerGuard>,
     terminate_early: Option<(Duration, Ending)>,
     program: String,
@@ -196,6 +203,7 @@ impl Process {
             ending: None,
             tree_grace: None,
             kill: None,
+            overdue: Overdue::default(),
             deadline: None,
             terminate_early: None,
             program: String::new(),
@@ -525,6 +533,7 @@ impl Process {
         {
             self.ending.get_or_insert(ending);
         }
+        self.overdue.begin(grace, turn);
         match group.terminate(grace) {
             Ok(Enforcer::Guard) => {
                 self.tree_grace = Some(self.tree_grace.map_or(grace, |earlier| earlier.min(grace)));
@@ -852,6 +861,12 @@ impl Actor for Process {
             }
             ProcessControl::DrainOver => self.drain_over(turn),
             ProcessControl::Holders(holders) => self.give_pipes_up(holders, turn),
+            ProcessControl::Overdue => {
+                if let Some(group) = self.running.as_ref().and_then(|running| running.group.clone()) {
+                    self.overdue.count(group, turn);
+                }
+            }
+            ProcessControl::Unkillable(report) => self.unkillable(report, turn),
         }
     }
 }

@@ -5,9 +5,13 @@
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking, in its helpers too")]
 #![expect(clippy::print_stdout, reason = "it is its own test runner")]
 
+mod asked;
 mod containment;
+mod controllers;
 mod endings;
+mod ends;
 mod executor;
+mod extremes;
 mod failures;
 mod limits;
 mod runner;
@@ -20,6 +24,7 @@ mod speed;
 mod support;
 mod terminals;
 mod through;
+mod volume;
 
 fn main() -> std::process::ExitCode {
     dwell_actors::guard::init();
@@ -28,12 +33,15 @@ fn main() -> std::process::ExitCode {
         return std::process::ExitCode::SUCCESS;
     }
     let tests = [
+        asked::TESTS,
         containment::TESTS,
         endings::TESTS,
+        extremes::TESTS,
         failures::TESTS,
         limits::TESTS,
         terminals::TESTS,
         through::TESTS,
+        volume::TESTS,
         speed::TESTS,
     ];
     runner::run(&tests.concat())
