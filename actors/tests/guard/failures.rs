@@ -73,6 +73,15 @@ fn directories_that_cannot_be_entered_are_typed_errors() {
                 "{directory}: {kind:?}"
             );
         }
+        let closed = tempfile::tempdir().unwrap();
+        std::fs::set_permissions(closed.path(), std::fs::Permissions::from_mode(0o000)).unwrap();
+        let result = submit(&spawner, in_directory(request(&["true"]), closed.path()))
+            .await
+            .result;
+        match result {
+            Ok(spawned) => assert!(is_root(), "{spawned:?}"),
+            Err(error) => assert_eq!(error.kind, SpawnErrorKind::CwdUnusable { errno: 13 }),
+        }
         let own = std::env::current_dir().unwrap();
         let finished = finish(start(&spawner, request(&["pwd"])).await).await;
         assert_eq!(finished.stdout, format!("{}\n", own.display()).into_bytes());

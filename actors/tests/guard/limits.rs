@@ -26,6 +26,7 @@ fn limited(script: &str, limits: Limits) -> SpawnRequest {
     }
 }
 
+/// P-06, P-34.
 fn limits_are_what_the_command_finds() {
     for guarded in [Guarded::Fully, Guarded::ByHunt, Guarded::Not] {
         run(async {
