@@ -246,12 +246,12 @@ fn within(child: &mut Child) -> ExitStatus {
     status.unwrap()
 }
 
-/// Looks at something outside of this program, which announces nothing, until it holds.
+/// Looks every millisecond at something outside of this program, which announces nothing, until it holds.
 fn until(what: &str, bound: Duration, mut holds: impl FnMut() -> bool) {
     let deadline = Instant::now() + bound;
     while !holds() {
         assert!(Instant::now() < deadline, "not within {bound:?}: {what}");
-        std::thread::yield_now();
+        std::thread::park_timeout(Duration::from_millis(1));
     }
 }
 
