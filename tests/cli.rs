@@ -242,3 +242,54 @@ fn logs_are_json_where_asked_and_a_bad_filter_is_told() {
     let line: Value = serde_json::from_str(err(&output).lines().next().unwrap()).unwrap();
     assert_eq!(line["level"], "WARN");
 }
+
+#[test]
+fn a_limit_that_is_none_is_told_with_one_that_is() {
+    let place = Place::new();
+    let key = "ab".repeat(32);
+    let cases = [
+        ("memory", "memory=2G"),
+        ("memory=lots", "4096, 512K, 64M or 2G"),
+        ("memory=99999999999G", "4096, 512K, 64M or 2G"),
+        ("memory=-1", "4096, 512K, 64M or 2G"),
+        ("files=many", "whole number"),
+        ("cpu=1.5", "whole number"),
+        ("nice=20", "-20 to 19"),
+        ("nice=low", "-20 to 19"),
+        (
+            "flies=3",
+            "memory, file-size, core, files, processes, cpu or nice",
+        ),
+    ];
+    for (limit, expected) in cases {
+        let output = place.run(&["run", "--executor", &key, "--limit", limit, "--", "ls"]);
+        assert_eq!(output.status.code(), Some(125), "{limit}");
+        assert!(err(&output).contains(expected), "{limit}: {}", err(&output));
+        assert!(out(&output).is_empty(), "{limit}");
+    }
+}
+
+#[test]
+fn the_guard_by_hand_says_what_it_is_for() {
+    let place = Place::new();
+    for mark in [None, Some("1"), Some("0")] {
+        let mut command = place.dwell(&["guard"]);
+        if let Some(mark) = mark {
+            command.env("DWELL_GUARD", mark);
+        }
+        let output = command.output().unwrap();
+        assert_eq!(output.status.code(), Some(125));
+        assert!(out(&output).is_empty());
+        let text = err(&output);
+        assert!(
+            text.contains("started by an executor") && text.contains("`dwell executor` starts its own"),
+            "{text}"
+        );
+    }
+    let told = json(&place.run(&["guard", "--json"]));
+    assert_eq!(told["error"]["kind"], "guard");
+    assert!(
+        !out(&place.run(&["--help"])).contains("guard"),
+        "nobody is sent to it"
+    );
+}

@@ -5,5 +5,7 @@
 mod one_trace;
 #[cfg(feature = "system-tests")]
 mod otlp;
+#[cfg(feature = "system-tests")]
+mod processes;
 mod roles;
 mod terminal;

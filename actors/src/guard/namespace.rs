@@ -36,6 +36,9 @@ pub(super) enum Side {
 /// Why there is no namespace: usually `EPERM`. Nothing is changed then.
 pub(super) fn enter() -> Result<Side, Errno> {
     let own = File::open("/proc/self/ns/pid").map_err(|_| Errno::NOENT)?;
+    // Root of a user namespace may leave a namespace of process ids and not come back: then this process could never
+    // fork again once init is gone. Entering where it is already tells, and changes nothing.
+    move_into_link_name_space(own.as_fd(), Some(LinkNameSpaceType::ProcessID))?;
     let (executor_end, init_end) = channel::pair()?;
     sys::unshare(UnshareFlags::NEWPID)?;
     let forked = sys::fork();

@@ -6,6 +6,7 @@
 //! `ProcessSupervisor`, and its own tasks. A panic kills the process and tells the supervisor.
 
 mod credit;
+mod overdue;
 mod reader;
 mod spool;
 mod start;
@@ -38,6 +39,7 @@ use crate::telemetry::{Collector, Stage, Tick, span_id};
 use crate::terminal_delivery::RETENTION_BYTES;
 use crate::terminal_delivery::push::{DELIVERY_MAILBOX_MAX, Ended, PushMessage, Reading, TerminalDelivery};
 
+use overdue::Overdue;
 use reader::ReaderReport;
 use start::{error_code, launch_context};
 use stdin::Stdin;
@@ -92,6 +94,10 @@ pub(crate) enum ProcessControl {
     Holders(u32),
     /// The command's time is over.
     Deadline,
+    /// A terminated tree should have ended by now.
+    Overdue,
+    /// What was left of it then.
+    Unkillable(Terminated),
 }
 
 impl Message for ProcessMessage {
@@ -183,6 +189,7 @@ pub(crate) struct Process {
     tree_grace: Option<Duration>,
     /// When the group is killed, once it was told to end and there is no guard.
     kill: Option<(Instant, TimerGuard)>,
+    overdue: Overdue,
     deadline: Option<TimerGuard>,
     terminate_early: Option<(Duration, Ending)>,
     program: String,
@@ -218,6 +225,7 @@ impl Process {
             ending: None,
             tree_grace: None,
             kill: None,
+            overdue: Overdue::default(),
             deadline: None,
             terminate_early: None,
             program: String::new(),
@@ -562,6 +570,7 @@ impl Process {
         {
             self.ending.get_or_insert(ending);
         }
+        self.overdue.begin(grace, turn);
         match group.terminate(grace) {
             Ok(Enforcer::Guard) => {
                 self.tree_grace = Some(self.tree_grace.map_or(grace, |earlier| earlier.min(grace)));
@@ -892,6 +901,12 @@ impl Actor for Process {
             }
             ProcessControl::DrainOver => self.drain_over(turn),
             ProcessControl::Holders(holders) => self.give_pipes_up(holders, turn),
+            ProcessControl::Overdue => {
+                if let Some(group) = self.running.as_ref().and_then(|running| running.group.clone()) {
+                    self.overdue.count(group, turn);
+                }
+            }
+            ProcessControl::Unkillable(report) => self.unkillable(report, turn),
         }
     }
 }

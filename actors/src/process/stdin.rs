@@ -84,9 +84,9 @@ async fn apply(pipe: &mut InputPipe, write: Write) -> Result<Reply, WireError> {
     let closed = || WireError::new(ErrorCode::StdinClosed, "the process's standard input is closed");
     let at = pipe.written_bytes();
     if pipe.is_closed() {
-        // Closing what is closed changes nothing.
-        let closes = write.eof && write.data.is_empty() && write.offset <= at;
-        return if closes {
+        // Closing what is closed changes nothing, nor does a write that was taken before it was.
+        let is_repeated = write.offset.saturating_add(write.data.len() as u64) <= at;
+        return if is_repeated {
             Ok(Reply::Written(Written { offset: at }))
         } else {
             Err(closed())
@@ -114,3 +114,7 @@ async fn apply(pipe: &mut InputPipe, write: Write) -> Result<Reply, WireError> {
     }
     Ok(Reply::Written(Written { offset }))
 }
+
+#[cfg(test)]
+#[path = "stdin_tests.rs"]
+mod tests;

@@ -14,7 +14,7 @@ use std::time::Duration;
 use rustix::io::Errno;
 use rustix::process::{Pid, Signal, kill_process_group, pidfd_send_signal};
 
-use super::exit::{self, Exit, ExitWatcher};
+use super::exit::{self, Exit, ExitWatcher, TreeReport};
 use super::graveyard::Graveyard;
 use super::procfs::{self, Member};
 use super::pty::Terminal;
@@ -268,6 +268,14 @@ impl ProcessGroup {
         match &self.holder {
             Holder::Own(_) => None,
             Holder::Keeper(link) => Some(link.is_empty()),
+        }
+    }
+
+    /// The report on a termination, if it has come. `None` without a guard.
+    pub(crate) fn tree_report(&self) -> Option<TreeReport> {
+        match &self.holder {
+            Holder::Own(_) => None,
+            Holder::Keeper(link) => link.report().ok().flatten(),
         }
     }
 

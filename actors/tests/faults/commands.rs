@@ -15,6 +15,7 @@ async fn refused(harness: &Harness, command: Command) -> (ErrorCode, Option<i32>
     (error.code().unwrap(), error.errno())
 }
 
+/// P-01, P-02 through the roles.
 #[tokio::test]
 async fn what_cannot_start_is_a_typed_error_with_its_errno() {
     let roles = Roles::start().await;
@@ -80,7 +81,7 @@ async fn what_makes_no_sense_is_refused_before_it_is_sent() {
     assert_works(&harness).await;
 }
 
-/// Once a message above the wire's limit was dropped with a log line, and its run waited for ever.
+/// P-03 through the roles. Once a message above the wire's limit was dropped with a log line, and its run waited for ever.
 #[tokio::test]
 async fn arguments_of_any_size_end_in_a_typed_error_and_the_link_lives() {
     let roles = Roles::start().await;

@@ -7,6 +7,7 @@ mod flips;
 mod garbage;
 mod lifecycle;
 mod limits;
+mod processes;
 mod runtimes;
 mod strangers;
 mod streams;

@@ -286,6 +286,7 @@ fn a_dropped_command_takes_its_daemons_along() {
     });
 }
 
+/// P-12: what is detached is let live.
 fn a_detached_command_outlives_the_executor() {
     for guarded in [Guarded::Fully, Guarded::ByHunt] {
         let (marker, detached) = (Marker::new().unwrap(), "detach:sleep 1000 & echo up; wait");

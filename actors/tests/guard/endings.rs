@@ -153,7 +153,7 @@ fn a_long_request_travels_by_file() {
 }
 
 /// Bytes of memory of this process's own, in which the executor's side of every command lives.
-fn own_memory() -> u64 {
+pub(crate) fn own_memory() -> u64 {
     let status = std::fs::read_to_string("/proc/self/status").unwrap();
     let line = status
         .lines()

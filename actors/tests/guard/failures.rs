@@ -2,13 +2,16 @@
 
 use std::os::unix::fs::PermissionsExt;
 
-use dwell_actors::spawn::{SpawnErrorKind, SpawnRequest, Spawner};
+use dwell_actors::spawn::{OutputPipe, Reap, SpawnErrorKind, SpawnRequest, Spawned, Spawner, TerminalSize};
 use dwell_testkit::{Census, Leak};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
+use super::controllers::Group;
 use super::executor::Guarded;
 use super::runner::{is_root, tests};
-use super::support::{failure, finish, in_directory, request, run, start, submit, with_stdin};
+use super::support::{
+    PATIENCE, failure, finish, in_directory, read_all, request, run, start, submit, with_stdin,
+};
 
 tests! {
     RootAndNobody:
@@ -16,8 +19,8 @@ tests! {
         directories_that_cannot_be_entered_are_typed_errors,
         too_long_is_said_before_and_after_asking_the_kernel,
         out_of_descriptors_at_any_step_leaves_nothing,
+        out_of_processes_is_retryable,
     ;
-    Anyone: out_of_processes_is_retryable;
 }
 
 /// P-01.
@@ -70,6 +73,15 @@ fn directories_that_cannot_be_entered_are_typed_errors() {
                 "{directory}: {kind:?}"
             );
         }
+        let closed = tempfile::tempdir().unwrap();
+        std::fs::set_permissions(closed.path(), std::fs::Permissions::from_mode(0o000)).unwrap();
+        let result = submit(&spawner, in_directory(request(&["true"]), closed.path()))
+            .await
+            .result;
+        match result {
+            Ok(spawned) => assert!(is_root(), "{spawned:?}"),
+            Err(error) => assert_eq!(error.kind, SpawnErrorKind::CwdUnusable { errno: 13 }),
+        }
         let own = std::env::current_dir().unwrap();
         let finished = finish(start(&spawner, request(&["pwd"])).await).await;
         assert_eq!(finished.stdout, format!("{}\n", own.display()).into_bytes());
@@ -100,7 +112,7 @@ fn too_long_is_said_before_and_after_asking_the_kernel() {
     });
 }
 
-/// P-05, P-06: the executor may open one descriptor more each time, so every step of a start fails once.
+/// P-05, P-07: the executor may open one descriptor more each time, so every step of a start fails once.
 fn out_of_descriptors_at_any_step_leaves_nothing() {
     run(async {});
     for guarded in [Guarded::Fully, Guarded::Not] {
@@ -115,32 +127,40 @@ fn out_of_descriptors_at_any_step_leaves_nothing() {
             // The first number that is free; those that are open above it stay open.
             let first_free = u64::from((0..).find(|fd| !before.fds.contains_key(fd)).unwrap());
             let (mut failed, mut worked) = (0, 0);
-            for more in 0..24 {
+            for more in 0..48 {
+                let is_terminal = more % 2 == 1;
+                let more = more / 2;
+                let wanted = SpawnRequest {
+                    terminal: is_terminal.then(TerminalSize::default),
+                    ..with_stdin(request(&["true"]))
+                };
                 let low = Rlimit {
                     current: Some(first_free + more),
                     ..limits
                 };
                 setrlimit(Resource::Nofile, low).unwrap();
-                let outcome = submit(&spawner, with_stdin(request(&["true"]))).await.result;
+                let outcome = submit(&spawner, wanted).await.result;
                 setrlimit(Resource::Nofile, limits).unwrap();
                 match outcome {
                     Ok(spawned) => {
                         worked += 1;
-                        finish(spawned).await;
+                        end(spawned).await;
                     }
                     Err(error) => {
                         failed += 1;
                         assert!(
                             matches!(
                                 error.kind,
-                                SpawnErrorKind::ResourceExhausted { .. } | SpawnErrorKind::Unwatchable { .. }
+                                SpawnErrorKind::ResourceExhausted { .. }
+                                    | SpawnErrorKind::Unwatchable { .. }
+                                    | SpawnErrorKind::TerminalUnavailable { .. }
                             ),
                             "{error:?}"
                         );
                     }
                 }
             }
-            assert!(failed >= 5 && worked >= 5, "{failed} failed, {worked} worked");
+            assert!(failed >= 10 && worked >= 10, "{failed} failed, {worked} worked");
             finish(start(&spawner, with_stdin(request(&["true"]))).await).await;
             let leak = Census::take().unwrap().leak_since(&before);
             // A keeper whose answer was lost for want of a descriptor is replaced by another.
@@ -155,37 +175,95 @@ fn out_of_descriptors_at_any_step_leaves_nothing() {
     assert_eq!(Census::take().unwrap().children, <_>::default());
 }
 
-/// P-04. Needs to make a group that counts processes, which here root can.
+/// Its end and its grave, on a terminal or not.
+async fn end(spawned: Spawned) {
+    let mut out = OutputPipe::from_fd(spawned.stdout).unwrap();
+    read_all(&mut out).await;
+    spawned.process.watch().unwrap().wait().await.unwrap();
+    assert!(matches!(spawned.process.reap(), Ok(Reap::Done(_))));
+}
+
+/// P-04: for root by a group that counts processes, for anybody else by the user's own limit, which root has none of.
 fn out_of_processes_is_retryable() {
-    let group = std::path::Path::new("/sys/fs/cgroup/pids").join(format!("dwell-{}", std::process::id()));
-    if !is_root() || std::fs::create_dir(&group).is_err() {
-        println!("no group that counts processes can be made here: the lack of them is not tested");
-        return;
+    if !is_root() {
+        return out_of_the_users_processes();
     }
-    std::fs::write(group.join("cgroup.procs"), std::process::id().to_string()).unwrap();
+    let group = Group::counting("pids");
     for guarded in [Guarded::Fully, Guarded::Not] {
         run(async {
             let spawner = Spawner::with_guard(guarded.options()).unwrap();
             for _ in 0..4 {
                 finish(start(&spawner, request(&["true"])).await).await;
             }
-            let now = std::fs::read_to_string(group.join("pids.current")).unwrap();
-            std::fs::write(group.join("pids.max"), now.trim()).unwrap();
-            let before = Census::take().unwrap();
-            let outcome = submit(&spawner, SpawnRequest { ..request(&["true"]) }).await;
-            let kind = outcome.result.unwrap_err().kind;
+            for terminal in [None, Some(TerminalSize::default())] {
+                let now = group.read("pids.current");
+                group.write("pids.max", now.trim());
+                let before = Census::take().unwrap();
+                let refused = SpawnRequest {
+                    terminal,
+                    ..request(&["true"])
+                };
+                let kind = failure(&spawner, refused).await;
+                assert_eq!(
+                    kind,
+                    SpawnErrorKind::ResourceExhausted { errno: 11 },
+                    "{guarded:?}"
+                );
+                assert!(kind.is_retryable());
+                assert_eq!(Census::take().unwrap().leak_since(&before), Leak::default());
+                group.write("pids.max", "max");
+                finish(start(&spawner, request(&["true"])).await).await;
+            }
+        });
+    }
+}
+
+/// Processes are started until no more can be; when some have ended, one can be again.
+fn out_of_the_users_processes() {
+    /// Above what this user may run besides, in other tests.
+    const MORE: u64 = 64;
+    let used = procs_of(rustix::process::geteuid().as_raw());
+    let limits = getrlimit(Resource::Nproc);
+    let low = Rlimit {
+        current: Some(used + MORE),
+        ..limits
+    };
+    setrlimit(Resource::Nproc, low).unwrap();
+    for guarded in [Guarded::Fully, Guarded::Not] {
+        run(async {
+            let spawner = Spawner::with_guard(guarded.options()).unwrap();
+            let mut running = Vec::new();
+            let kind = loop {
+                assert!(running.len() < 4 * MORE as usize, "{guarded:?}: no limit was met");
+                match submit(&spawner, request(&["sleep", "1000"])).await.result {
+                    Ok(spawned) => running.push(spawned),
+                    Err(error) => break error.kind,
+                }
+            };
             assert_eq!(
                 kind,
                 SpawnErrorKind::ResourceExhausted { errno: 11 },
                 "{guarded:?}"
             );
             assert!(kind.is_retryable());
-            assert_eq!(Census::take().unwrap().leak_since(&before), Leak::default());
-            std::fs::write(group.join("pids.max"), "max").unwrap();
-            finish(start(&spawner, request(&["true"])).await).await;
+            drop(running);
+            let deadline = std::time::Instant::now() + PATIENCE;
+            while submit(&spawner, request(&["true"])).await.result.is_err() {
+                assert!(
+                    std::time::Instant::now() < deadline,
+                    "{guarded:?}: it does not recover"
+                );
+            }
         });
     }
-    let out = std::path::Path::new("/sys/fs/cgroup/pids/cgroup.procs");
-    std::fs::write(out, std::process::id().to_string()).unwrap();
-    let _ = std::fs::remove_dir(group);
+    setrlimit(Resource::Nproc, limits).unwrap();
+}
+
+/// Threads of a user's, which is what the kernel counts.
+fn procs_of(user: u32) -> u64 {
+    use std::os::unix::fs::MetadataExt;
+    let processes = std::fs::read_dir("/proc").unwrap().flatten();
+    let own = processes.filter(|entry| entry.metadata().is_ok_and(|data| data.uid() == user));
+    own.map(|entry| std::fs::read_dir(entry.path().join("task")).map_or(0, |tasks| tasks.count() as u64))
+        .sum()
 }

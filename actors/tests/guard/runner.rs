@@ -10,6 +10,14 @@ const TEST_TIMEOUT: Duration = Duration::from_secs(75);
 /// Which test a child of the runner runs.
 const ONE: &str = "DWELL_GUARD_TEST";
 
+/// What every test finds in its environment, and so the executor in it.
+const PROBES: [(&str, &str); 4] = [
+    ("PROBE_PLAIN", "plain"),
+    ("PROBE_OTHER", "other"),
+    ("PROBE_API_KEY", "hidden"),
+    ("LC_PROBE", "C"),
+];
+
 /// Who runs one.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum As {
@@ -104,7 +112,7 @@ pub(crate) fn run(tests: &[Test]) -> ExitCode {
 fn run_one(test: &Test, user: Option<u32>) -> bool {
     use std::os::unix::process::CommandExt;
     let mut command = Command::new("/proc/self/exe");
-    command.env(ONE, test.name).stdin(Stdio::null());
+    command.env(ONE, test.name).envs(PROBES).stdin(Stdio::null());
     if let Some(user) = user {
         command.uid(user).gid(user).current_dir("/");
     }
@@ -128,6 +136,19 @@ fn run_one(test: &Test, user: Option<u32>) -> bool {
         }
         pause(Duration::from_millis(2));
     }
+}
+
+/// Whether the rounds are those of a release.
+pub(crate) fn is_soak() -> bool {
+    std::env::var_os("DWELL_SOAK").is_some()
+}
+
+/// This very test once more, in a process of its own that `command` leads to: its last words are this program's path.
+pub(crate) fn again(mut command: Command, mark: &str) {
+    let status = command.env(mark, "1").status();
+    let status =
+        status.unwrap_or_else(|error| panic!("this test needs {:?}: {error}", command.get_program()));
+    assert!(status.success(), "in a process of its own: {status}");
 }
 
 /// For things outside of this program that announce nothing.

@@ -1,18 +1,14 @@
 //! The same from the client's side: harness and executor in one process, over a sealed link, with the guard.
 
-use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use dwell_actors::executor::{Executor, ExecutorHandle};
-use dwell_actors::harness::{Command, Finished, Harness, Run, RunError, RunEvent, Target};
-use dwell_actors::telemetry::{ClockOffset, SinkError, SpanSink};
+use dwell_actors::harness::Command;
 use dwell_messages::process::{Ending, ExecutorDeath, Limits, SignalTarget, TreeHold};
 use dwell_messages::{ErrorCode, ExitStatus, Role, Span, Value};
-use dwell_relay::{OsRandomness, StaticKeypair};
 use dwell_testkit::{Marker, wait_until};
 
-use super::executor::Guarded;
+use super::ends::{BOUND, connect, exited, shell, started, until, until_all, wait};
 use super::runner::{is_root, tests};
 use super::support::run;
 
@@ -24,83 +20,18 @@ tests! {
         stopping_reports_what_had_to_be_killed,
         what_runs_in_the_background_ends_with_its_session,
         signals_reach_whom_they_are_for,
+        a_signal_to_the_foreground_spares_the_job_behind,
         a_held_pipe_is_given_up_and_its_holders_are_counted,
         an_end_tells_what_was_used;
     Anyone:
         every_end_of_a_process_has_the_same_spans;
 }
 
-const BOUND: Duration = Duration::from_secs(25);
-
-/// Keeps every span.
-#[derive(Clone, Default)]
-struct Spans(Arc<Mutex<Vec<(Role, Span)>>>);
-
-impl SpanSink for Spans {
-    fn export(&mut self, role: Role, _: Option<ClockOffset>, spans: &[Span]) -> Result<(), SinkError> {
-        let mut kept = self.0.lock().unwrap();
-        kept.extend(spans.iter().map(|span| (role, span.clone())));
-        Ok(())
-    }
-}
-
-struct Ends {
-    harness: Harness,
-    executor: ExecutorHandle,
-    spans: Spans,
-}
-
-async fn connect() -> Ends {
-    let client = StaticKeypair::generate(&mut OsRandomness::new()).unwrap();
-    let executor = Executor::builder()
-        .listen("127.0.0.1:0")
-        .authorize(client.public())
-        .guard(Guarded::Fully.options())
-        .serve()
-        .await
-        .unwrap();
-    let target = Target::direct(executor.local_addr().unwrap(), executor.public_key());
-    let spans = Spans::default();
-    let builder = Harness::builder().identity(client).sink(spans.clone());
-    let harness = builder.connect(target).await.unwrap();
-    Ends {
-        harness,
-        executor,
-        spans,
-    }
-}
-
-fn shell(script: &str) -> Command {
-    Command::new("sh").args(["-c", script])
-}
-
-async fn wait(run: Run) -> Result<Finished, RunError> {
-    tokio::time::timeout(BOUND, run.wait()).await.expect("a run ends")
-}
-
-/// Takes events until the output holds `text`, and gives it.
-async fn until(run: &mut Run, text: &str) -> String {
-    let mut seen = String::new();
-    while !seen.contains(text) {
-        let event = tokio::time::timeout(BOUND, run.next()).await;
-        match event.unwrap_or_else(|_| panic!("no {text:?} in {seen:?}")) {
-            Some(RunEvent::Stdout(data) | RunEvent::Stderr(data)) => {
-                seen.push_str(&String::from_utf8_lossy(&data));
-            }
-            Some(RunEvent::Started { .. } | RunEvent::Gap(_) | RunEvent::Exited(_)) => {}
-            None => panic!("it ended without {text:?}: {seen:?}"),
-        }
-    }
-    seen
-}
-
 fn a_start_names_what_contains_it() {
     run(async {
         let ends = connect().await;
         let mut run = ends.harness.exec(shell("exit 0"));
-        let Some(RunEvent::Started { containment, .. }) = run.next().await else {
-            panic!("a start comes first");
-        };
+        let (_, containment) = started(&mut run).await;
         let death = if is_root() {
             ExecutorDeath::PidNamespace
         } else {
@@ -195,11 +126,10 @@ fn what_runs_in_the_background_ends_with_its_session() {
             .await
             .unwrap();
         assert!(finished.drained);
-        assert_eq!(
-            marker.living().unwrap().len(),
-            1,
-            "it lives while the session does"
-        );
+        // It lives while the session does. In the moment of executing something it has no environment to be known by.
+        wait_until(BOUND, || marker.living().unwrap().len() == 1)
+            .await
+            .unwrap();
         ends.harness.shutdown().await;
         wait_until(BOUND, || marker.living().unwrap().is_empty())
             .await
@@ -208,20 +138,34 @@ fn what_runs_in_the_background_ends_with_its_session() {
     });
 }
 
+/// A leader, its child, and a daemon in a session of its own: each says which signal it hears.
+const EARS: &str = r#"
+ear() { trap "echo $1-usr1" USR1; trap "echo $1-usr2" USR2; echo $1-up; while :; do sleep 0.02; done; }
+ear child &
+(setsid sh -c 'trap "echo daemon-usr1" USR1; trap "echo daemon-usr2" USR2; echo daemon-up
+while :; do sleep 0.02; done' &)
+ear leader"#;
+
+/// Each target hears, and nobody else. The second signal goes to everybody and comes behind the first.
 fn signals_reach_whom_they_are_for() {
     run(async {
         let ends = connect().await;
-        let script = "trap 'echo leader' USR1; sh -c \"trap 'echo child' USR1; echo up; while :; do sleep 0.02; done\" & \
-                      while :; do sleep 0.02; done";
-        let mut run = ends.harness.exec(shell(script));
-        until(&mut run, "up").await;
-        let number = dwell_actors::harness::signal_number("USR1").unwrap();
-        run.signal(number).await.unwrap();
-        assert!(!until(&mut run, "leader").await.contains("child"));
-        let tree = ends.harness.exec(shell("trap '' USR1; sleep 20"));
-        tree.signal_to(SignalTarget::Tree, number).await.unwrap();
-        drop(tree);
-        run.signal_to(SignalTarget::Tree, 15).await.unwrap();
+        let number = |name| dwell_actors::harness::signal_number(name).unwrap();
+        let mut run = ends.harness.exec(shell(EARS));
+        until_all(&mut run, &["leader-up", "child-up", "daemon-up"]).await;
+        run.signal(number("USR1")).await.unwrap();
+        let mut heard = until(&mut run, "leader-usr1").await;
+        run.signal_to(SignalTarget::Tree, number("USR2")).await.unwrap();
+        let all = ["leader-usr2", "child-usr2", "daemon-usr2"];
+        heard += &until_all(&mut run, &all).await;
+        assert!(
+            !heard.contains("child-usr1") && !heard.contains("daemon-usr1"),
+            "the leader's signal is the leader's: {heard}"
+        );
+        run.signal_to(SignalTarget::Tree, number("USR1")).await.unwrap();
+        let all = ["leader-usr1", "child-usr1", "daemon-usr1"];
+        until_all(&mut run, &all).await;
+        run.signal_to(SignalTarget::Tree, number("TERM")).await.unwrap();
         assert_eq!(wait(run).await.unwrap().status, ExitStatus::Signal(15));
         let unknown = ends.harness.exec(shell("sleep 20"));
         let refused = unknown.signal(99).await.unwrap_err();
@@ -229,48 +173,92 @@ fn signals_reach_whom_they_are_for() {
     });
 }
 
+/// An interactive shell gives each job a group of its own, and the terminal to the one in front.
+fn a_signal_to_the_foreground_spares_the_job_behind() {
+    run(async {
+        let ends = connect().await;
+        let number = |name| dwell_actors::harness::signal_number(name).unwrap();
+        let script = "sleep 1000 & bg=$!; (trap 'echo heard usr1' USR1; trap 'echo heard int; exit' INT; echo up; \
+                      while :; do sleep 0.01; done); kill -0 $bg && echo spared; kill $bg";
+        let bash = Command::new("bash").args(["--norc", "--noprofile", "-ic", script]);
+        let mut run = ends.harness.exec(bash.pty(24, 80));
+        until(&mut run, "up\r\n").await;
+        run.signal_to(SignalTarget::Foreground, number("USR1"))
+            .await
+            .unwrap();
+        until(&mut run, "heard usr1").await;
+        run.signal_to(SignalTarget::Foreground, number("INT"))
+            .await
+            .unwrap();
+        let rest = until(&mut run, "spared").await;
+        assert!(rest.contains("heard int"), "{rest}");
+        wait(run).await.unwrap();
+    });
+}
+
 /// P-10, P-11 through the roles.
 fn a_held_pipe_is_given_up_and_its_holders_are_counted() {
     run(async {
         let ends = connect().await;
-        let (idle, total) = (Duration::from_millis(100), Duration::from_millis(400));
+        let (idle, total) = (Duration::from_secs(1), Duration::from_secs(3));
         let mut run = ends
             .harness
             .exec(shell("sleep 1000 & echo hi").drain(idle, total));
-        let begun = Instant::now();
-        loop {
-            match run.next().await {
-                Some(RunEvent::Exited(status)) => break assert_eq!(status, ExitStatus::Code(0)),
-                Some(_) => {}
-                None => panic!("it ended without an exit"),
-            }
-        }
+        assert_eq!(exited(&mut run).await, ExitStatus::Code(0));
+        let exited_at = Instant::now();
         let finished = wait(run).await.unwrap();
+        let held = exited_at.elapsed();
         assert_eq!((finished.drained, finished.holders), (false, 1));
-        assert!(begun.elapsed() >= idle && begun.elapsed() < Duration::from_secs(5));
+        assert!(
+            held >= idle / 2,
+            "the exit is told at once, {held:?} before the end of the pipe"
+        );
+        assert!(held < total + Duration::from_secs(2), "given up after {held:?}");
         // Somebody who goes on writing is heard until the whole grace is over, and what was written is all there.
+        let (idle, total) = (Duration::from_millis(400), Duration::from_millis(1_600));
         let script = "(while :; do echo more; sleep 0.02; done) & echo hi";
-        let finished = wait(ends.harness.exec(shell(script).drain(idle, total)))
-            .await
-            .unwrap();
+        let mut run = ends.harness.exec(shell(script).drain(idle, total));
+        exited(&mut run).await;
+        let exited_at = Instant::now();
+        until(&mut run, "more").await;
+        let finished = wait(run).await.unwrap();
+        let held = exited_at.elapsed();
         assert!(!finished.drained && finished.stdout.to_text().matches("more").count() > 3);
+        assert!(
+            held >= total / 2,
+            "output still came, and it was given up after {held:?}"
+        );
     });
 }
 
 fn an_end_tells_what_was_used() {
     run(async {
         let ends = connect().await;
-        let script = "i=0; while [ $i -lt 60000 ]; do i=$((i+1)); done";
+        // What the kernel itself counts of the shell just before its end: user and system time, in hundredths.
+        let script = "i=0; while [ $i -lt 200000 ]; do i=$((i+1)); done; cut -d' ' -f14,15 /proc/$$/stat";
         let finished = wait(ends.harness.exec(shell(script))).await.unwrap();
         let usage = finished.usage.expect("the guard waits for its commands");
+        let counted: u64 = finished
+            .stdout
+            .to_text()
+            .split_whitespace()
+            .map(|ticks| ticks.parse::<u64>().unwrap())
+            .sum();
+        assert!(counted >= 2, "the loop takes time: {counted}");
+        let told = usage.user_us + usage.system_us;
         assert!(
-            usage.user_us > 1_000 && usage.max_rss_bytes > 256 * 1024,
-            "{usage:?}"
+            told + 20_000 >= counted * 10_000,
+            "{usage:?}, and the kernel counts {counted} hundredths"
         );
         assert_eq!(
             (finished.ending, finished.core_dumped, finished.holders),
             (None, false, 0)
         );
+        // To give the end of a pipe, `tail` keeps as much of it.
+        let script = "head -c 67108864 /dev/zero | tail -c 67108864 >/dev/null";
+        let finished = wait(ends.harness.exec(shell(script))).await.unwrap();
+        let usage = finished.usage.unwrap();
+        assert!(usage.max_rss_bytes >= 64 << 20, "{usage:?}");
     });
 }
 

@@ -51,6 +51,7 @@ fn withheld(resolved: &ResolvedEnvironment) -> Vec<&str> {
     names(resolved.withheld.iter())
 }
 
+/// P-31.
 #[test]
 fn each_policy_passes_what_it_says_and_names_what_it_withholds() {
     let secrets = ["AWS_SECRET_ACCESS_KEY", "DbPassword", "LC_SECRET", "github_token"];
@@ -117,6 +118,7 @@ fn no_value_shows_in_debug_output() {
     );
 }
 
+/// P-31.
 #[test]
 fn the_child_has_exactly_the_environment_of_the_request() {
     let _shared = not_counting();

@@ -27,6 +27,7 @@ const NOENT: i32 = Errno::NOENT.raw_os_error();
 const ACCESS: i32 = Errno::ACCESS.raw_os_error();
 const NOTDIR: i32 = Errno::NOTDIR.raw_os_error();
 
+/// P-01.
 #[test]
 fn a_missing_program_is_missing_by_path_and_by_name() {
     let _shared = not_counting();
@@ -38,6 +39,7 @@ fn a_missing_program_is_missing_by_path_and_by_name() {
     assert_eq!(kind_of(request(&["/etc/passwd/program"])), below_a_file);
 }
 
+/// P-01.
 #[test]
 fn a_file_without_permission_is_not_executable() {
     let _shared = not_counting();
@@ -52,6 +54,7 @@ fn a_file_without_permission_is_not_executable() {
     assert_eq!(kind_of(by_name), not_executable);
 }
 
+/// P-01.
 #[test]
 fn a_directory_is_not_executable() {
     let _shared = not_counting();
@@ -61,6 +64,7 @@ fn a_directory_is_not_executable() {
     );
 }
 
+/// P-01.
 #[test]
 fn a_format_the_kernel_does_not_know_is_not_executable() {
     let _shared = not_counting();
@@ -96,6 +100,7 @@ fn a_missing_interpreter_is_told_from_a_missing_program() {
     );
 }
 
+/// P-01.
 #[test]
 fn interpreters_that_name_each_other_are_not_executable() {
     let _shared = not_counting();
@@ -128,6 +133,7 @@ fn a_program_that_is_being_written_is_busy_and_worth_another_try() {
     });
 }
 
+/// P-02.
 #[test]
 fn a_bad_working_directory_is_told_from_a_bad_program() {
     let _shared = not_counting();
@@ -153,6 +159,7 @@ fn a_bad_working_directory_is_told_from_a_bad_program() {
     assert_eq!(missing, SpawnErrorKind::ProgramMissing { errno: NOENT });
 }
 
+/// P-02.
 #[test]
 fn a_deleted_working_directory_is_missing() {
     let _shared = not_counting();
@@ -205,6 +212,7 @@ fn what_the_kernel_could_not_take_is_refused_before_it_is_asked() {
     ));
 }
 
+/// P-03.
 #[test]
 fn the_longest_argument_passes_and_one_byte_more_does_not() {
     let _shared = not_counting();
@@ -231,6 +239,7 @@ fn the_longest_argument_passes_and_one_byte_more_does_not() {
     });
 }
 
+/// P-03.
 #[test]
 fn too_many_arguments_together_are_refused_by_the_kernel_and_typed() {
     let _shared = not_counting();

@@ -8,6 +8,7 @@ use super::support::{PATIENCE, not_counting, read_some, request, run, shell, sta
 
 const TREE: &str = "trap '' TERM; for i in 1 2 3; do sh -c \"trap '' TERM; echo up; while :; do sleep 0.05; done\" & done; wait; wait";
 
+/// P-08, without a guard.
 #[test]
 fn a_tree_that_ignores_term_dies_of_kill() {
     let _shared = not_counting();
@@ -76,6 +77,7 @@ fn a_signal_to_the_leader_spares_its_children() {
     });
 }
 
+/// P-25, without a guard: the number cannot be used again.
 #[test]
 fn the_group_id_stays_taken_until_the_leader_is_reaped() {
     let _shared = not_counting();
@@ -93,6 +95,7 @@ fn the_group_id_stays_taken_until_the_leader_is_reaped() {
     });
 }
 
+/// P-25, without a guard: when it could be, nothing is sent.
 #[test]
 fn after_a_strangers_wait_the_group_is_not_signalled() {
     let _shared = not_counting();
@@ -116,6 +119,7 @@ fn after_a_strangers_wait_the_group_is_not_signalled() {
     });
 }
 
+/// P-09.
 #[test]
 fn a_stopped_process_can_be_killed_and_continued() {
     let _shared = not_counting();

@@ -37,6 +37,7 @@ fn a_start_that_succeeds_leaves_nothing() {
     assert_eq!(leak, Leak::default());
 }
 
+/// P-01, P-02, P-05: what they leave.
 #[test]
 fn starts_that_fail_leave_nothing() {
     let _alone = counting();
@@ -80,6 +81,7 @@ fn the_census_sees_what_is_held() {
     });
 }
 
+/// P-36, without a guard.
 #[test]
 fn two_hundred_at_once_leave_no_descriptor_and_no_zombie() {
     let _alone = counting();
@@ -240,6 +242,7 @@ fn a_spawner_dropped_by_its_own_reply_ends_its_thread_after_the_queue() {
     assert_eq!(leak, Leak::default());
 }
 
+/// P-30.
 #[test]
 fn a_child_sees_its_three_descriptors_and_no_other() {
     let _shared = not_counting();

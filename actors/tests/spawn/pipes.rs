@@ -13,6 +13,7 @@ use super::support::{finish, not_counting, read_all, read_some, request, run, sh
 
 const MIB: usize = 1024 * 1024;
 
+/// P-15, without a link.
 #[test]
 fn sixty_four_mebibytes_come_through_whole_and_in_order() {
     let _shared = not_counting();
@@ -43,6 +44,7 @@ fn sixty_four_mebibytes_come_through_whole_and_in_order() {
     });
 }
 
+/// P-17, without a link.
 #[test]
 fn the_two_streams_are_kept_apart_and_each_in_order() {
     let _shared = not_counting();
@@ -61,6 +63,7 @@ fn the_two_streams_are_kept_apart_and_each_in_order() {
     });
 }
 
+/// P-14.
 #[test]
 fn output_written_before_anybody_reads_is_there_after_the_exit() {
     let _shared = not_counting();
@@ -191,6 +194,7 @@ fn input_goes_round_whole_while_output_is_read() {
     });
 }
 
+/// P-19, without a link.
 #[test]
 fn a_dropped_write_says_exactly_how_far_it_came() {
     let _shared = not_counting();
@@ -224,6 +228,7 @@ fn a_dropped_write_says_exactly_how_far_it_came() {
     });
 }
 
+/// P-20.
 #[test]
 fn writing_to_a_process_that_reads_no_more_is_a_typed_error_and_kills_nobody() {
     let _shared = not_counting();
@@ -242,6 +247,7 @@ fn writing_to_a_process_that_reads_no_more_is_a_typed_error_and_kills_nobody() {
     });
 }
 
+/// P-20.
 #[test]
 fn this_process_ignores_sigpipe_and_its_children_do_not() {
     let _shared = not_counting();
@@ -271,6 +277,7 @@ fn without_a_stdin_pipe_input_is_at_its_end() {
     });
 }
 
+/// P-10.
 #[test]
 fn an_exit_is_seen_while_a_grandchild_still_holds_the_pipe() {
     let _shared = not_counting();
