@@ -248,11 +248,14 @@ fn not_connected(error: &ConnectError, route: &Route, client: &PublicKey) -> Fai
             "is an executor running there? on its machine: dwell executor --listen {address}"
         )),
         // An executor that does not know the client answers as it answers garbage: by closing.
-        (ConnectError::Unavailable { .. } | ConnectError::Failed { .. }, _) => failure
+        (ConnectError::HandshakeRefused { .. } | ConnectError::Failed { .. }, _) => failure
             .advise(
                 "if the executor does not know this machine yet, add this line to authorized_clients there:",
             )
             .advise(client.to_string()),
+        (ConnectError::ExecutorKeyMismatch { .. }, _) => failure.advise(
+            "if the new key is the right one, remove the old line from known_executors and trust it again",
+        ),
         (ConnectError::Refused(_) | ConnectError::Runtime(_) | ConnectError::Local(_), _) => failure,
     }
 }

@@ -15,17 +15,18 @@ use dwell_relay::{Link, LinkError, LinkEstablished, LinkOptions, OsRandomness, P
 use serde_bytes::ByteBuf;
 
 use super::Shared;
+use crate::access::{Pass, SessionPass, Verdict};
 use crate::dispatcher::DISPATCHER_MAILBOX_MAX;
 use crate::dispatcher::server::Dispatcher;
 use crate::mailbox::{HostOptions, Mailbox, Turn, start_here};
 use crate::process_supervisor::{ProcessSupervisor, SUPERVISOR_MAILBOX_MAX, SupervisorControl};
 use crate::relay_framer::{
-    Arrival, LinkLost, OUTBOUND_MESSAGES_MAX, OnClosed, RelayFramer, Sent, SharedLink, Uplink, Upper,
-    ends_link,
+    Arrival, FramerControl, LinkLost, OUTBOUND_MESSAGES_MAX, OnClosed, RelayFramer, Sent, SharedLink, Uplink,
+    Upper, ends_link,
 };
 use crate::rpc_queue::RPC_MAILBOX_MAX;
 use crate::rpc_queue::server::{RpcMessage, RpcQueue};
-use crate::telemetry::{Tick, unix_now_ns};
+use crate::telemetry::{Tick, unix_now_ns, wall_unix_ms};
 use crate::trace_collector::{TRACE_MAILBOX_MAX, TraceCollector, TraceMessage};
 
 /// Answers a dialler: a link that waits for message 1.
@@ -65,6 +66,7 @@ pub(super) fn open(
             slot: Rc::clone(&upper_slot),
             trace: Rc::clone(&upper_trace),
             actors: None,
+            pass: None,
         };
         let trace = Rc::clone(&upper_trace);
         let ship: OnClosed = Rc::new(move |context, process| {
@@ -104,10 +106,12 @@ struct SessionUpper {
     slot: Slot,
     trace: Rc<RefCell<Option<Mailbox<TraceCollector>>>>,
     actors: Option<Actors>,
+    /// What the client may do. Dropping it ends the session's entry.
+    pass: Option<SessionPass>,
 }
 
 impl SessionUpper {
-    fn start(&mut self) -> Option<()> {
+    fn start(&mut self, pass: &Arc<Pass>) -> Option<()> {
         let (session, framer) = self.slot.borrow().clone()?;
         let collector = self.shared.collector.clone();
         let (spawner, f, c) = (
@@ -124,9 +128,13 @@ impl SessionUpper {
             let on_empty = Box::new(move || shared.leave(session));
             ProcessSupervisor::new(Arc::clone(&spawner), f.clone(), c.clone(), on_empty)
         });
-        let (environment, s) = (self.shared.environment.clone(), supervisor.clone());
+        let (environment, s, pass) = (
+            self.shared.environment.clone(),
+            supervisor.clone(),
+            Arc::clone(pass),
+        );
         let dispatcher = start_here(dispatching, move || {
-            Dispatcher::new(environment.clone(), s.clone())
+            Dispatcher::new(environment.clone(), s.clone(), Arc::clone(&pass))
         });
         let (d, f, c) = (dispatcher.clone(), framer.clone(), collector.clone());
         let rpc = start_here(queueing, move || RpcQueue::new(d.clone(), f.clone(), c.clone()));
@@ -157,23 +165,45 @@ impl SessionUpper {
 }
 
 impl Upper for SessionUpper {
-    fn authorize(&mut self, client: PublicKey, hello: &[u8]) -> Option<Vec<u8>> {
-        if !self.shared.admits(&client) {
-            let fingerprint = dwell_relay::fingerprint(&client);
-            tracing::warn!(%client, %fingerprint, "a client that is not in authorized_clients was turned away");
-            return None;
+    fn authorize(&mut self, client: PublicKey, hello: &[u8], handshake: &[u8; 32]) -> Option<Vec<u8>> {
+        let hello = match Hello::decode(hello) {
+            Ok(hello) => hello,
+            Err(error) => {
+                tracing::warn!(%client, %error, "a client's hello was not understood");
+                return None;
+            }
+        };
+        let (now, now_unix_s) = (Instant::now(), wall_unix_ms() / 1_000);
+        match (self.shared.gate).admit(now, now_unix_s, &client, &hello.authorization, handshake) {
+            Verdict::Serve => self.welcome(),
+            Verdict::Refuse => {
+                let fingerprint = dwell_relay::fingerprint(&client);
+                tracing::warn!(%client, %fingerprint, "a client was turned away");
+                None
+            }
         }
-        if let Err(error) = Hello::decode(hello) {
-            tracing::warn!(%client, %error, "a client's hello was not understood");
-            return None;
-        }
-        self.welcome()
     }
 
     fn established(&mut self, peer: LinkEstablished, _: &mut Turn<'_, RelayFramer>) {
-        tracing::info!(client = %peer.peer, "a session has begun");
-        if self.start().is_none() {
-            tracing::error!("a session could not be started");
+        let Some((_, framer)) = self.slot.borrow().clone() else {
+            return;
+        };
+        let ended = framer.clone();
+        let end = Box::new(move |why: &str| drop(ended.control(FramerControl::End(why.to_owned()))));
+        let now_unix_s = wall_unix_ms() / 1_000;
+        match (self.shared.gate).begin(now_unix_s, &peer.peer, &peer.handshake_hash, end) {
+            Ok(pass) => {
+                tracing::info!(client = %peer.peer, "a session has begun");
+                let started = self.start(&pass.pass());
+                self.pass = Some(pass);
+                if started.is_none() {
+                    tracing::error!("a session could not be started");
+                }
+            }
+            Err(why) => {
+                tracing::warn!(client = %peer.peer, %why, "a session was refused");
+                drop(framer.control(FramerControl::End(why)));
+            }
         }
     }
 
@@ -228,6 +258,9 @@ impl Upper for SessionUpper {
 
     fn lost(&mut self, why: LinkLost, _: &mut Turn<'_, RelayFramer>) {
         tracing::info!(%why, "a session is over: what it runs is terminated");
+        if let Some(pass) = &mut self.pass {
+            pass.ended(why.in_short());
+        }
         self.end();
     }
 }
@@ -242,6 +275,7 @@ impl Drop for SessionUpper {
 impl SessionUpper {
     /// Ends what belongs to the session, once.
     fn end(&mut self) {
+        self.pass = None;
         if let Some(trace) = self.trace.borrow_mut().take() {
             trace.begin_drain();
         }

@@ -17,7 +17,7 @@ use dwell_relay::{
 };
 use tokio::sync::oneshot;
 
-use super::{ConnectError, Connected, Target};
+use super::{ConnectError, Connected, RefusedBy, Target};
 use crate::dispatcher::DISPATCHER_MAILBOX_MAX;
 use crate::dispatcher::client::{Dispatcher, DispatcherControl};
 use crate::mailbox::{BulkResidence, HostOptions, Mailbox, Turn, start_here};
@@ -53,7 +53,11 @@ impl Failed {
             Self::Lost(LinkLost::Reset {
                 code: ResetCode::Unavailable,
                 ..
-            }) => ConnectError::Unavailable { address, client },
+            }) => ConnectError::HandshakeRefused {
+                address,
+                client,
+                by: RefusedBy::Relay,
+            },
             Self::Lost(LinkLost::Refused(text)) => ConnectError::Refused(text),
             Self::Lost(lost) => ConnectError::Failed {
                 address,
@@ -67,6 +71,8 @@ impl Failed {
 pub(crate) struct Plan {
     pub(crate) identity: StaticKeypair,
     pub(crate) target: Target,
+    /// For message 1.
+    pub(crate) authorization: Vec<u8>,
     pub(crate) collector: Collector,
     pub(crate) metadata: MetadataHandle,
     pub(crate) ready: oneshot::Sender<Result<Connected, Failed>>,
@@ -77,6 +83,7 @@ pub(crate) async fn open(plan: Plan) {
     let Plan {
         identity,
         target,
+        authorization,
         collector,
         metadata,
         ready,
@@ -85,7 +92,7 @@ pub(crate) async fn open(plan: Plan) {
         Ok(connection) => connection,
         Err(error) => return drop(ready.send(Err(Failed::Dial(error)))),
     };
-    let link = match dial(&identity, &target) {
+    let link = match dial(&identity, &target, authorization) {
         Ok(link) => Rc::new(RefCell::new(link)),
         Err(why) => return drop(ready.send(Err(Failed::Local(why)))),
     };
@@ -155,7 +162,11 @@ async fn tell_lost(inbound: &Mailbox<RelayFramer>, over: &ConnectionError) {
     );
 }
 
-fn dial(identity: &StaticKeypair, target: &Target) -> Result<Link<crate::relay_framer::Sent>, String> {
+fn dial(
+    identity: &StaticKeypair,
+    target: &Target,
+    authorization: Vec<u8>,
+) -> Result<Link<crate::relay_framer::Sent>, String> {
     let mut rng = OsRandomness::new();
     let mut stream = StreamId::default();
     rng.fill(&mut stream.0).map_err(|error| error.to_string())?;
@@ -163,7 +174,7 @@ fn dial(identity: &StaticKeypair, target: &Target) -> Result<Link<crate::relay_f
         .map_err(|error| error.to_string())?;
     let hello = Hello {
         timestamp_ms: unix_now_ns() / 1_000_000,
-        authorization: serde_bytes::ByteBuf::new(),
+        authorization: serde_bytes::ByteBuf::from(authorization),
     };
     let hello = hello.encode().map_err(|error| error.to_string())?;
     let options = if target.relayed {
@@ -278,7 +289,7 @@ impl HarnessUpper {
 }
 
 impl Upper for HarnessUpper {
-    fn authorize(&mut self, _: PublicKey, _: &[u8]) -> Option<Vec<u8>> {
+    fn authorize(&mut self, _: PublicKey, _: &[u8], _: &[u8; 32]) -> Option<Vec<u8>> {
         None
     }
 
@@ -395,7 +406,7 @@ impl Drop for HarnessUpper {
 struct Nobody;
 
 impl Upper for Nobody {
-    fn authorize(&mut self, _: PublicKey, _: &[u8]) -> Option<Vec<u8>> {
+    fn authorize(&mut self, _: PublicKey, _: &[u8], _: &[u8; 32]) -> Option<Vec<u8>> {
         None
     }
     fn established(&mut self, _: LinkEstablished, _: &mut Turn<'_, RelayFramer>) {}

@@ -54,8 +54,8 @@ pub(crate) struct Arrival {
 
 /// The session above a framer. Called within the framer's turns.
 pub(crate) trait Upper {
-    /// A client with a proven key asks to be served: the welcome's bytes, or nobody.
-    fn authorize(&mut self, client: PublicKey, hello: &[u8]) -> Option<Vec<u8>>;
+    /// A client with a proven key asks to be served: the welcome's bytes, or nobody. The hash is the handshake's so far.
+    fn authorize(&mut self, client: PublicKey, hello: &[u8], handshake: &[u8; 32]) -> Option<Vec<u8>>;
     /// Messages flow from now on.
     fn established(&mut self, peer: LinkEstablished, turn: &mut Turn<'_, RelayFramer>);
     /// A message.
@@ -104,6 +104,20 @@ pub enum LinkLost {
     /// This side ended it.
     #[error("the session was ended here")]
     Ended,
+}
+
+impl LinkLost {
+    /// Why, in a word or two of ours: nothing of what the other end says.
+    pub(crate) fn in_short(&self) -> &'static str {
+        match self {
+            Self::Failed(_) => "link failed",
+            Self::Refused(_) => "refused",
+            Self::Reset { .. } => "reset",
+            Self::Goodbye(_) => "goodbye",
+            Self::Connection(_) => "connection lost",
+            Self::Ended => "ended here",
+        }
+    }
 }
 
 /// What a framer is told.
@@ -258,7 +272,11 @@ impl RelayFramer {
                     self.deadline = None;
                     self.upper.established(peer, turn);
                 }
-                LinkEvent::AuthorizationNeeded { client, hello } => self.verdict(client, &hello, turn),
+                LinkEvent::AuthorizationNeeded {
+                    client,
+                    hello,
+                    handshake_hash,
+                } => self.verdict(client, &hello, &handshake_hash, turn),
                 LinkEvent::Message(incoming) => self.message(&incoming, read, turn),
                 LinkEvent::PeerClosed { reason } => {
                     let text = if reason.text.is_empty() {
@@ -278,8 +296,8 @@ impl RelayFramer {
         }
     }
 
-    fn verdict(&mut self, client: PublicKey, hello: &[u8], turn: &mut Turn<'_, Self>) {
-        let Some(welcome) = self.upper.authorize(client, hello) else {
+    fn verdict(&mut self, client: PublicKey, hello: &[u8], handshake: &[u8; 32], turn: &mut Turn<'_, Self>) {
+        let Some(welcome) = self.upper.authorize(client, hello, handshake) else {
             self.link.borrow_mut().refuse();
             // Behind a relay the connection goes on: nothing else would end this session.
             return self.fail(LinkLost::Ended, turn);
