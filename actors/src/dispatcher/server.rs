@@ -23,6 +23,8 @@ fn scopes_of(request: &Request) -> ScopeSet {
             Some(_) => ScopeSet::of(&[Scope::Spawn, Scope::Pty]),
             None => ScopeSet::of(&[Scope::Spawn]),
         },
+        // To end the input of what it started says nothing to it, and without that it would wait for ever.
+        Request::Write(write) if write.data.is_empty() => ScopeSet::of(&[Scope::Spawn]),
         Request::Write(_) => ScopeSet::of(&[Scope::Stdin]),
         Request::Resize(_) => ScopeSet::of(&[Scope::Pty]),
         Request::Signal(_) | Request::Terminate(_) => ScopeSet::of(&[Scope::Signal]),

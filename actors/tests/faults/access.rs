@@ -247,6 +247,9 @@ async fn input_signals_resizes_and_reads_need_their_scopes() {
     lacks(run.resize(10, 10).await, "pty");
     lacks(run.read(0, 1_000, Duration::ZERO).await, "attach");
     assert!(PathBuf::from(format!("/proc/{pid}")).exists());
+    // To end the input is part of having started it.
+    run.close_stdin().await.unwrap();
+    assert_eq!(wait(run).await.unwrap().status, ExitStatus::Code(3));
     let methods = ["Write", "Signal", "Terminate", "Resize", "Read"];
     for method in methods.map(|method| format!("Process/{method}")) {
         restricted
