@@ -8,7 +8,7 @@ use serde_json::{Map, Value};
 
 use crate::keys::date::format_utc;
 
-/// Lines a second, in the long run. What comes on top is counted in the next line.
+/// Lines of one kind of refusal a second, in the long run. What comes on top is counted in the next one.
 pub const AUDIT_LINES_PER_S: u32 = 20;
 /// Lines that may come at once before that.
 pub const AUDIT_BURST_LINES: u32 = 200;
@@ -34,6 +34,30 @@ pub(crate) enum What {
     },
     /// The list of clients changed, or could not be read again.
     List { ok: bool, why: String },
+}
+
+/// What may be many: each kind has a rate of its own, so that none can crowd another out.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Crowd {
+    /// Clients that are not served: anybody can be one.
+    Strangers,
+    /// Calls that are refused.
+    Calls,
+}
+
+impl What {
+    /// The crowd it belongs to. What else there is, is bounded by the sessions there can be.
+    pub(crate) fn crowd(&self) -> Option<Crowd> {
+        match self {
+            Self::Authorize { ok: false, .. } | Self::Pair { ok: false, .. } => Some(Crowd::Strangers),
+            Self::Refused { .. } => Some(Crowd::Calls),
+            Self::Authorize { ok: true, .. }
+            | Self::Pair { ok: true, .. }
+            | Self::Begin
+            | Self::End { .. }
+            | Self::List { .. } => None,
+        }
+    }
 }
 
 /// One line.

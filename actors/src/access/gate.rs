@@ -131,6 +131,13 @@ impl Gate {
         verdict
     }
 
+    /// A client whose hello could not be read was turned away.
+    pub(crate) fn not_understood(&self, client: &PublicKey, handshake: &[u8; 32]) {
+        let why = "the hello is not understood";
+        self.audit
+            .write(Some(client), Some(handshake), What::Authorize { ok: false, why });
+    }
+
     /// A client's first record has opened: it is real. Lists it if it came with the code, and gives it its pass.
     ///
     /// # Errors

@@ -11,7 +11,7 @@ use std::time::Instant;
 use dwell_messages::PublicKey;
 use tokio::sync::oneshot;
 
-use super::audit::{Entry, Throttle, What};
+use super::audit::{Crowd, Entry, Throttle, What};
 use crate::telemetry::wall_unix_ms;
 
 /// A file of this size is put aside and a new one begun.
@@ -31,15 +31,45 @@ enum Order {
 /// Writes down who asked for what. Without a file it goes to the log alone.
 pub(crate) struct AuditLog {
     orders: Option<SyncSender<Order>>,
-    throttle: Mutex<Throttle>,
+    throttles: Mutex<Throttles>,
+}
+
+struct Throttles {
+    strangers: Throttle,
+    calls: Throttle,
+    /// Lines of no crowd that found the queue full.
+    others_lost: u64,
+}
+
+impl Throttles {
+    fn admit(&mut self, crowd: Option<Crowd>, now: Instant) -> Option<u64> {
+        match crowd {
+            Some(Crowd::Strangers) => self.strangers.admit(now),
+            Some(Crowd::Calls) => self.calls.admit(now),
+            None => Some(std::mem::take(&mut self.others_lost)),
+        }
+    }
+
+    fn lost(&mut self, crowd: Option<Crowd>, left_out: u64) {
+        match crowd {
+            Some(Crowd::Strangers) => self.strangers.lost(left_out),
+            Some(Crowd::Calls) => self.calls.lost(left_out),
+            None => self.others_lost += left_out + 1,
+        }
+    }
 }
 
 impl AuditLog {
     /// A log that writes no file.
     pub(crate) fn nowhere() -> Self {
+        let now = Instant::now();
         Self {
             orders: None,
-            throttle: Mutex::new(Throttle::new(Instant::now())),
+            throttles: Mutex::new(Throttles {
+                strangers: Throttle::new(now),
+                calls: Throttle::new(now),
+                others_lost: 0,
+            }),
         }
     }
 
@@ -59,8 +89,9 @@ impl AuditLog {
     /// Writes a line, soon. Never waits.
     pub(crate) fn write(&self, client: Option<&PublicKey>, handshake: Option<&[u8; 32]>, what: What) {
         let Some(orders) = &self.orders else { return };
-        let mut throttle = self.throttle.lock().unwrap_or_else(PoisonError::into_inner);
-        let Some(left_out) = throttle.admit(Instant::now()) else {
+        let crowd = what.crowd();
+        let mut throttles = self.throttles.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some(left_out) = throttles.admit(crowd, Instant::now()) else {
             return;
         };
         let entry = Entry {
@@ -71,7 +102,7 @@ impl AuditLog {
             left_out,
         };
         if orders.try_send(Order::Write(Box::new(entry))).is_err() {
-            throttle.lost(left_out);
+            throttles.lost(crowd, left_out);
         }
     }
 
@@ -207,6 +238,29 @@ mod tests {
         std::os::unix::fs::symlink(&target, &path).unwrap();
         assert!(AuditLog::open(&path).is_err());
         assert!(!target.exists());
+    }
+
+    #[tokio::test]
+    async fn a_crowd_of_strangers_keeps_no_session_out_of_the_file() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("audit.jsonl");
+        let log = AuditLog::open(&path).unwrap();
+        let stranger = || What::Authorize {
+            ok: false,
+            why: "the key is not listed",
+        };
+        for _ in 0..AUDIT_LINES_WAITING_MAX / 2 {
+            log.write(Some(&PublicKey([2; 32])), Some(&[2; 32]), stranger());
+        }
+        log.write(Some(&PublicKey([1; 32])), Some(&[1; 32]), What::Begin);
+        log.flush().await;
+        let text = fs::read_to_string(&path).unwrap();
+        assert_eq!(text.matches("session_begin").count(), 1);
+        let strangers = text.matches("refused").count();
+        assert!(
+            (1..AUDIT_LINES_WAITING_MAX / 2).contains(&strangers),
+            "{strangers}"
+        );
     }
 
     #[tokio::test]

@@ -170,6 +170,7 @@ impl Upper for SessionUpper {
             Ok(hello) => hello,
             Err(error) => {
                 tracing::warn!(%client, %error, "a client's hello was not understood");
+                self.shared.gate.not_understood(&client, handshake);
                 return None;
             }
         };

@@ -294,3 +294,43 @@ fn too_many(path: &Path) -> KeyError {
         max: AUTHORIZED_CLIENTS_MAX,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::collection::vec;
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::keys::ScopeSet;
+
+    fn clients() -> impl Strategy<Value = Vec<([u8; 32], u8, Option<u32>)>> {
+        vec(
+            (any::<[u8; 32]>(), 0..128_u8, proptest::option::of(1..u32::MAX)),
+            0..20,
+        )
+    }
+
+    proptest! {
+        #[test]
+        fn every_list_comes_back(clients in clients(), comment in "[ -~]{0,20}") {
+            let (mut content, mut keys, mut grants) = (String::new(), Vec::new(), Vec::new());
+            for (key, bits, sessions_max) in clients {
+                if is_low_order(&key) || keys.contains(&PublicKey(key)) {
+                    continue;
+                }
+                let grant = Grant { scopes: ScopeSet::from_bits(bits), sessions_max, ..Grant::default() };
+                content.push_str(&format!("{} {grant} # {comment}\n", PublicKey(key)));
+                keys.push(PublicKey(key));
+                grants.push(grant);
+            }
+            prop_assert_eq!(parse(Path::new("x"), content.as_bytes()).unwrap(), (keys, grants));
+        }
+
+        #[test]
+        fn no_bytes_panic(content in vec(any::<u8>(), 0..300), options in "[a-z0-9=+,:# -]{0,60}") {
+            let _ = parse(Path::new("x"), &content);
+            let line = format!("{} {options}", "1".repeat(64));
+            let _ = parse(Path::new("x"), line.as_bytes());
+        }
+    }
+}

@@ -335,3 +335,19 @@ fn too_many(path: &Path) -> KeyError {
         max: KNOWN_EXECUTORS_MAX,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::collection::vec;
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn no_bytes_panic(content in vec(any::<u8>(), 0..300)) {
+            let known = parse(Path::new("x"), &content).unwrap();
+            prop_assert!(known.entries().len() + known.problems().len() <= 300);
+        }
+    }
+}

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use dwell_actors::access::PairingOffer;
+use dwell_actors::access::{PAIRING_LIFE, PairingOffer};
 use dwell_actors::executor::{Executor, ExecutorHandle};
 use dwell_actors::harness::{Command, ConnectError, Harness, RunError, Target};
 use dwell_actors::keys::{AuthorizedClients, Grant, PairingCode};
@@ -319,9 +319,33 @@ async fn caps_hold_for_all_sessions_of_a_key_and_come_free_again() {
 }
 
 fn offer(options: &str) -> (PairingOffer, PairingCode) {
+    offer_at(Instant::now(), options)
+}
+
+fn offer_at(made: Instant, options: &str) -> (PairingOffer, PairingCode) {
     let code = PairingCode::generate(&mut OsRandomness::new()).unwrap();
-    let offer = PairingOffer::new(Instant::now(), &code, Grant::parse(options).unwrap());
+    let offer = PairingOffer::new(made, &code, Grant::parse(options).unwrap());
     (offer, code)
+}
+
+#[tokio::test]
+async fn a_code_of_ten_minutes_ago_lists_nobody() {
+    // A machine that has not run that long has no such moment.
+    let Some(made) = Instant::now().checked_sub(PAIRING_LIFE) else {
+        return;
+    };
+    let (offer, code) = offer_at(made, "");
+    let guarded = Guarded::start(|_| String::new(), Some(offer)).await;
+    let refused = present(&guarded.client, &code, guarded.target())
+        .await
+        .unwrap_err();
+    assert!(
+        matches!(refused, ConnectError::HandshakeRefused { .. }),
+        "{refused:?}"
+    );
+    let audited = [("what", "pair"), ("result", "refused"), ("why", "code expired")];
+    guarded.audited(&guarded.client.public(), &audited).await;
+    assert_eq!(std::fs::read_to_string(guarded.list()).unwrap(), "");
 }
 
 async fn present(
@@ -441,8 +465,10 @@ async fn wrong_used_and_odd_authorizations_get_the_same_bytes_as_garbage() {
         &[b"pair1:".as_slice(), &[9; 16]].concat(),
     ];
     for blob in blobs {
-        let answer = answer_to(address, &opening_with(&keypair(), executor, blob)).await;
+        let client = keypair();
+        let answer = answer_to(address, &opening_with(&client, executor, blob)).await;
         assert_eq!(answer, garbage, "{} bytes", blob.len());
+        guarded.audited(&client.public(), &[("result", "refused")]).await;
     }
     // Positive control: the code still lists.
     present(&guarded.client, &code, guarded.target()).await.unwrap();
