@@ -4,9 +4,6 @@ use std::net::{IpAddr, Ipv6Addr};
 
 use super::failure::Failure;
 
-/// Stands for the name of the machine that printed it.
-pub(crate) const THIS_HOST: &str = "THIS_HOST";
-
 /// The address with a port, which is `default_port` where none is given.
 pub(crate) fn with_port(text: &str, default_port: u16) -> Result<String, Failure> {
     let wrong = || {
@@ -44,7 +41,7 @@ pub(crate) fn is_loopback(address: &str) -> bool {
 /// The address as another machine would dial it: what listens everywhere has no address of its own.
 pub(crate) fn as_dialled(address: &str) -> String {
     match (host(address).parse::<IpAddr>(), address.rsplit_once(':')) {
-        (Ok(ip), Some((_, port))) if ip.is_unspecified() => format!("{THIS_HOST}:{port}"),
+        (Ok(ip), Some((_, port))) if ip.is_unspecified() => format!("THIS_HOST:{port}"),
         _ => address.to_owned(),
     }
 }

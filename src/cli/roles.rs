@@ -279,7 +279,7 @@ fn not_connected(error: &ConnectError, route: &Route, client: &PublicKey) -> Fai
                 "or trust it from here, with the line that `dwell executor` prints there: dwell trust LINE",
             ),
         (ConnectError::ExecutorKeyMismatch { .. }, _) => failure.advise(
-            "if the new key is the right one, remove the old line from known_executors and trust it again",
+            "if the new key is the right one, take its old line out of known_executors and trust it again, or give it with --executor",
         ),
         (ConnectError::Refused(_) | ConnectError::Runtime(_) | ConnectError::Local(_), _) => failure,
     }

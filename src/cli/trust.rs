@@ -8,13 +8,16 @@ use dwell_messages::Role;
 use dwell_relay::fingerprint;
 use serde_json::json;
 
-use super::address::{THIS_HOST, with_port};
+use super::address::with_port;
 use super::args::Trust;
 use super::failure::Failure;
 use super::identity;
 use super::output;
 use super::roles::{ConnectSpec, Route, Session};
 use super::signals::Stop;
+
+/// What an executor that listens everywhere calls its own machine: see `address::as_dialled`.
+const THIS_HOST: &str = "THIS_HOST";
 
 pub(crate) async fn trust(ask: Trust, json: bool) -> Result<u8, Failure> {
     let mut stop = Stop::listen()?;
@@ -23,7 +26,7 @@ pub(crate) async fn trust(ask: Trust, json: bool) -> Result<u8, Failure> {
             .advise("copy the whole line that `dwell executor` printed, on that machine")
     })?;
     if let KnownRoute::Relay(address) | KnownRoute::Direct(address) = &line.route
-        && address.starts_with(THIS_HOST)
+        && address.contains(THIS_HOST)
     {
         return Err(
             Failure::new("trust", "the line does not say where the executor is").advise(format!(

@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use dwell_messages::PublicKey;
 use dwell_relay::fingerprint;
-use serde_json::{Map, Value};
+use serde::Serialize;
 
 use crate::keys::date::format_utc;
 
@@ -74,43 +74,59 @@ pub(crate) struct Entry {
 impl Entry {
     /// The line, with its end.
     pub(crate) fn to_line(&self) -> String {
-        let mut object = Map::new();
-        let mut put = |name: &str, value: Value| drop(object.insert(name.to_owned(), value));
         let seconds = format_utc(self.unix_ms / 1_000);
         let time = format!("{}.{:03}Z", seconds.trim_end_matches('Z'), self.unix_ms % 1_000);
-        put("time", time.into());
-        if let Some(client) = &self.client {
-            put("client", fingerprint(client).into());
-        }
-        if let Some(handshake) = &self.handshake {
-            put("handshake", hex(handshake).into());
-        }
         let (what, ok, why) = match &self.what {
-            What::Authorize { ok, why } => ("authorize", *ok, (*why).to_owned()),
-            What::Pair { ok, why } => ("pair", *ok, (*why).to_owned()),
-            What::Begin => ("session_begin", true, String::new()),
-            What::End { why } => ("session_end", true, (*why).to_owned()),
-            What::Refused { method, program, why } => {
-                put("method", (*method).into());
-                if let Some(program) = program {
-                    put("program", program.as_str().into());
-                }
-                ("call", false, why.clone())
-            }
-            What::List { ok, why } => ("list", *ok, why.clone()),
+            What::Authorize { ok, why } => ("authorize", *ok, *why),
+            What::Pair { ok, why } => ("pair", *ok, *why),
+            What::Begin => ("session_begin", true, ""),
+            What::End { why } => ("session_end", true, *why),
+            What::Refused { why, .. } => ("call", false, why.as_str()),
+            What::List { ok, why } => ("list", *ok, why.as_str()),
         };
-        put("what", what.into());
-        put("result", if ok { "ok" } else { "refused" }.into());
-        if !why.is_empty() {
-            put("why", why.into());
-        }
-        if self.left_out > 0 {
-            put("left_out", self.left_out.into());
-        }
-        let mut line = Value::Object(object).to_string();
+        let (method, program) = match &self.what {
+            What::Refused { method, program, .. } => (Some(*method), program.as_deref()),
+            What::Authorize { .. }
+            | What::Pair { .. }
+            | What::Begin
+            | What::End { .. }
+            | What::List { .. } => (None, None),
+        };
+        let fields = Fields {
+            time,
+            what,
+            result: if ok { "ok" } else { "refused" },
+            why: Some(why).filter(|why| !why.is_empty()),
+            client: self.client.as_ref().map(fingerprint),
+            handshake: self.handshake.as_ref().map(hex),
+            method,
+            program,
+            left_out: Some(self.left_out).filter(|left_out| *left_out > 0),
+        };
+        let mut line = serde_json::to_string(&fields).expect("texts and numbers have a JSON form");
         line.push('\n');
         line
     }
+}
+
+/// A line's fields, in the order of reading.
+#[derive(Serialize)]
+struct Fields<'a> {
+    time: String,
+    what: &'a str,
+    result: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    why: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    client: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    handshake: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    method: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    program: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    left_out: Option<u64>,
 }
 
 /// The last part of a program's path, cut to a bound: arguments and directories stay out of the file.
@@ -168,6 +184,7 @@ mod tests {
     use std::time::Duration;
 
     use proptest::prelude::*;
+    use serde_json::Value;
 
     use super::*;
 
@@ -190,6 +207,7 @@ mod tests {
         })
         .to_line();
         assert!(line.ends_with("}\n") && line.lines().count() == 1, "{line}");
+        assert!(line.starts_with("{\"time\":"), "{line}");
         let value: Value = serde_json::from_str(&line).unwrap();
         assert_eq!(value["time"], "2027-01-31T12:34:56.007Z");
         assert_eq!(value["client"], fingerprint(&PublicKey([1; 32])));
