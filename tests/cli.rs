@@ -108,6 +108,45 @@ fn a_key_that_others_can_read_is_refused_and_not_replaced() {
     assert_eq!(std::fs::read(&path).unwrap(), before);
 }
 
+/// C-23: a lost key is not made anew behind the back of those who know the old one.
+#[test]
+fn a_lost_key_is_an_error_for_the_role_that_lost_it() {
+    for (role, list) in [("executor", "authorized_clients"), ("harness", "known_executors")] {
+        let place = Place::new();
+        std::fs::write(place.path().join(list), "").unwrap();
+        let refused = place.run(&["key", "--role", role, "--json"]);
+        assert_eq!(refused.status.code(), Some(125));
+        assert!(
+            err(&refused).contains(list) && err(&refused).contains("backup"),
+            "{}",
+            err(&refused)
+        );
+        assert!(!place.path().join("keys").join(format!("{role}.key")).exists());
+        // Positive control: the other roles lost nothing.
+        assert_eq!(place.run(&["key", "--role", "relay"]).status.code(), Some(0));
+    }
+}
+
+/// C-24.
+#[test]
+fn a_name_with_two_keys_or_a_corrupted_line_is_told_by_its_line_and_others_are_kept() {
+    let place = Place::new();
+    place.run(&["key"]);
+    let [one, two] = ["ab", "cd"].map(|pair| pair.repeat(32));
+    let known = format!("twice {one}\nfine {one} direct=127.0.0.1:1\ntwice {two}\nbroken\n");
+    std::fs::write(place.path().join("known_executors"), known).unwrap();
+    for (name, told) in [("twice", "line 3: twice has several keys"), ("other", "line 3")] {
+        let refused = place.run(&["run", "--on", name, "--", "ls"]);
+        assert_eq!(refused.status.code(), Some(125));
+        assert!(err(&refused).contains(told), "{}", err(&refused));
+    }
+    // The name is known, so that what fails is the connection.
+    let unreachable = place.run(&["run", "--on", "fine", "--", "ls"]);
+    let text = err(&unreachable);
+    assert!(text.contains("127.0.0.1:1 cannot be reached"), "{text}");
+    assert!(text.contains("line 3") && text.contains("line 4"), "{text}");
+}
+
 #[test]
 fn a_relative_home_is_refused() {
     let place = Place::new();
@@ -174,7 +213,9 @@ fn a_trace_for_programs_has_the_rows_of_the_picture() {
 #[test]
 fn help_and_version_are_no_errors() {
     let place = Place::new();
-    for verb in ["demo", "relay", "executor", "run", "key", "trace", "version"] {
+    for verb in [
+        "demo", "relay", "executor", "run", "trust", "key", "trace", "version",
+    ] {
         let output = place.run(&[verb, "--help"]);
         assert_eq!(output.status.code(), Some(0), "{verb}");
         assert!(out(&output).contains("--json"), "{verb}");
@@ -189,7 +230,9 @@ fn help_and_version_are_no_errors() {
 fn bad_input_ends_with_125_and_says_why() {
     let place = Place::new();
     let key = "ab".repeat(32);
-    let cases: [(&[&str], &str); 9] = [
+    let known = format!("build {key}\n");
+    std::fs::write(place.path().join("known_executors"), known).unwrap();
+    let cases: [(&[&str], &str); 16] = [
         (&[], "Usage"),
         (&["dance"], "dance"),
         (&["run", "--", "ls"], "--executor"),
@@ -202,6 +245,25 @@ fn bad_input_ends_with_125_and_says_why() {
         (
             &["run", "--executor", &key, "--relay", "a b", "--", "ls"],
             "HOST:PORT",
+        ),
+        (&["run", "--on", "a b", "--", "ls"], "letter or digit first"),
+        (&["run", "--on", "nobody", "--", "ls"], "known are build"),
+        (&["trust", "relay.example.org"], "dwell+relay:"),
+        (
+            &[
+                "trust",
+                &format!("dwell+direct:build:{key}:{}@THIS_HOST:7434", "07".repeat(16)),
+            ],
+            "in the place of THIS_HOST",
+        ),
+        (&["executor", "--authorize", &key[1..]], "64 hexadecimal digits"),
+        (
+            &["executor", "--authorize", &format!("{key},scopes=all")],
+            "scopes are spawn",
+        ),
+        (
+            &["executor", "--scopes", "spawn", "--no-pairing"],
+            "cannot be used with",
         ),
         (&["relay", "--listen", "0.0.0.0:0"], "--allow"),
         (&["relay", "--allow", "/nonexistent/allow"], "cannot be read"),

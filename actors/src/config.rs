@@ -92,6 +92,16 @@ impl Home {
         self.config.join("authorized_clients")
     }
 
+    /// The executors a client trusts.
+    pub fn known_executors(&self) -> PathBuf {
+        self.config.join("known_executors")
+    }
+
+    /// Who asked an executor for what.
+    pub fn audit_log(&self) -> PathBuf {
+        self.state.join("audit.jsonl")
+    }
+
     /// The configuration file.
     pub fn config_file(&self) -> PathBuf {
         self.config.join("config.toml")

@@ -1,5 +1,6 @@
 //! dwell's actors: the mailbox layer, telemetry, and the assemblies of the three roles.
 
+pub mod access;
 pub mod account;
 mod address;
 pub mod config;

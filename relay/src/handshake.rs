@@ -222,6 +222,11 @@ impl AwaitingVerdict {
         &self.hello
     }
 
+    /// The hash of the handshake so far.
+    pub fn handshake_hash(&self) -> [u8; 32] {
+        noise::hash(&self.state)
+    }
+
     /// Serves the client: message 2 with this payload.
     ///
     /// # Errors

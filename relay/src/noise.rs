@@ -121,10 +121,16 @@ pub(crate) fn remote_static(state: &HandshakeState) -> Option<[u8; KEY_BYTES]> {
     state.get_remote_static()?.try_into().ok()
 }
 
-/// The keys of a finished handshake, each for its direction, and the handshake hash.
-pub(crate) fn split(mut state: HandshakeState, limits: SealLimits) -> (Sealer, Opener, [u8; 32]) {
+/// The hash of what was said so far.
+pub(crate) fn hash(state: &HandshakeState) -> [u8; 32] {
     let mut hash = [0; 32];
     hash.copy_from_slice(state.get_handshake_hash());
+    hash
+}
+
+/// The keys of a finished handshake, each for its direction, and the handshake hash.
+pub(crate) fn split(mut state: HandshakeState, limits: SealLimits) -> (Sealer, Opener, [u8; 32]) {
+    let hash = hash(&state);
     let (from_initiator, from_responder) = state.dangerously_get_raw_split();
     let (from_initiator, from_responder) = (Zeroizing::new(from_initiator), Zeroizing::new(from_responder));
     let (ours, theirs) = if state.is_initiator() {

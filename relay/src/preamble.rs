@@ -27,6 +27,8 @@ pub enum Dialer {
     Harness = 1,
     /// An executor that registers with a relay.
     Executor = 2,
+    /// A harness that was refused and asks which key is served: see [`crate::inquiry`].
+    Inquirer = 3,
 }
 
 /// What a dialler says before anything else.
@@ -55,7 +57,7 @@ pub enum PreambleError {
     #[error("this is not a dwell connection: check the address and port")]
     Magic,
     /// The role is none of ours.
-    #[error("the dialler says it is role {role}, and this build knows 1 and 2: upgrade the older side")]
+    #[error("the dialler says it is role {role}, and this build knows 1 to 3: upgrade the older side")]
     Role {
         /// The number received.
         role: u8,
@@ -135,6 +137,7 @@ impl Preamble {
         let dialer = match rest.get_u8() {
             1 => Dialer::Harness,
             2 => Dialer::Executor,
+            3 => Dialer::Inquirer,
             role => return Err(PreambleError::Role { role }),
         };
         let token_len = rest.get_u8();

@@ -628,7 +628,7 @@ fn an_authorization_event_names_the_proven_client() {
     pair.drive();
     let client = StaticKeypair::generate(&mut Seeded(1)).unwrap().public();
     let asked = pair.executor.events.iter().any(|event| {
-        matches!(event, LinkEvent::AuthorizationNeeded { client: who, hello }
+        matches!(event, LinkEvent::AuthorizationNeeded { client: who, hello, .. }
             if *who == client && hello == &b"since 12"[..])
     });
     assert!(asked);

@@ -17,8 +17,8 @@ use dwell_relay::rendezvous::{
     SOCKET_MAX_BYTES, TokenHash, Unavailability, WINDOW_MAX_BYTES,
 };
 use dwell_relay::{
-    Admission, ConnId, Dialer, Lane, LinkOptions, Preamble, RefusalReason, Reset, ResetCode, StaticKeypair,
-    encode_outer,
+    Admission, ConnId, Dialer, Lane, LinkOptions, Preamble, Refusal, RefusalReason, Reset, ResetCode,
+    StaticKeypair, encode_outer, inquiry,
 };
 use proptest::collection::vec;
 use proptest::prelude::*;
@@ -50,6 +50,23 @@ fn paired(harnesses: u128) -> (Net, ConnId, Vec<ConnId>) {
         .map(|number| net.harness(identity.public(), number))
         .collect();
     (net, executor, harnesses)
+}
+
+#[test]
+fn a_relay_tells_an_inquirer_the_same_of_a_known_and_an_unknown_key() {
+    let (mut net, _, _) = paired(1);
+    let answers = [50, 51].map(|seed| {
+        let conn = net.raw();
+        net.send(conn, &inquiry::question(identity(seed).public(), stream(9)));
+        net.drive();
+        assert!(net.closed.contains(&conn));
+        net.conns[&conn].frames.clone()
+    });
+    assert_eq!(answers[0].len(), 1);
+    assert_eq!(answers[0][0].kind, OuterKind::Refused);
+    let refusal = Refusal::decode(&answers[0][0].payload).unwrap();
+    assert_eq!(refusal.reason, RefusalReason::Role);
+    assert_eq!(answers[0], answers[1]);
 }
 
 #[test]

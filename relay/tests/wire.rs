@@ -10,7 +10,9 @@ use dwell_messages::{PublicKey, StreamId};
 use dwell_relay::chunk::{ChunkError, ChunkHeader};
 use dwell_relay::control::ControlError;
 use dwell_relay::handshake::split_open;
+use dwell_relay::inquiry::{self, InquiryError};
 use dwell_relay::outer::{OUTER_HEADER_BYTES, OuterError, payload_bounds};
+use dwell_relay::pairing::{self, PairingHash};
 use dwell_relay::preamble::{PREAMBLE_BYTES, PreambleError};
 use dwell_relay::{
     Dialer, Lane, OuterDecoder, OuterFrame, Preamble, PreambleDecoder, Refusal, RefusalReason, Reset,
@@ -49,6 +51,58 @@ fn the_preamble_is_these_64_bytes() {
     golden.extend([0xbb; 16]);
     assert_eq!(preamble.encode().to_vec(), golden);
     assert_eq!(Preamble::decode(&preamble.encode()), Ok(preamble));
+}
+
+#[test]
+fn an_inquiry_and_its_answer_are_these_64_bytes() {
+    let (expected, served) = (PublicKey([0xaa; 32]), PublicKey([0xdd; 32]));
+    let stream = StreamId([0xbb; 16]);
+    let golden = |key: u8| {
+        let mut golden = b"dwell\r\n\x1a\x00\x01\x00\x01\x00\x01\x03\x00".to_vec();
+        golden.extend([key; 32]);
+        golden.extend([0xbb; 16]);
+        golden
+    };
+    let question = inquiry::question(expected, stream);
+    assert_eq!(question.to_vec(), golden(0xaa));
+    let answer = inquiry::answer(&Preamble::decode(&question).unwrap(), served);
+    assert_eq!(answer.to_vec(), golden(0xdd));
+    assert_eq!(inquiry::read_answer(&answer, stream), Ok(served));
+}
+
+#[test]
+fn what_is_no_answer_to_this_question_is_told() {
+    let stream = StreamId([0xbb; 16]);
+    let good = inquiry::question(PublicKey([0xdd; 32]), stream);
+    assert_eq!(
+        inquiry::read_answer(&good, StreamId([1; 16])),
+        Err(InquiryError::Mismatch)
+    );
+    let hello = Preamble::new(Dialer::Harness, PublicKey([0xdd; 32]), stream, b"").unwrap();
+    assert_eq!(
+        inquiry::read_answer(&hello.encode(), stream),
+        Err(InquiryError::Mismatch)
+    );
+    let nobody = inquiry::question(PublicKey([0; 32]), stream);
+    assert_eq!(inquiry::read_answer(&nobody, stream), Err(InquiryError::Key));
+    assert!(matches!(
+        inquiry::read_answer(&[b'G'; 64], stream),
+        Err(InquiryError::Preamble(PreambleError::Magic))
+    ));
+}
+
+#[test]
+fn the_authorization_of_a_pairing_is_these_bytes() {
+    let code = [7; 16];
+    let bytes = pairing::authorization(&code);
+    assert_eq!(bytes, [&b"pair1:"[..], &code].concat());
+    assert_eq!(pairing::presented(&bytes), Some(&code));
+    let hash = PairingHash::of(&code);
+    assert!(hash.matches(&code));
+    assert!(!hash.matches(&[8; 16]));
+    for wrong in [&bytes[..21], &bytes[1..], b"", &[&bytes[..], b"x"].concat()] {
+        assert_eq!(pairing::presented(wrong), None);
+    }
 }
 
 #[test]
@@ -136,8 +190,8 @@ fn what_is_not_dwell_is_told_by_its_first_bytes() {
 fn preambles_with_bad_fields_are_named() {
     let good = support::harness_preamble(PublicKey([9; 32])).encode();
     let mut role = good;
-    role[14] = 3;
-    assert_eq!(Preamble::decode(&role), Err(PreambleError::Role { role: 3 }));
+    role[14] = 4;
+    assert_eq!(Preamble::decode(&role), Err(PreambleError::Role { role: 4 }));
     let mut range = good;
     range[9] = 2;
     assert_eq!(
@@ -293,7 +347,7 @@ proptest! {
         let mut bytes = [0; PREAMBLE_BYTES];
         bytes[..8].copy_from_slice(b"dwell\r\n\x1a");
         bytes[8..32].copy_from_slice(&fields);
-        bytes[14] = 1 + fields[6] % 2;
+        bytes[14] = 1 + fields[6] % 3;
         bytes[32..].copy_from_slice(&tail);
         if let Ok(preamble) = Preamble::decode(&bytes) {
             prop_assert_eq!(preamble.encode(), bytes);

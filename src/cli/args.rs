@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use clap::builder::{OsStringValueParser, TypedValueParser as _};
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use dwell_actors::keys::{ExecutorName, Grant, ScopeSet, parse_authorization};
 use dwell_actors::relay_server::TOKEN_MAX_BYTES;
 use dwell_messages::{PublicKey, Role, TraceId};
 
@@ -19,13 +20,36 @@ const EXIT_CODES: &str = "Exit codes: those of the command; 128+n when signal n 
 /// What `dwell run --help` ends with.
 const RUN_EXAMPLES: &str = "\
 Examples:
-  dwell run -- uname -a
+  dwell run --on build -- uname -a         the executor that `dwell trust` knows as build
+  dwell run -- uname -a                    the one of $DWELL_EXECUTOR
   dwell run --timeout 60 --limit memory=2G -- make test
   dwell run -- bash                     a terminal, when this is one; Ctrl-] three times leaves it
   tar c src | dwell run -- tar xC /tmp  input and output are bytes, untouched
 
 Exit codes: those of the command; 128+n when signal n ended it; 124 when its time was over; 126 when it cannot be
 executed, 127 when it is not there, 125 for errors of dwell itself.";
+
+/// What `dwell executor --help` ends with.
+const EXECUTOR_EXAMPLES: &str = "\
+Examples:
+  dwell executor --relay relay.example.org     prints a line: give it to `dwell trust` on the agent's machine
+  dwell executor --listen 0.0.0.0 --scopes spawn+stdin
+  dwell executor --authorize KEY,scopes=spawn,expires=2027-01-31 --relay relay.example.org
+  echo 'KEY scopes=spawn+pty max-processes=8 # ci' >> ~/.config/dwell/authorized_clients
+
+Scopes: spawn (start commands), pty (give them terminals), stdin (write to them), signal (signal and end them), attach
+(read again what they said), files, admin. A key without scopes= has all but admin. Changes of the file hold at once: a
+key that is taken off it loses its sessions.";
+
+/// What `dwell trust --help` ends with.
+const TRUST_EXAMPLES: &str = "\
+Examples:
+  dwell trust dwell+relay:build:KEY:CODE@relay.example.org:7433
+  dwell trust --name fast dwell+direct:build:KEY:CODE@192.0.2.7:7434
+  dwell run --on fast -- uname -a
+
+The line is good for ten minutes and for one client. It comes from somebody who can read the executor's terminal: that
+is what makes its key the right one. A known name whose key has changed is refused, with both fingerprints.";
 
 /// Runs commands on another machine, and accounts for every microsecond on the way.
 #[derive(Parser, Debug)]
@@ -64,6 +88,8 @@ pub(crate) enum Verb {
     Executor(Executor),
     /// Run a command on an executor's machine.
     Run(Box<Run>),
+    /// Trust an executor, and be trusted by it, with the line that it printed.
+    Trust(Trust),
     /// Started by an executor: ends its commands when it dies.
     #[command(hide = true)]
     Guard,
@@ -97,6 +123,7 @@ pub(crate) struct Relay {
 }
 
 #[derive(Args, Debug)]
+#[command(after_help = EXECUTOR_EXAMPLES)]
 pub(crate) struct Executor {
     /// Register at this relay [default without --listen: 127.0.0.1:7433].
     #[arg(long, value_name = "ADDR", env = "DWELL_RELAY")]
@@ -104,6 +131,19 @@ pub(crate) struct Executor {
     /// Listen on this address for harnesses that connect directly.
     #[arg(long, value_name = "ADDR", env = "DWELL_EXECUTOR_LISTEN")]
     pub(crate) listen: Option<String>,
+    /// Put this client on the list of those to serve, and print no line to trust; may be repeated. What it may do
+    /// follows behind commas: scopes=spawn+pty, expires=2027-01-31, max-sessions=4, max-processes=16.
+    #[arg(long, value_name = "KEY[,OPTIONS]", value_parser = authorization)]
+    pub(crate) authorize: Vec<(PublicKey, Grant)>,
+    /// What the client may do that takes the printed line [default: everything but admin].
+    #[arg(long, value_name = "SCOPE+SCOPE", value_parser = scopes, conflicts_with_all = ["authorize", "no_pairing"])]
+    pub(crate) scopes: Option<ScopeSet>,
+    /// What this executor calls itself in the printed line [default: the machine's name].
+    #[arg(long, value_name = "NAME", value_parser = executor_name)]
+    pub(crate) name: Option<ExecutorName>,
+    /// Print no line to trust: for services, whose output is kept.
+    #[arg(long)]
+    pub(crate) no_pairing: bool,
     /// The clients to serve, one key a line [default: authorized_clients beside the keys].
     #[arg(long, value_name = "FILE", env = "DWELL_AUTHORIZED_CLIENTS")]
     pub(crate) authorized_clients: Option<PathBuf>,
@@ -121,9 +161,18 @@ pub(crate) struct Run {
     /// Reach the executor directly; overrides DWELL_RELAY.
     #[arg(long, value_name = "ADDR", env = "DWELL_DIRECT")]
     pub(crate) direct: Option<String>,
-    /// The executor's public key, as `dwell executor` prints it.
-    #[arg(long, value_name = "KEY", env = "DWELL_EXECUTOR", value_parser = public_key)]
-    pub(crate) executor: PublicKey,
+    /// The executor that `dwell trust` knows by this name; overrides DWELL_EXECUTOR.
+    #[arg(long, value_name = "NAME", value_parser = executor_name)]
+    pub(crate) on: Option<ExecutorName>,
+    /// The executor's public key, as `dwell executor` prints it; without --on.
+    #[arg(
+        long,
+        value_name = "KEY",
+        env = "DWELL_EXECUTOR",
+        value_parser = public_key,
+        required_unless_present = "on"
+    )]
+    pub(crate) executor: Option<PublicKey>,
     /// What admits this side to a relay that others can reach; better in the environment, where `ps` does not show it.
     #[arg(long, value_name = "TEXT", env = "DWELL_RELAY_TOKEN", hide_env_values = true, value_parser = token)]
     pub(crate) relay_token: Option<String>,
@@ -239,6 +288,20 @@ pub(crate) enum RoleName {
 }
 
 #[derive(Args, Debug)]
+#[command(after_help = TRUST_EXAMPLES)]
+pub(crate) struct Trust {
+    /// The line that `dwell executor` printed.
+    #[arg(value_name = "LINE")]
+    pub(crate) line: String,
+    /// What to call the executor here [default: what it calls itself].
+    #[arg(long, value_name = "NAME", value_parser = executor_name)]
+    pub(crate) name: Option<ExecutorName>,
+    /// What admits this side to a relay that others can reach; better in the environment, where `ps` does not show it.
+    #[arg(long, value_name = "TEXT", env = "DWELL_RELAY_TOKEN", hide_env_values = true, value_parser = token)]
+    pub(crate) relay_token: Option<String>,
+}
+
+#[derive(Args, Debug)]
 pub(crate) struct Trace {
     /// The trace's id, 32 hexadecimal digits; without it, the newest call.
     #[arg(value_parser = trace_id)]
@@ -263,6 +326,18 @@ pub(crate) fn public_key(text: &str) -> Result<PublicKey, String> {
     let bytes: [u8; 32] = unhex(&text.to_ascii_lowercase())
         .ok_or("a key is 64 hexadecimal digits: copy the line that `dwell executor` prints")?;
     dwell_relay::parse_public_key(&bytes).map_err(|error| error.to_string())
+}
+
+fn executor_name(text: &str) -> Result<ExecutorName, &'static str> {
+    ExecutorName::new(text)
+}
+
+fn authorization(text: &str) -> Result<(PublicKey, Grant), &'static str> {
+    parse_authorization(text)
+}
+
+fn scopes(text: &str) -> Result<ScopeSet, &'static str> {
+    ScopeSet::parse(text)
 }
 
 fn token(text: &str) -> Result<String, String> {

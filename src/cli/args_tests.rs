@@ -92,6 +92,40 @@ fn json_goes_before_or_behind_the_verb() {
 }
 
 #[test]
+fn an_executor_is_named_by_its_key_or_by_what_it_is_called_here() {
+    let named = parse(&["run", "--on", "build-7", "--", "x"]).unwrap().verb;
+    let Verb::Run(run) = named else {
+        panic!("it is a run")
+    };
+    assert_eq!(run.on.as_ref().map(ExecutorName::as_str), Some("build-7"));
+    assert_eq!(run.executor, None);
+    assert_eq!(
+        parse_run(&["--", "x"]).unwrap().executor,
+        Some(PublicKey([0xAB; 32]))
+    );
+    assert!(parse(&["run", "--", "x"]).is_err());
+    assert!(parse(&["run", "--on", "a b", "--", "x"]).is_err());
+}
+
+#[test]
+fn a_client_is_authorized_with_its_options_behind_commas() {
+    let authorize = format!("{},scopes=spawn+pty,max-sessions=2", key());
+    let verb = parse(&["executor", "--authorize", &authorize, "--authorize", &key()]);
+    let Verb::Executor(executor) = verb.unwrap().verb else {
+        panic!("it is an executor")
+    };
+    let grant = Grant::parse("scopes=spawn+pty max-sessions=2").unwrap();
+    let keys = [
+        (PublicKey([0xAB; 32]), grant),
+        (PublicKey([0xAB; 32]), Grant::default()),
+    ];
+    assert_eq!(executor.authorize, keys);
+    assert!(parse(&["executor", "--scopes", "none"]).is_ok());
+    assert!(parse(&["executor", "--scopes", "none", "--authorize", &key()]).is_err());
+    assert!(parse(&["executor", "--scopes", "root"]).is_err());
+}
+
+#[test]
 fn a_trace_is_named_by_its_id_or_not_at_all() {
     let id = |arguments: &[&str]| match parse(&[&["trace"], arguments].concat()) {
         Ok(Arguments {

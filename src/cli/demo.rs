@@ -18,7 +18,7 @@ use super::identity;
 use super::output::{self, Surroundings};
 use super::pump::{self, Outcome, Sink};
 use super::ready::Ready;
-use super::roles::{self, CommandSpec, ConnectSpec, Route, Session};
+use super::roles::{CommandSpec, ConnectSpec, Route, Session};
 use super::run;
 use super::signals::Stop;
 use super::trace;
@@ -81,7 +81,7 @@ async fn drive(
     Ok(outcome.exit)
 }
 
-/// Relay first, then the executor that registers there; the client is enrolled before the executor looks.
+/// Relay first, then the executor that registers there; the client is listed before it serves.
 async fn start(fleet: &mut Fleet, place: &Path, client: &PublicKey) -> Result<(Ready, Ready), Failure> {
     let relay_home = place.join("relay");
     let relay = fleet
@@ -89,12 +89,8 @@ async fn start(fleet: &mut Fleet, place: &Path, client: &PublicKey) -> Result<(R
         .await?;
     let address = relay.address.clone().unwrap_or_default();
     let executor_home = place.join("executor");
-    let list = Home::at(&executor_home).authorized_clients();
-    roles::enroll(&list, client, "dwell demo")
-        .map_err(|error| Failure::because("demo", "the harness's key cannot be enrolled", &error))?;
-    let executor = fleet
-        .start(Role::Executor, &executor_home, &["--relay", &address])
-        .await?;
+    let arguments = ["--relay", &address, "--authorize", &client.to_string()];
+    let executor = fleet.start(Role::Executor, &executor_home, &arguments).await?;
     Ok((relay, executor))
 }
 
@@ -103,6 +99,7 @@ fn connect_spec(identity: StaticKeypair, relay: String, executor: &Ready, home: 
         identity,
         route: Route::Relay(relay),
         executor: executor.public_key,
+        authorization: Vec::new(),
         token: None,
         traces: home.traces_dir(),
         store: home.runs_db(),

@@ -1,9 +1,12 @@
 //! `dwell executor`.
 
+use std::time::Instant;
+
+use dwell_actors::access::{PAIRING_LIFE, PairingOffer};
 use dwell_actors::config::{EXECUTOR_PORT_DEFAULT, Home, RELAY_PORT_DEFAULT};
-use dwell_actors::keys::AuthorizedClients;
+use dwell_actors::keys::{AuthorizedClients, ExecutorName, Grant, KnownRoute, PairingCode, TrustLine};
 use dwell_messages::{PublicKey, Role};
-use dwell_relay::{StaticKeypair, fingerprint};
+use dwell_relay::{OsRandomness, StaticKeypair, fingerprint};
 
 use super::address::{as_dialled, with_port};
 use super::args::Executor;
@@ -12,16 +15,21 @@ use super::failure::Failure;
 use super::identity::{self, Own};
 use super::output;
 use super::relay::until_stopped;
-use super::roles::{ExecutorSpec, ServingExecutor};
+use super::roles::{self, ExecutorSpec, ServingExecutor};
 use super::signals::Stop;
 
 pub(crate) async fn serve(ask: Executor, json: bool) -> Result<u8, Failure> {
     let mut stop = Stop::listen()?;
     let json = json || ask.ready_json;
     let home = identity::home()?;
+    // Before the list: that one exists says that there was a key.
     let Own { pair, created, .. } = identity::load_or_make(&home, Role::Executor)?;
     let public = pair.public();
-    let spec = spec(&ask, pair, &home)?;
+    let mut spec = spec(&ask, pair, &home)?;
+    for (client, grant) in &ask.authorize {
+        roles::enroll(&spec.authorized_clients, client, grant).map_err(|error| Failure::of("key", &error))?;
+    }
+    let code = invite(&ask, &mut spec)?;
     let clients =
         AuthorizedClients::load(&spec.authorized_clients).map_err(|error| Failure::of("key", &error))?;
     if !json {
@@ -36,14 +44,58 @@ pub(crate) async fn serve(ask: Executor, json: bool) -> Result<u8, Failure> {
         }
     }
     let ready = executor.ready();
+    let line = code.and_then(|code| {
+        let route = match (&relay, &ready.address) {
+            (Some(address), _) => KnownRoute::Relay(address.clone()),
+            (None, Some(address)) => KnownRoute::Direct(as_dialled(address)),
+            (None, None) => return None,
+        };
+        let name = ask.name.clone().unwrap_or_else(own_name);
+        let key = public;
+        Some(TrustLine {
+            name,
+            key,
+            route,
+            code,
+        })
+    });
     if json {
-        output::print_json(&ready.to_json());
+        let mut value = ready.to_json();
+        if let Some(line) = &line {
+            value["trust"] = line.to_string().into();
+        }
+        output::print_json(&value);
     } else {
         output::print(&usage(&public, relay.as_deref(), ready.address.as_deref()));
+        output::print(&line.as_ref().map(invitation).unwrap_or_default());
     }
     until_stopped(&mut stop, ask.ready_json).await?;
     let orderly = stop.orderly(executor.shutdown()).await;
     Ok(if orderly { 0 } else { exit::INTERRUPTED })
+}
+
+/// The one-time code, and its hash for the executor. A parent process, and whoever names clients, needs none.
+fn invite(ask: &Executor, spec: &mut ExecutorSpec) -> Result<Option<PairingCode>, Failure> {
+    if ask.no_pairing || ask.ready_json || !ask.authorize.is_empty() {
+        return Ok(None);
+    }
+    let code = PairingCode::generate(&mut OsRandomness::new())
+        .map_err(|error| Failure::because("randomness", "no one-time code was made", &error))?;
+    let grant = Grant::scopes(ask.scopes.unwrap_or_default());
+    spec.pairing = Some(PairingOffer::new(Instant::now(), &code, grant));
+    Ok(Some(code))
+}
+
+fn own_name() -> ExecutorName {
+    let hostname = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+    ExecutorName::from_hostname(hostname.trim())
+}
+
+fn invitation(line: &TrustLine) -> String {
+    format!(
+        "to let one more client in, within {} minutes, where the agent is:\n  dwell trust {line}\n",
+        PAIRING_LIFE.as_secs() / 60
+    )
 }
 
 fn spec(ask: &Executor, identity: StaticKeypair, home: &Home) -> Result<ExecutorSpec, Failure> {
@@ -63,6 +115,8 @@ fn spec(ask: &Executor, identity: StaticKeypair, home: &Home) -> Result<Executor
             .authorized_clients
             .clone()
             .unwrap_or_else(|| home.authorized_clients()),
+        pairing: None,
+        audit: home.audit_log(),
         relay,
         listen,
         traces: home.traces_dir(),
@@ -73,9 +127,7 @@ fn introduction(public: &PublicKey, created: bool, spec: &ExecutorSpec, clients:
     let made = if created { " (made just now)" } else { "" };
     let list = spec.authorized_clients.display();
     let served = match clients {
-        0 => format!(
-            "serves nobody yet: put the key that `dwell key` prints on the harness's machine into {list}"
-        ),
+        0 => format!("serves nobody yet: the line below lets one client in, and {list} lists those that are"),
         1 => format!("serves 1 client, listed in {list}"),
         clients => format!("serves {clients} clients, listed in {list}"),
     };

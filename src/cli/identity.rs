@@ -1,6 +1,6 @@
 //! The key of a role on this machine.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use dwell_actors::config::Home;
 use dwell_actors::keys::{Created, Identity, KeyError};
@@ -29,7 +29,7 @@ pub(crate) fn load(home: &Home, role: Role) -> Result<Own, Failure> {
     own(&identity, Created::Existing)
 }
 
-/// The role's key, made on first use in a file that only its owner can read.
+/// The role's key, made on first use in a file that only its owner can read, and never where one was lost.
 pub(crate) fn load_or_make(home: &Home, role: Role) -> Result<Own, Failure> {
     let path = home.identity(role);
     match Identity::load(&path) {
@@ -40,7 +40,15 @@ pub(crate) fn load_or_make(home: &Home, role: Role) -> Result<Own, Failure> {
     let fresh = StaticKeypair::generate(&mut OsRandomness::new())
         .map_err(|error| Failure::because("randomness", "no key was made", &error))?;
     let generate = || (*fresh.expose_private(), fresh.public().0);
-    let (identity, created) = Identity::load_or_create(&path, generate).map_err(failure)?;
+    // What is only there because this machine had the key before.
+    let witness = match role {
+        Role::Executor => Some(home.authorized_clients()),
+        Role::Harness => Some(home.known_executors()),
+        Role::Relay => None,
+    };
+    let witnesses: Vec<&Path> = witness.iter().map(PathBuf::as_path).collect();
+    let (identity, created) =
+        Identity::load_or_create_beside(&path, &witnesses, generate).map_err(failure)?;
     own(&identity, created)
 }
 

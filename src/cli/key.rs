@@ -42,7 +42,8 @@ fn to_text(own: &Own, role: Role, home: &Home) -> String {
     let made = if own.created { "  (made just now)" } else { "" };
     let next = match role {
         Role::Harness => format!(
-            "to let this key run commands, add this line to authorized_clients on the executor (here it is {}):\n{public}\n",
+            "to let this key run commands, start the executor with it:\ndwell executor --authorize {public}\nor add \
+             it as a line to the executor's authorized_clients (here that is {})\n",
             home.authorized_clients().display()
         ),
         Role::Executor => {

@@ -21,6 +21,7 @@ mod signals;
 mod stdin;
 mod terminal;
 mod trace;
+mod trust;
 mod version;
 
 use std::process::ExitCode;
@@ -44,6 +45,7 @@ pub(crate) fn main() -> ExitCode {
         Verb::Executor(ask) => wait(executor::serve(ask, json)),
         // The session lives on this thread too: nothing is handed to another on its way.
         Verb::Run(ask) => dwell::block_on(run::run(*ask, json)),
+        Verb::Trust(ask) => dwell::block_on(trust::trust(ask, json)),
         Verb::Guard => guard(),
         Verb::Key(ask) => key::key(&ask, json),
         Verb::Trace(ask) => trace::trace(&ask, json),

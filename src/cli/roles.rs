@@ -5,11 +5,12 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use bytes::Bytes;
+use dwell_actors::access::PairingOffer;
 use dwell_actors::executor::{Executor, ExecutorHandle};
 use dwell_actors::harness::{
     Command, ConnectError, GRACE, Harness, Inherit, Run, RunError, RunEvent, RunStdin, Target,
 };
-use dwell_actors::keys::{AuthorizedClients, KeyError};
+use dwell_actors::keys::{AuthorizedClients, Grant, KeyError};
 use dwell_actors::relay_server::{Relay, RelayHandle};
 use dwell_messages::process::{Ending, Limits, Usage};
 use dwell_messages::{ExitStatus, PublicKey, Role, TraceContext, TraceId};
@@ -36,6 +37,8 @@ pub(crate) struct ConnectSpec {
     pub(crate) identity: StaticKeypair,
     pub(crate) route: Route,
     pub(crate) executor: PublicKey,
+    /// What message 1 says to an executor that does not list this side yet.
+    pub(crate) authorization: Vec<u8>,
     /// What admits this side to the relay.
     pub(crate) token: Option<Vec<u8>>,
     pub(crate) traces: PathBuf,
@@ -106,6 +109,7 @@ impl Session {
         }
         let builder = Harness::builder()
             .identity(spec.identity)
+            .authorization(spec.authorization)
             .traces(spec.traces)
             .store(spec.store)
             .sampled(true)
@@ -114,6 +118,15 @@ impl Session {
         connected
             .map(Self)
             .map_err(|error| not_connected(&error, &spec.route, &client))
+    }
+
+    /// One round trip: this side has spoken, and has been served.
+    pub(crate) async fn answers(&self) -> Result<(), Failure> {
+        self.0
+            .environment_info()
+            .await
+            .map(drop)
+            .map_err(|error| not_run(&error))
     }
 
     pub(crate) fn exec(&self, spec: CommandSpec) -> Running {
@@ -244,7 +257,16 @@ fn limits(asked: &[Limit], wall: Option<Duration>) -> Limits {
 }
 
 fn not_connected(error: &ConnectError, route: &Route, client: &PublicKey) -> Failure {
-    let failure = Failure::of("connect", error);
+    let kind = match error {
+        ConnectError::HandshakeRefused { .. } => "handshake_refused",
+        ConnectError::ExecutorKeyMismatch { .. } => "executor_key_mismatch",
+        ConnectError::Unreachable { .. }
+        | ConnectError::Failed { .. }
+        | ConnectError::Refused(_)
+        | ConnectError::Runtime(_)
+        | ConnectError::Local(_) => "connect",
+    };
+    let failure = Failure::of(kind, error);
     match (error, route) {
         (ConnectError::Unreachable { .. }, Route::Relay(address)) => failure
             .advise(format!(
@@ -255,11 +277,17 @@ fn not_connected(error: &ConnectError, route: &Route, client: &PublicKey) -> Fai
             "is an executor running there? on its machine: dwell executor --listen {address}"
         )),
         // An executor that does not know the client answers as it answers garbage: by closing.
-        (ConnectError::Unavailable { .. } | ConnectError::Failed { .. }, _) => failure
+        (ConnectError::HandshakeRefused { .. } | ConnectError::Failed { .. }, _) => failure
             .advise(
                 "if the executor does not know this machine yet, add this line to authorized_clients there:",
             )
-            .advise(client.to_string()),
+            .advise(client.to_string())
+            .advise(
+                "or trust it from here, with the line that `dwell executor` prints there: dwell trust LINE",
+            ),
+        (ConnectError::ExecutorKeyMismatch { .. }, _) => failure.advise(
+            "if the new key is the right one, take its old line out of known_executors and trust it again, or give it with --executor",
+        ),
         (ConnectError::Refused(_) | ConnectError::Runtime(_) | ConnectError::Local(_), _) => failure,
     }
 }
@@ -275,14 +303,16 @@ fn not_run(error: &RunError) -> Failure {
 }
 
 /// Adds a client to an executor's list.
-pub(crate) fn enroll(list: &Path, client: &PublicKey, comment: &str) -> Result<(), KeyError> {
-    AuthorizedClients::add(list, client, comment).map(drop)
+pub(crate) fn enroll(list: &Path, client: &PublicKey, grant: &Grant) -> Result<(), KeyError> {
+    AuthorizedClients::add_with(list, client, grant, "--authorize").map(drop)
 }
 
 #[derive(Debug)]
 pub(crate) struct ExecutorSpec {
     pub(crate) identity: StaticKeypair,
     pub(crate) authorized_clients: PathBuf,
+    pub(crate) pairing: Option<PairingOffer>,
+    pub(crate) audit: PathBuf,
     pub(crate) relay: Option<String>,
     pub(crate) listen: Option<String>,
     pub(crate) traces: PathBuf,
@@ -296,7 +326,11 @@ impl ServingExecutor {
         let mut builder = Executor::builder()
             .identity(spec.identity)
             .authorized_clients(spec.authorized_clients)
+            .audit(spec.audit)
             .traces(spec.traces);
+        if let Some(offer) = spec.pairing {
+            builder = builder.pairing(offer);
+        }
         if let Some(relay) = spec.relay {
             builder = builder.relay(relay);
         }

@@ -4,7 +4,7 @@ use std::io::IsTerminal as _;
 
 use dwell_actors::config::{EXECUTOR_PORT_DEFAULT, Home, RELAY_PORT_DEFAULT};
 use dwell_messages::process::Ending;
-use dwell_messages::{ExitStatus, Role, TraceContext};
+use dwell_messages::{ExitStatus, PublicKey, Role, TraceContext};
 use dwell_relay::StaticKeypair;
 use serde_json::{Value, json};
 
@@ -19,17 +19,20 @@ use super::roles::{CommandSpec, ConnectSpec, Route, Session};
 use super::signals::Stop;
 use super::stdin;
 use super::terminal::{self, RawMode};
+use super::trust;
 
 pub(crate) async fn run(ask: Run, json: bool) -> Result<u8, Failure> {
     let mut stop = Stop::listen()?;
-    let route = route(&ask)?;
     let home = identity::home()?;
+    let (executor, route) = target(&ask, &home)?;
     let own = identity::load_or_make(&home, Role::Harness)?;
     if own.created {
         output::note(&format!("dwell: made this machine's key {}", own.pair.public()));
     }
     let session = stop
-        .or(Session::connect(connect_spec(own.pair, route, &ask, &home)))
+        .or(Session::connect(connect_spec(
+            own.pair, route, executor, &ask, &home,
+        )))
         .await?;
     let tty = match ask.tty {
         Tty::Auto => !json && terminal::is_interactive(),
@@ -72,20 +75,37 @@ pub(crate) async fn run(ask: Run, json: bool) -> Result<u8, Failure> {
     Ok(outcome.exit)
 }
 
-/// A flag wins over the environment; of two flags, the direct way does.
-fn route(ask: &Run) -> Result<Route, Failure> {
-    match (&ask.direct, &ask.relay) {
-        (Some(address), _) => with_port(address, EXECUTOR_PORT_DEFAULT).map(Route::Direct),
-        (None, Some(address)) => with_port(address, RELAY_PORT_DEFAULT).map(Route::Relay),
-        (None, None) => with_port("127.0.0.1", RELAY_PORT_DEFAULT).map(Route::Relay),
-    }
+/// Which executor, and how it is reached. A name stands before a key; an address that is given, before a known one.
+fn target(ask: &Run, home: &Home) -> Result<(PublicKey, Route), Failure> {
+    let known = ask.on.as_ref().map(|name| trust::named(home, name)).transpose()?;
+    let executor = known
+        .as_ref()
+        .map(|known| known.key)
+        .or(ask.executor)
+        .ok_or_else(|| {
+            Failure::new("usage", "no executor is named").advise("name it with --on NAME or --executor KEY")
+        })?;
+    let route = match (&ask.direct, &ask.relay, known.and_then(|known| known.route)) {
+        (Some(address), _, _) => with_port(address, EXECUTOR_PORT_DEFAULT).map(Route::Direct),
+        (None, Some(address), _) => with_port(address, RELAY_PORT_DEFAULT).map(Route::Relay),
+        (None, None, Some(known)) => trust::route(&known),
+        (None, None, None) => with_port("127.0.0.1", RELAY_PORT_DEFAULT).map(Route::Relay),
+    }?;
+    Ok((executor, route))
 }
 
-fn connect_spec(identity: StaticKeypair, route: Route, ask: &Run, home: &Home) -> ConnectSpec {
+fn connect_spec(
+    identity: StaticKeypair,
+    route: Route,
+    executor: PublicKey,
+    ask: &Run,
+    home: &Home,
+) -> ConnectSpec {
     ConnectSpec {
         identity,
         route,
-        executor: ask.executor,
+        executor,
+        authorization: Vec::new(),
         token: ask.relay_token.clone().map(String::into_bytes),
         traces: home.traces_dir(),
         store: home.runs_db(),

@@ -9,3 +9,4 @@ mod otlp;
 mod processes;
 mod roles;
 mod terminal;
+mod trust;

@@ -50,7 +50,7 @@ pub(crate) fn dwell(home: &Path) -> Command {
     command
 }
 
-fn serve(mut command: Command) -> Serving {
+pub(crate) fn serve(mut command: Command) -> Serving {
     let mut child = command
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())

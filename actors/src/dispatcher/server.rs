@@ -2,39 +2,33 @@
 //!
 //! Owns what its client may do and what the environment is. Never holds a call. Full: the `RpcQueue` waits.
 
-use dwell_messages::{Envelope, EnvironmentInfo, ErrorCode, Reply, Request, TraceContext, WireError};
+use std::sync::Arc;
 
+use dwell_messages::{Envelope, EnvironmentInfo, Reply, Request, TraceContext, WireError};
+
+use crate::access::{Pass, ProcessSlot};
 use crate::account::Segment;
+use crate::keys::{Scope, ScopeSet};
 use crate::mailbox::{Actor, Mailbox, Message, Turn};
 use crate::process_supervisor::{ProcessSupervisor, SupervisorMessage};
 use crate::rpc_queue::server::Call;
 use crate::telemetry::Tick;
 
-/// What a client may be allowed.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) enum Scope {
-    /// Look at the environment.
-    Inspect,
-    /// Start processes.
-    Spawn,
-    /// Write to their input.
-    Stdin,
-    /// Signal and end them.
-    Signal,
-    /// Read what they said.
-    Attach,
-}
-
-impl Scope {
-    /// The scope a method needs. Exhaustive: a new method without a scope does not compile.
-    fn of(request: &Request) -> Self {
-        match request {
-            Request::EnvironmentInfo => Self::Inspect,
-            Request::Start(_) => Self::Spawn,
-            Request::Write(_) | Request::Resize(_) => Self::Stdin,
-            Request::Signal(_) | Request::Terminate(_) => Self::Signal,
-            Request::Read(_) => Self::Attach,
-        }
+/// The scopes a request needs. Exhaustive: a new method without its scopes does not compile. A method that every
+/// listed client may call says so by needing none.
+fn scopes_of(request: &Request) -> ScopeSet {
+    match request {
+        Request::EnvironmentInfo => ScopeSet::NONE,
+        Request::Start(start) => match start.pty {
+            Some(_) => ScopeSet::of(&[Scope::Spawn, Scope::Pty]),
+            None => ScopeSet::of(&[Scope::Spawn]),
+        },
+        // To end the input of what it started says nothing to it, and without that it would wait for ever.
+        Request::Write(write) if write.data.is_empty() => ScopeSet::of(&[Scope::Spawn]),
+        Request::Write(_) => ScopeSet::of(&[Scope::Stdin]),
+        Request::Resize(_) => ScopeSet::of(&[Scope::Pty]),
+        Request::Signal(_) | Request::Terminate(_) => ScopeSet::of(&[Scope::Signal]),
+        Request::Read(_) => ScopeSet::of(&[Scope::Attach]),
     }
 }
 
@@ -54,38 +48,42 @@ impl Message for DispatcherMessage {
 
 /// See the module.
 pub(crate) struct Dispatcher {
-    scopes: &'static [Scope],
     environment: EnvironmentInfo,
     supervisor: Mailbox<ProcessSupervisor>,
+    pass: Arc<Pass>,
 }
 
-/// A listed client may do everything; restricted keys are a later version's.
-const ALL_SCOPES: &[Scope] = &[
-    Scope::Inspect,
-    Scope::Spawn,
-    Scope::Stdin,
-    Scope::Signal,
-    Scope::Attach,
-];
-
 impl Dispatcher {
-    pub(crate) fn new(environment: EnvironmentInfo, supervisor: Mailbox<ProcessSupervisor>) -> Self {
+    pub(crate) fn new(
+        environment: EnvironmentInfo,
+        supervisor: Mailbox<ProcessSupervisor>,
+        pass: Arc<Pass>,
+    ) -> Self {
         Self {
-            scopes: ALL_SCOPES,
             environment,
             supervisor,
+            pass,
         }
+    }
+
+    /// Whether the client may make this call now; a start takes its place under the client's cap.
+    fn admit(&self, request: &Request) -> Result<Option<ProcessSlot>, WireError> {
+        let method = request.method();
+        let Request::Start(start) = request else {
+            return self.pass.check(scopes_of(request), method, None).map(|()| None);
+        };
+        let argv0 = start.argv.first().map(|argument| argument.as_slice());
+        self.pass.check(scopes_of(request), method, argv0)?;
+        self.pass.take_process(method, argv0).map(Some)
     }
 
     fn call(&mut self, context: TraceContext, mut call: Call, turn: &mut Turn<'_, Self>) {
         call.account.lap(Segment::Mailbox, turn.residence().dequeued);
-        let scope = Scope::of(&call.request);
-        if !self.scopes.contains(&scope) {
-            let error = WireError::new(
-                ErrorCode::PermissionDenied,
-                format!("this key lacks the scope {scope:?}"),
-            );
-            return call.responder.answer(turn, context, Err(error), call.account);
+        match self.admit(&call.request) {
+            Ok(slot) => call.slot = slot,
+            Err(error) => {
+                return call.responder.answer(turn, context, Err(error), call.account);
+            }
         }
         call.account.lap(Segment::Dispatch, Tick::now());
         match &call.request {

@@ -13,9 +13,10 @@ use serde_bytes::ByteBuf;
 
 use super::session::begin;
 use super::{Found, SessionId, Shared};
+use crate::access::Verdict;
 use crate::mailbox::Mailbox;
 use crate::relay_framer::{Attachment, FramerControl, RelayFramer, Sent, Transport, turn_away, unknown};
-use crate::telemetry::{Tick, unix_now_ns};
+use crate::telemetry::{Tick, unix_now_ns, wall_unix_ms};
 
 /// Messages of one record that may stand behind the first.
 const EARLY_MAX: usize = 4_096;
@@ -85,8 +86,12 @@ impl Gate {
         let mut early = Vec::new();
         while let Some(event) = self.link.poll_event() {
             match event {
-                LinkEvent::AuthorizationNeeded { client, hello } => {
-                    if self.verdict(shared, client, &hello).is_none() {
+                LinkEvent::AuthorizationNeeded {
+                    client,
+                    hello,
+                    handshake_hash,
+                } => {
+                    if self.verdict(shared, client, &hello, &handshake_hash).is_none() {
                         return Step::Over(self.last_words());
                     }
                 }
@@ -111,8 +116,14 @@ impl Gate {
         }
     }
 
-    fn verdict(&mut self, shared: &Shared, client: PublicKey, hello: &[u8]) -> Option<()> {
-        let Some((welcome, session)) = authorize(shared, client, hello) else {
+    fn verdict(
+        &mut self,
+        shared: &Shared,
+        client: PublicKey,
+        hello: &[u8],
+        handshake: &[u8; 32],
+    ) -> Option<()> {
+        let Some((welcome, session)) = authorize(shared, client, hello, handshake) else {
             self.link.refuse();
             return None;
         };
@@ -130,15 +141,28 @@ impl Gate {
     }
 }
 
-fn authorize(shared: &Shared, client: PublicKey, hello: &[u8]) -> Option<(Vec<u8>, SessionId)> {
-    if !shared.admits(&client) {
-        let fingerprint = dwell_relay::fingerprint(&client);
-        tracing::warn!(%client, %fingerprint, "a client that is not in authorized_clients was turned away");
-        return None;
-    }
-    if let Err(error) = Hello::decode(hello) {
-        tracing::warn!(%client, %error, "a client's hello was not understood");
-        return None;
+fn authorize(
+    shared: &Shared,
+    client: PublicKey,
+    hello: &[u8],
+    handshake: &[u8; 32],
+) -> Option<(Vec<u8>, SessionId)> {
+    let hello = match Hello::decode(hello) {
+        Ok(hello) => hello,
+        Err(error) => {
+            tracing::warn!(%client, %error, "a client's hello was not understood");
+            shared.gate.not_understood(&client, handshake);
+            return None;
+        }
+    };
+    let (now, now_unix_s) = (Instant::now(), wall_unix_ms() / 1_000);
+    match (shared.gate).admit(now, now_unix_s, &client, &hello.authorization, handshake) {
+        Verdict::Serve => {}
+        Verdict::Refuse => {
+            let fingerprint = dwell_relay::fingerprint(&client);
+            tracing::warn!(%client, %fingerprint, "a client was turned away");
+            return None;
+        }
     }
     let (session, grant) = shared.next_session(&client);
     let welcome = Welcome {

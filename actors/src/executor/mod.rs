@@ -7,8 +7,8 @@ mod session;
 use std::collections::BTreeSet;
 use std::fmt;
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use dashmap::DashMap;
@@ -19,9 +19,10 @@ use dwell_relay::resume::{GRANT_BYTES, Grants};
 use dwell_relay::{OsRandomness, Randomness as _, StaticKeypair};
 use tokio::sync::{Notify, oneshot, watch};
 
+use crate::access::{AuditLog, Clients, Gate, PairingOffer, watch as watch_access};
 use crate::address::Address;
 use crate::guard::GuardOptions;
-use crate::keys::AuthorizedClients;
+use crate::keys::{AuthorizedClients, Grant};
 use crate::mailbox::Mailbox;
 use crate::process::{SPOOL_BYTES, SpoolPlace};
 use crate::relay_framer::{FramerControl, RelayFramer, Transport};
@@ -63,6 +64,14 @@ pub enum ServeError {
     /// The list of clients cannot be read.
     #[error(transparent)]
     Clients(#[from] crate::keys::KeyError),
+    /// The audit file cannot be written.
+    #[error("the audit file {} cannot be opened; make its directory writable, or name another", path.display())]
+    Audit {
+        /// The file.
+        path: PathBuf,
+        /// What the system says.
+        source: std::io::Error,
+    },
     /// This side could not be set up.
     #[error(transparent)]
     Runtime(#[from] RuntimeError),
@@ -71,21 +80,13 @@ pub enum ServeError {
     Local(String),
 }
 
-/// Who may be served.
-enum Clients {
-    /// Nobody, until a file is named.
-    Nobody,
-    /// Those in a file, read again when it changes.
-    File(Box<AuthorizedClients>),
-    /// These, for tests and embedding.
-    Keys(Vec<PublicKey>),
-}
-
 /// Sets up an executor.
 pub struct ExecutorBuilder {
     identity: Option<StaticKeypair>,
     clients_file: Option<PathBuf>,
-    clients: Vec<PublicKey>,
+    clients: Vec<(PublicKey, Grant)>,
+    pairing: Option<PairingOffer>,
+    audit: Option<PathBuf>,
     relay: Option<Address>,
     listen: Option<String>,
     hub: Option<MemoryListener>,
@@ -125,8 +126,28 @@ impl ExecutorBuilder {
 
     /// Serves this client; may be called again for more. Instead of a file.
     #[must_use]
-    pub fn authorize(mut self, client: PublicKey) -> Self {
-        self.clients.push(client);
+    pub fn authorize(self, client: PublicKey) -> Self {
+        self.authorize_with(client, Grant::default())
+    }
+
+    /// Serves this client, which may do no more than this. Instead of a file.
+    #[must_use]
+    pub fn authorize_with(mut self, client: PublicKey, grant: Grant) -> Self {
+        self.clients.push((client, grant));
+        self
+    }
+
+    /// Lists whoever presents a one-time code first: see `keys::PairingCode` and `keys::TrustLine`.
+    #[must_use]
+    pub fn pairing(mut self, offer: PairingOffer) -> Self {
+        self.pairing = Some(offer);
+        self
+    }
+
+    /// Appends who asked for what, and with which result, to this file. Default: to no file.
+    #[must_use]
+    pub fn audit(mut self, path: impl Into<PathBuf>) -> Self {
+        self.audit = Some(path.into());
         self
     }
 
@@ -227,6 +248,14 @@ impl ExecutorBuilder {
             None if self.clients.is_empty() => Clients::Nobody,
             None => Clients::Keys(self.clients),
         };
+        let audit = match &self.audit {
+            Some(path) => AuditLog::open(path).map_err(|source| ServeError::Audit {
+                path: path.clone(),
+                source,
+            })?,
+            None => AuditLog::nowhere(),
+        };
+        let gate = Arc::new(Gate::new(clients, self.pairing, audit));
         let mut sinks = self.sinks;
         if let Some(dir) = &self.traces {
             let sink =
@@ -254,7 +283,7 @@ impl ExecutorBuilder {
         let shared = Arc::new(Shared {
             public: identity.public(),
             identity: Arc::new(identity),
-            clients: Mutex::new(clients),
+            gate,
             epoch,
             environment: environment(),
             spawner: Arc::new(Spawner::with_guard(self.guard).map_err(local)?),
@@ -341,7 +370,7 @@ impl Ended {
 pub(crate) struct Shared {
     pub(crate) public: PublicKey,
     pub(crate) identity: Arc<StaticKeypair>,
-    clients: Mutex<Clients>,
+    pub(crate) gate: Arc<Gate>,
     pub(crate) epoch: [u8; 16],
     pub(crate) environment: EnvironmentInfo,
     pub(crate) spawner: Arc<Spawner>,
@@ -360,24 +389,6 @@ pub(crate) struct Shared {
 }
 
 impl Shared {
-    /// Whether this client is listed, by the file as it is now.
-    pub(crate) fn admits(&self, client: &PublicKey) -> bool {
-        let mut clients = self
-            .clients
-            .lock()
-            .unwrap_or_else(|poisoned| poisoned.into_inner());
-        match &mut *clients {
-            Clients::Nobody => false,
-            Clients::File(file) => {
-                if let Err(error) = file.reload_if_changed() {
-                    tracing::warn!(%error, "authorized_clients could not be read again: the last good list holds");
-                }
-                file.contains(client)
-            }
-            Clients::Keys(keys) => keys.contains(client),
-        }
-    }
-
     /// The number of the session that a client may begin, and what it takes it up with later.
     pub(crate) fn next_session(&self, client: &PublicKey) -> (SessionId, [u8; GRANT_BYTES]) {
         let session = self.next_session.fetch_add(1, Ordering::Relaxed);
@@ -489,6 +500,8 @@ impl Executor {
             identity: None,
             clients_file: None,
             clients: Vec::new(),
+            pairing: None,
+            audit: None,
             relay: None,
             listen: None,
             hub: None,
@@ -578,6 +591,7 @@ impl ExecutorHandle {
             std::task::Poll::Pending
         })
         .await;
+        self.shared.gate.audit().flush().await;
         self.shared.collector.flush().await;
     }
 
@@ -587,6 +601,12 @@ impl ExecutorHandle {
         hub: Option<MemoryListener>,
         relay: Option<Address>,
     ) -> Result<(), ServeError> {
+        let place = self.runtime.place();
+        let (gate, stop) = (Arc::clone(&self.shared.gate), self.stop.subscribe());
+        place.arbiter().spawn_fn(move || {
+            actix_rt::spawn(watch_access(gate, stop));
+        });
+        self.places.push(place);
         if let Some(address) = listen {
             let (ready, wait) = oneshot::channel();
             let place = self.runtime.place();

@@ -17,7 +17,7 @@ use dwell_relay::handshake::split_open;
 use dwell_relay::registration::{AwaitingRegistered, Registrant, RegistrationError};
 use dwell_relay::{
     Dialer, LinkError, OsRandomness, OuterDecoder, OuterFrame, Preamble, PreambleDecoder, Refusal,
-    RefusalReason, Reset, ResetCode, encode_outer,
+    RefusalReason, Reset, ResetCode, encode_outer, inquiry,
 };
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::sync::watch;
@@ -106,6 +106,10 @@ async fn serve_direct(connection: Connection, shared: Arc<Shared>) {
     let Ok(Some((preamble, decoder))) = tokio::time::timeout(OPENING_TIMEOUT, opening).await else {
         return;
     };
+    if preamble.dialer == Dialer::Inquirer {
+        drop(writer.write_all(&inquiry::answer(&preamble, shared.public)).await);
+        return;
+    }
     let mut clear = BytesMut::new();
     let stream = preamble.stream;
     if preamble.dialer != Dialer::Harness {

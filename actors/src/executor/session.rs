@@ -13,6 +13,7 @@ use dwell_relay::{Link, LinkError, LinkEstablished, LinkOptions, OsRandomness, P
 use tokio::sync::watch;
 
 use super::{SessionId, Shared};
+use crate::access::{Pass, SessionPass};
 use crate::dispatcher::DISPATCHER_MAILBOX_MAX;
 use crate::dispatcher::server::Dispatcher;
 use crate::mailbox::{HostOptions, Mailbox, Turn, start_here};
@@ -21,11 +22,12 @@ use crate::process_supervisor::{
     ProcessSupervisor, SUPERVISOR_MAILBOX_MAX, SupervisorControl, SupervisorMessage,
 };
 use crate::relay_framer::{
-    Arrival, Attachment, LinkLost, OUTCOME_ROOM_MAX, RelayFramer, Sent, Unacknowledged, Upper, ends_link,
+    Arrival, Attachment, FramerControl, LinkLost, OUTCOME_ROOM_MAX, RelayFramer, Sent, Unacknowledged, Upper,
+    ends_link,
 };
 use crate::rpc_queue::RPC_MAILBOX_MAX;
 use crate::rpc_queue::server::{RpcMessage, RpcQueue};
-use crate::telemetry::Tick;
+use crate::telemetry::{Tick, wall_unix_ms};
 use crate::trace_collector::{TRACE_MAILBOX_MAX, TraceCollector};
 
 /// Answers a dialler: a link that waits for message 1.
@@ -67,6 +69,7 @@ pub(super) fn begin(
             unacknowledged: Rc::clone(&unacknowledged),
             present,
             presence,
+            pass: None,
         };
         let framer = RelayFramer::new(first.take(), Box::new(upper), collector.clone())
             .counting(Rc::clone(&unacknowledged));
@@ -98,10 +101,12 @@ struct SessionUpper {
     unacknowledged: Rc<Unacknowledged>,
     present: watch::Sender<bool>,
     presence: Presence,
+    /// What the client may do. Dropping it ends the session's entry.
+    pass: Option<SessionPass>,
 }
 
 impl SessionUpper {
-    fn start(&mut self) -> Option<()> {
+    fn start(&mut self, pass: &Arc<Pass>) -> Option<()> {
         let (session, framer) = self.slot.borrow().clone()?;
         let collector = self.shared.collector.clone();
         let (spawner, f, c) = (
@@ -123,9 +128,13 @@ impl SessionUpper {
             let on_empty = Box::new(move || shared.leave(session));
             ProcessSupervisor::new(Arc::clone(&spawner), f.clone(), c.clone(), view.clone(), on_empty)
         });
-        let (environment, s) = (self.shared.environment.clone(), supervisor.clone());
+        let (environment, s, pass) = (
+            self.shared.environment.clone(),
+            supervisor.clone(),
+            Arc::clone(pass),
+        );
         let dispatcher = start_here(dispatching, move || {
-            Dispatcher::new(environment.clone(), s.clone())
+            Dispatcher::new(environment.clone(), s.clone(), Arc::clone(&pass))
         });
         let (d, f, c) = (dispatcher.clone(), framer.clone(), collector.clone());
         let (unacknowledged, credulous) = (Rc::clone(&self.unacknowledged), self.shared.credulous);
@@ -148,9 +157,25 @@ impl SessionUpper {
 
 impl Upper for SessionUpper {
     fn begun(&mut self, peer: &LinkEstablished, _: &mut Turn<'_, RelayFramer>) {
-        tracing::info!(client = %peer.peer, "a session has begun");
-        if self.start().is_none() {
-            tracing::error!("a session could not be started");
+        let Some((_, framer)) = self.slot.borrow().clone() else {
+            return;
+        };
+        let ended = framer.clone();
+        let end = Box::new(move |why: &str| drop(ended.control(FramerControl::End(why.to_owned()))));
+        let now_unix_s = wall_unix_ms() / 1_000;
+        match (self.shared.gate).begin(now_unix_s, &peer.peer, &peer.handshake_hash, end) {
+            Ok(pass) => {
+                tracing::info!(client = %peer.peer, "a session has begun");
+                let started = self.start(&pass.pass());
+                self.pass = Some(pass);
+                if started.is_none() {
+                    tracing::error!("a session could not be started");
+                }
+            }
+            Err(why) => {
+                tracing::warn!(client = %peer.peer, %why, "a session was refused");
+                drop(framer.control(FramerControl::End(why)));
+            }
         }
     }
 
@@ -237,6 +262,9 @@ impl Upper for SessionUpper {
     fn lost(&mut self, why: LinkLost, _: &mut Turn<'_, RelayFramer>) {
         tracing::info!(%why, "a session is over: what it runs is terminated");
         self.present.send_replace(false);
+        if let Some(pass) = &mut self.pass {
+            pass.ended(why.in_short());
+        }
         self.end();
     }
 }
@@ -251,6 +279,7 @@ impl Drop for SessionUpper {
 impl SessionUpper {
     /// Ends what belongs to the session, once.
     fn end(&mut self) {
+        self.pass = None;
         if let Some(trace) = self.trace.take() {
             trace.begin_drain();
         }

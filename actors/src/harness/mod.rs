@@ -2,6 +2,7 @@
 
 mod command;
 mod dial;
+mod refusal;
 mod run;
 mod session;
 mod shared;
@@ -19,7 +20,7 @@ use dwell_messages::{
     EnvironmentInfo, ErrorCode, PublicKey, Reply as WireReply, Role, TraceContext, WireError,
 };
 use dwell_relay::resume::Pings;
-use dwell_relay::{OsRandomness, StaticKeypair};
+use dwell_relay::{OsRandomness, StaticKeypair, fingerprint};
 use tokio::sync::oneshot;
 
 use crate::address::Address;
@@ -34,6 +35,7 @@ use crate::telemetry::{Collector, CollectorOptions, FileSink, SpanSink, Tick, ro
 use crate::trace_collector::{TraceCollector, TraceMessage};
 
 pub use command::{Command, GRACE, Inherit, TERM};
+pub use refusal::INQUIRY_TIMEOUT;
 pub(crate) use run::Ended;
 pub use run::{Finished, Run, RunError, RunEvent, RunStdin};
 pub(crate) use shared::RunShared;
@@ -96,16 +98,30 @@ pub enum ConnectError {
         #[source]
         source: std::io::Error,
     },
-    /// The relay or the executor does not serve this.
-    #[error(
-        "no executor of this key answers at {address}: check that it runs and is registered there, that the key is \
-         its own, and that its authorized_clients lists {client}"
-    )]
-    Unavailable {
+    /// This client is not served, or no such executor is there: both look the same from outside.
+    #[error("{}", by.sentence(address, client))]
+    HandshakeRefused {
         /// What was dialled.
         address: String,
         /// The key to list.
         client: PublicKey,
+        /// Who refused, as far as it can be told.
+        by: RefusedBy,
+    },
+    /// Another executor answers there than the one that is pinned, by its own word, which nobody has proven.
+    #[error(
+        "the executor at {address} says that its key is {}, and {} is pinned: nothing was sent to it. Either it has a \
+         new key, or this is somebody else: ask its operator for the fingerprint by another way",
+        fingerprint(served),
+        fingerprint(pinned)
+    )]
+    ExecutorKeyMismatch {
+        /// What was dialled.
+        address: String,
+        /// The key that was expected.
+        pinned: PublicKey,
+        /// The key that is served. Never act on it.
+        served: PublicKey,
     },
     /// The other end speaks another version, or refuses in the clear.
     #[error("{0}")]
@@ -128,9 +144,40 @@ pub enum ConnectError {
 
 /// For how long a lost link is dialled again unless the builder says otherwise.
 pub const RESUME_FOR: Duration = Duration::from_secs(600);
+/// Who refused a handshake. Unauthenticated: for the sentence, and for nothing else.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum RefusedBy {
+    /// Whoever listens there says that it has the pinned key.
+    Executor,
+    /// Whoever listens there does not say which key it has.
+    Silent,
+    /// There is a relay in between, which does not tell one cause from another.
+    Relay,
+}
+
+impl RefusedBy {
+    fn sentence(self, address: &str, client: &PublicKey) -> String {
+        match self {
+            Self::Executor => format!(
+                "the executor at {address} does not serve this client: its authorized_clients does not list {client}, \
+                 or the line is out of date"
+            ),
+            Self::Silent => format!(
+                "{address} refuses the handshake and does not say whose key it has: check that an executor listens \
+                 there, that the key is its own, and that its authorized_clients lists {client}"
+            ),
+            Self::Relay => format!(
+                "no executor of this key answers this client at {address}: check that it runs and is registered there, \
+                 that the key is its own, and that its authorized_clients lists {client}; a relay does not tell these \
+                 apart"
+            ),
+        }
+    }
+}
 
 /// Sets up a harness.
 pub struct HarnessBuilder {
+    authorization: Vec<u8>,
     identity: Option<StaticKeypair>,
     traces: Option<PathBuf>,
     store: Option<PathBuf>,
@@ -154,6 +201,14 @@ impl HarnessBuilder {
     #[must_use]
     pub fn identity(mut self, identity: StaticKeypair) -> Self {
         self.identity = Some(identity);
+        self
+    }
+
+    /// What message 1 says for an executor that does not list this client yet: see `keys::PairingCode`. At most 4,096
+    /// bytes; sealed to the pinned key.
+    #[must_use]
+    pub fn authorization(mut self, bytes: impl Into<Vec<u8>>) -> Self {
+        self.authorization = bytes.into();
         self
     }
 
@@ -216,7 +271,8 @@ impl HarnessBuilder {
     /// library has its own threads. Cancellation: dropping the future gives the link up.
     ///
     /// # Errors
-    /// `ConnectError` says what to do. Within 20 s: 10 for the transport, 10 for the handshake.
+    /// `ConnectError` says what to do. Within 23 s: 10 for the transport, 10 for the handshake, and after a refusal
+    /// `INQUIRY_TIMEOUT` to ask an executor that is reached directly which key it has.
     pub async fn connect(self, target: Target) -> Result<Harness, ConnectError> {
         let identity = match self.identity {
             Some(identity) => identity,
@@ -254,12 +310,12 @@ impl HarnessBuilder {
         let place = runtime.place();
         let (ready, wait) = oneshot::channel();
         let client = identity.public();
-        let address = target.address.to_string();
+        let asked = target.clone();
         let plan = session::Plan {
             dialer: dial::Dialer {
                 identity,
                 target,
-                authorization: Vec::new(),
+                authorization: self.authorization,
                 pings: self.pings,
             },
             resume_for: self.resume_for,
@@ -279,7 +335,7 @@ impl HarnessBuilder {
                 _place: place,
                 _runtime: runtime,
             }),
-            Err(failed) => Err(failed.into_error(address, client)),
+            Err(failed) => Err(refusal::explain(failed, asked, client, &place).await),
         }
     }
 }
@@ -339,6 +395,7 @@ impl Harness {
     /// Sets up a harness.
     pub fn builder() -> HarnessBuilder {
         HarnessBuilder {
+            authorization: Vec::new(),
             identity: None,
             traces: None,
             store: None,

@@ -14,7 +14,7 @@ use dwell_relay::{LinkEstablished, ResetCode};
 use tokio::sync::oneshot;
 
 use super::dial::{Dialer, redial};
-use super::{ConnectError, Connected};
+use super::{ConnectError, Connected, RefusedBy};
 use crate::dispatcher::DISPATCHER_MAILBOX_MAX;
 use crate::dispatcher::client::{Dispatcher, DispatcherControl};
 use crate::mailbox::{BulkResidence, HostOptions, Mailbox, TimerGuard, Turn, start_here};
@@ -57,7 +57,11 @@ impl Failed {
             Self::Lost(LinkLost::Reset {
                 code: ResetCode::Unavailable,
                 ..
-            }) => ConnectError::Unavailable { address, client },
+            }) => ConnectError::HandshakeRefused {
+                address,
+                client,
+                by: RefusedBy::Relay,
+            },
             Self::Lost(LinkLost::Refused(text)) => ConnectError::Refused(text),
             Self::Lost(lost) => ConnectError::Failed {
                 address,

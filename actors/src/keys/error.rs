@@ -3,6 +3,9 @@
 use std::io;
 use std::path::PathBuf;
 
+use dwell_messages::PublicKey;
+use dwell_relay::fingerprint;
+
 /// A key file was refused. Nothing was changed and nothing was generated.
 #[derive(Debug, thiserror::Error)]
 pub enum KeyError {
@@ -82,7 +85,7 @@ pub enum KeyError {
         /// The path.
         path: PathBuf,
     },
-    /// A line of the list of authorized clients is no key.
+    /// A line of `authorized_clients` or `known_executors` cannot be understood.
     #[error("{} line {line}: {problem}; correct or remove the line", path.display())]
     Line {
         /// The path.
@@ -100,6 +103,67 @@ pub enum KeyError {
         /// The most it may hold.
         max: usize,
     },
+    /// The key is on the list already, and may do something else.
+    #[error(
+        "{key} is listed in {} already, with {}; change that line by hand if it is to be another",
+        path.display(),
+        if grant.is_empty() { "the default options" } else { grant }
+    )]
+    Listed {
+        /// The path.
+        path: PathBuf,
+        /// The key.
+        key: PublicKey,
+        /// Its options there.
+        grant: String,
+    },
+    /// The identity is gone, and what was built on it is not.
+    #[error(
+        "there is no identity at {}, but {} says that there was one: restore it from a backup; to begin anew under a \
+         new key, which everybody has to be told, move {} away first",
+        path.display(), witness.display(), witness.display()
+    )]
+    Lost {
+        /// Where it was looked for.
+        path: PathBuf,
+        /// What says that it was there.
+        witness: PathBuf,
+    },
+    /// Nobody of this name is known.
+    #[error("{} knows no executor called {name}; `dwell trust LINE` adds one, from the line that `dwell executor` prints", path.display())]
+    UnknownExecutor {
+        /// The path.
+        path: PathBuf,
+        /// The name.
+        name: String,
+    },
+    /// The executor of this name has another key than the one that is pinned.
+    #[error(
+        "{name} is pinned in {} with the key {}, and this is {}: nothing was sent and nothing was changed. Either the \
+         executor has a new key, or this is somebody else. Ask its operator for the fingerprint by another way; if it \
+         is the new one, remove the line of {name} and trust it again",
+        path.display(), fingerprint(pinned), fingerprint(offered)
+    )]
+    Changed {
+        /// The path.
+        path: PathBuf,
+        /// The name.
+        name: String,
+        /// The key that is pinned.
+        pinned: PublicKey,
+        /// The one that was offered.
+        offered: PublicKey,
+    },
+    /// One name has several keys.
+    #[error("{} line {line}: {name} has several keys; an executor has one: remove the line that is out of date", path.display())]
+    SeveralKeys {
+        /// The path.
+        path: PathBuf,
+        /// The line of the second, counted from 1.
+        line: usize,
+        /// The name.
+        name: String,
+    },
     /// A key or comment that cannot be written to the list.
     #[error("{problem}; nothing was added")]
     Rejected {
@@ -115,4 +179,29 @@ pub enum KeyError {
     /// The operating system gave no randomness for a temporary name.
     #[error("the operating system gave no random bytes; try again")]
     Random(#[source] getrandom::Error),
+}
+
+impl KeyError {
+    /// What went wrong without the path: for places that keep no paths.
+    pub(crate) fn in_short(&self) -> String {
+        match self {
+            Self::Line { line, problem, .. } => format!("line {line}: {problem}"),
+            Self::Io { action, source, .. } => format!("cannot {action} it: {}", source.kind()),
+            Self::Mode { .. } | Self::Owner { .. } => "others could have written it".into(),
+            Self::NotAFile { found, .. } => format!("it is {found}"),
+            Self::TooMany { .. } | Self::TooLarge { .. } => "it is too large".into(),
+            Self::Missing { .. }
+            | Self::Empty { .. }
+            | Self::Format { .. }
+            | Self::Mismatch { .. }
+            | Self::Rejected { .. }
+            | Self::Listed { .. }
+            | Self::Lost { .. }
+            | Self::UnknownExecutor { .. }
+            | Self::Changed { .. }
+            | Self::SeveralKeys { .. }
+            | Self::Busy { .. }
+            | Self::Random(_) => "it cannot be used".into(),
+        }
+    }
 }

@@ -47,9 +47,35 @@ impl Identity {
         path: &Path,
         generate: impl FnOnce() -> ([u8; 32], [u8; 32]),
     ) -> Result<(Self, Created), KeyError> {
+        Self::load_or_create_beside(path, &[], generate)
+    }
+
+    /// As [`Identity::load_or_create`], but makes none where one of `witnesses` exists: files that are only there
+    /// because this machine had an identity before. A link that leads nowhere is such a file too.
+    ///
+    /// # Errors
+    ///
+    /// As there, and [`KeyError::Lost`].
+    pub fn load_or_create_beside(
+        path: &Path,
+        witnesses: &[&Path],
+        generate: impl FnOnce() -> ([u8; 32], [u8; 32]),
+    ) -> Result<(Self, Created), KeyError> {
         let dir = files::prepare_dir(path)?;
         if let Some(identity) = Self::read(path)? {
             return Ok((identity, Created::Existing));
+        }
+        for witness in witnesses {
+            match std::fs::symlink_metadata(witness) {
+                Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
+                Err(error) => return Err(files::failed("inspect", witness, error)),
+                Ok(_) => {
+                    return Err(KeyError::Lost {
+                        path: path.to_owned(),
+                        witness: (*witness).to_owned(),
+                    });
+                }
+            }
         }
         let (mut private, public) = generate();
         let identity = Self {

@@ -25,6 +25,7 @@ use dwell_messages::{
     WireError,
 };
 
+use crate::access::ProcessSlot;
 use crate::account::{Account, Segment};
 use crate::mailbox::{
     Actor, BulkResidence, HostOptions, Mailbox, Message, Slot, TellError, TimerGuard, Turn, start_here,
@@ -193,6 +194,8 @@ pub(crate) struct Process {
     deadline: Option<TimerGuard>,
     terminate_early: Option<(Duration, Ending)>,
     program: String,
+    /// Its place under its client's cap, given back with its last event.
+    slot: Option<ProcessSlot>,
 }
 
 impl Process {
@@ -229,6 +232,7 @@ impl Process {
             deadline: None,
             terminate_early: None,
             program: String::new(),
+            slot: None,
         }
     }
 
@@ -241,8 +245,12 @@ impl Process {
             request,
             mut account,
             responder,
+            slot,
             ..
         } = call;
+        if slot.is_some() {
+            self.slot = slot;
+        }
         account.lap(Segment::Mailbox, turn.residence().dequeued);
         match request {
             Request::Start(start) => self.start(context, *start, account, responder, turn),
@@ -364,6 +372,7 @@ impl Process {
     }
 
     fn start_failed(&mut self, error: WireError, turn: &mut Turn<'_, Self>) {
+        self.slot = None;
         let Some(starting) = self.starting.take() else {
             return;
         };
@@ -739,6 +748,8 @@ impl Process {
         running.tasks.clear();
         running.stdin = None;
         running.terminal = None;
+        // Before the client can hear of the end, and start the next one.
+        self.slot = None;
         let now = Tick::now();
         let (exited, status) = running.exited.unwrap_or((now, None));
         self.account.lap(Segment::Drain, now);

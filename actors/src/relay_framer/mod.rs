@@ -164,6 +164,22 @@ impl LinkLost {
             | Self::Ended => false,
         }
     }
+
+    /// Why, in a word or two of ours: nothing of what the other end says.
+    pub(crate) fn in_short(&self) -> &'static str {
+        match self {
+            Self::Failed(_) => "link failed",
+            Self::Refused(_) => "refused",
+            Self::Reset { .. } => "reset",
+            Self::Goodbye(_) => "goodbye",
+            Self::Connection(_) => "connection lost",
+            Self::Silent => "silent",
+            Self::Protocol(_) => "protocol broken",
+            Self::Broken(_) => "actor failed",
+            Self::NotResumed(_) => "not taken up again",
+            Self::Ended => "ended here",
+        }
+    }
 }
 
 /// What a framer is told.

@@ -13,6 +13,7 @@ use dwell_messages::{
 use dwell_relay::resume::REPLAY_MAX_BYTES;
 
 use super::admission::{ADMITTED_MAX, AdmissionCore, Refusal};
+use crate::access::ProcessSlot;
 use crate::account::{Account, Segment};
 use crate::dispatcher::server::{Dispatcher, DispatcherMessage};
 use crate::mailbox::{Actor, Mailbox, Message, Turn};
@@ -25,6 +26,8 @@ pub(crate) struct Call {
     pub(crate) request: Request,
     pub(crate) account: Account,
     pub(crate) responder: Responder,
+    /// A start's place under its client's cap; the process keeps it.
+    pub(crate) slot: Option<ProcessSlot>,
 }
 
 /// Where a request's answer goes.
@@ -261,6 +264,7 @@ impl RpcQueue {
                 answered: false,
                 hold: false,
             },
+            slot: None,
         };
         turn.tell(
             &self.dispatcher,

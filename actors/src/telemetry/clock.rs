@@ -192,6 +192,11 @@ fn base() -> &'static Base {
     })
 }
 
+/// The wall clock as it is now, in milliseconds since 1970: for dates that people wrote, never for a duration.
+pub fn wall_unix_ms() -> u64 {
+    wall_now_ns() / 1_000_000
+}
+
 /// The kernel's own choice decides: it has checked that the counters are synchronous and never stop.
 fn choose() -> u8 {
     let trusted = cfg!(target_arch = "x86_64")

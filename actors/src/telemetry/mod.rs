@@ -14,7 +14,7 @@ pub mod sdk;
 mod stage;
 pub mod template;
 
-pub use clock::{Anchor, Tick, nanos, unix_now_ns};
+pub use clock::{Anchor, Tick, nanos, unix_now_ns, wall_unix_ms};
 pub use collector::{ClockOffset, Collector, CollectorOptions, STAGES_MAX, SinkError, SpanSink, Stats};
 pub use crossing::{count_crossing, crossings};
 pub use file_sink::{FileSink, service};

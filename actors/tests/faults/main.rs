@@ -1,6 +1,7 @@
 //! What goes wrong: bad input, bytes changed on the way, and ends that come at the wrong time.
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
+mod access;
 mod commands;
 mod eavesdrop;
 mod flips;

@@ -1,7 +1,7 @@
 //! Who is not served, and that it looks the same to all of them.
 
 use dwell_actors::executor::Executor;
-use dwell_actors::harness::{ConnectError, Target};
+use dwell_actors::harness::{ConnectError, RefusedBy, Target};
 use dwell_actors::keys::AuthorizedClients;
 use dwell_actors::relay_server::Relay;
 use dwell_messages::StreamId;
@@ -9,7 +9,8 @@ use dwell_relay::{Dialer, Preamble, Reset, ResetCode};
 use dwell_testkit::{TempHome, wait_until};
 
 use crate::support::{
-    BOUND, Roles, answer_to, assert_works, bounded, connect_as, frame_behind, frames, keypair, opening,
+    ANY_STREAM, BOUND, Roles, answer_to, assert_works, bounded, connect_as, fake_server, frame_behind,
+    frames, keypair, opening, wait,
 };
 
 #[tokio::test]
@@ -17,7 +18,10 @@ async fn a_client_that_is_not_listed_is_unavailable_and_leaves_no_session() {
     let roles = Roles::start().await;
     for target in [roles.through_relay(), roles.direct()] {
         let error = connect_as(&keypair(), target).await.unwrap_err();
-        assert!(matches!(error, ConnectError::Unavailable { .. }), "{error:?}");
+        assert!(
+            matches!(error, ConnectError::HandshakeRefused { .. }),
+            "{error:?}"
+        );
         wait_until(BOUND, || roles.executor.sessions() == 0)
             .await
             .unwrap();
@@ -79,7 +83,7 @@ async fn a_stranger_the_relay_itself_and_garbage_get_the_same_bytes() {
 }
 
 #[tokio::test]
-async fn a_missing_or_empty_list_serves_nobody_and_changes_hold_at_the_next_connect() {
+async fn a_missing_or_empty_list_serves_nobody_and_changes_hold_at_once() {
     let home = TempHome::new().unwrap();
     let list = home.dwell().join("authorized_clients");
     let client = keypair();
@@ -91,7 +95,10 @@ async fn a_missing_or_empty_list_serves_nobody_and_changes_hold_at_the_next_conn
         .unwrap();
     let target = Target::direct(executor.local_addr().unwrap(), executor.public_key());
     let missing = connect_as(&client, target.clone()).await.unwrap_err();
-    assert!(matches!(missing, ConnectError::Unavailable { .. }), "{missing:?}");
+    assert!(
+        matches!(missing, ConnectError::HandshakeRefused { .. }),
+        "{missing:?}"
+    );
 
     AuthorizedClients::add(&list, &client.public(), "").unwrap();
     let harness = connect_as(&client, target.clone()).await.unwrap();
@@ -99,8 +106,15 @@ async fn a_missing_or_empty_list_serves_nobody_and_changes_hold_at_the_next_conn
 
     std::fs::write(&list, "# nobody\n").unwrap();
     let removed = connect_as(&client, target.clone()).await.unwrap_err();
-    assert!(matches!(removed, ConnectError::Unavailable { .. }), "{removed:?}");
-    assert_works(&harness).await;
+    assert!(
+        matches!(removed, ConnectError::HandshakeRefused { .. }),
+        "{removed:?}"
+    );
+    let ended = wait(harness.exec(dwell_actors::harness::Command::new("sleep").arg("1000"))).await;
+    assert!(
+        ended.is_err(),
+        "the session of a key that was taken off the list ends"
+    );
 
     AuthorizedClients::add(&list, &keypair().public(), "").unwrap();
     AuthorizedClients::add(&list, &client.public(), "again").unwrap();
@@ -114,20 +128,87 @@ async fn an_executor_without_any_list_serves_nobody() {
     let executor = Executor::builder().listen("127.0.0.1:0").serve().await.unwrap();
     let target = Target::direct(executor.local_addr().unwrap(), executor.public_key());
     let error = connect_as(&keypair(), target).await.unwrap_err();
-    assert!(matches!(error, ConnectError::Unavailable { .. }), "{error:?}");
+    assert!(
+        matches!(error, ConnectError::HandshakeRefused { .. }),
+        "{error:?}"
+    );
 }
 
+/// C-01, C-24: whoever answers with another key than the pinned one is named, by both fingerprints, and gets nothing.
 #[tokio::test]
-async fn a_wrong_or_unknown_executor_key_is_unavailable() {
+async fn another_executor_key_is_told_where_it_can_be_and_refused_everywhere() {
     let roles = Roles::start().await;
     let other = keypair().public();
-    for target in [
-        Target::relay(roles.relay.local_addr(), other),
-        Target::direct(roles.executor.local_addr().unwrap(), other),
-    ] {
-        let error = roles.connect(target).await.unwrap_err();
-        assert!(matches!(error, ConnectError::Unavailable { .. }), "{error:?}");
+    let direct = roles
+        .connect(Target::direct(roles.executor.local_addr().unwrap(), other))
+        .await
+        .unwrap_err();
+    match &direct {
+        ConnectError::ExecutorKeyMismatch { pinned, served, .. } => {
+            assert_eq!((*pinned, *served), (other, roles.executor.public_key()));
+        }
+        error => panic!("{error:?}"),
     }
+    for key in [other, roles.executor.public_key()] {
+        assert!(
+            direct.to_string().contains(&dwell_relay::fingerprint(&key)),
+            "{direct}"
+        );
+    }
+    let relayed = roles
+        .connect(Target::relay(roles.relay.local_addr(), other))
+        .await
+        .unwrap_err();
+    assert!(
+        matches!(
+            relayed,
+            ConnectError::HandshakeRefused {
+                by: RefusedBy::Relay,
+                ..
+            }
+        ),
+        "{relayed:?}"
+    );
+}
+
+/// C-14: what the executor says in the clear tells a refused client from a wrong key, and never makes a link.
+#[tokio::test]
+async fn a_refused_client_hears_that_the_key_was_right() {
+    let roles = Roles::start().await;
+    let error = connect_as(&keypair(), roles.direct()).await.unwrap_err();
+    assert!(
+        matches!(
+            error,
+            ConnectError::HandshakeRefused {
+                by: RefusedBy::Executor,
+                ..
+            }
+        ),
+        "{error:?}"
+    );
+    let silent = fake_server(reset_unavailable(), true).await;
+    let error = connect_as(&keypair(), Target::direct(silent.to_string(), keypair().public()))
+        .await
+        .unwrap_err();
+    assert!(
+        matches!(
+            error,
+            ConnectError::HandshakeRefused {
+                by: RefusedBy::Silent,
+                ..
+            }
+        ),
+        "{error:?}"
+    );
+}
+
+fn reset_unavailable() -> Vec<u8> {
+    let mut payload = bytes::BytesMut::new();
+    Reset::new(ResetCode::Unavailable).encode(&mut payload);
+    let mut out = bytes::BytesMut::new();
+    let kind = dwell_messages::kinds::OuterKind::Reset;
+    dwell_relay::encode_outer(&mut out, kind, StreamId(ANY_STREAM), 0, &payload);
+    out.to_vec()
 }
 
 #[tokio::test]

@@ -3,7 +3,8 @@ use std::os::unix::fs::{PermissionsExt, chown, symlink};
 use std::path::{Path, PathBuf};
 
 use dwell_actors::keys::{
-    AUTHORIZED_CLIENTS_MAX, AuthorizedClients, Created, IDENTITY_FILE_MAX_BYTES, Identity, KeyError, Reload,
+    AUTHORIZED_CLIENTS_MAX, AuthorizedClients, Created, Grant, IDENTITY_FILE_MAX_BYTES, Identity, KeyError,
+    Reload,
 };
 use dwell_messages::PublicKey;
 use tempfile::{TempDir, tempdir};
@@ -100,6 +101,7 @@ fn of_many_first_starts_at_once_one_makes_the_key_and_all_use_it() {
     assert_eq!(fs::read_dir(path.parent().unwrap()).unwrap().count(), 1);
 }
 
+/// C-23.
 #[test]
 fn an_identity_others_may_read_is_refused() {
     for bits in [0o640, 0o604, 0o620, 0o601] {
@@ -281,6 +283,9 @@ fn a_corrupted_line_is_named_and_nothing_of_the_list_is_taken() {
         hex(2) + "0",
         hex(2) + " laptop",
         hex(2) + " expires=1",
+        hex(2) + " scope=spawn",
+        hex(2) + " scopes=spawn,stdin",
+        hex(1) + " scopes=spawn",
         "x".repeat(64),
         hex(0),
         hex(2) + hex(3).as_str(),
@@ -293,6 +298,7 @@ fn a_corrupted_line_is_named_and_nothing_of_the_list_is_taken() {
     }
 }
 
+/// C-13.
 #[test]
 fn every_point_of_low_order_is_refused_with_either_top_bit() {
     let order_8 = [
@@ -351,6 +357,50 @@ fn a_reload_takes_a_changed_list_whole_or_keeps_the_old_one() {
     fs::remove_file(&path).unwrap();
     assert_eq!(clients.reload_if_changed().unwrap(), Reload::Changed);
     assert!(clients.keys().is_empty());
+}
+
+#[test]
+fn a_poll_reads_the_file_only_when_its_metadata_could_hide_a_change() {
+    let (_dir, path) = list(&hex(1));
+    let mut clients = AuthorizedClients::load(&path).unwrap();
+    let changed = u64::try_from(std::os::unix::fs::MetadataExt::ctime(
+        &fs::metadata(&path).unwrap(),
+    ))
+    .unwrap();
+    // Young: read, whatever its metadata says. Old: one look at it.
+    for now in [changed, changed + 60] {
+        assert_eq!(clients.reload_if_touched(now).unwrap(), Reload::Unchanged);
+    }
+    fs::write(&path, hex(2) + "\n").unwrap();
+    assert_eq!(clients.reload_if_touched(changed + 60).unwrap(), Reload::Changed);
+    assert_eq!(clients.keys(), [PublicKey([2; 32])]);
+    fs::remove_file(&path).unwrap();
+    assert_eq!(clients.reload_if_touched(changed + 60).unwrap(), Reload::Changed);
+    assert_eq!(
+        clients.reload_if_touched(changed + 60).unwrap(),
+        Reload::Unchanged
+    );
+    assert!(clients.keys().is_empty());
+}
+
+#[test]
+fn a_key_is_added_with_its_options_and_never_changed_by_that() {
+    let (_dir, path) = list("");
+    let grant = Grant::parse("scopes=spawn,max-sessions=2").unwrap();
+    for expected in [Reload::Changed, Reload::Unchanged] {
+        let added = AuthorizedClients::add_with(&path, &PublicKey([2; 32]), &grant, "ci").unwrap();
+        assert_eq!(added, expected);
+    }
+    let line = format!("{} scopes=spawn max-sessions=2 # ci\n", hex(2));
+    assert_eq!(fs::read_to_string(&path).unwrap(), line);
+    assert_eq!(
+        AuthorizedClients::load(&path).unwrap().grant(&PublicKey([2; 32])),
+        Some(grant)
+    );
+    let wider = AuthorizedClients::add(&path, &PublicKey([2; 32]), "").unwrap_err();
+    assert!(matches!(wider, KeyError::Listed { .. }), "{wider:?}");
+    assert!(wider.to_string().contains("scopes=spawn"), "{wider}");
+    assert_eq!(fs::read_to_string(&path).unwrap(), line);
 }
 
 #[test]

@@ -11,4 +11,5 @@ mod keys;
 mod run_store;
 mod spans;
 mod trace_file;
+mod trust;
 mod waterfall;

@@ -142,6 +142,7 @@ impl<T> Link<T> {
                 self.events.push_back(LinkEvent::AuthorizationNeeded {
                     client: verdict.client(),
                     hello: verdict.hello().clone(),
+                    handshake_hash: verdict.handshake_hash(),
                 });
                 self.state = State::AwaitingVerdict(Box::new(verdict));
                 Ok(())

@@ -81,6 +81,8 @@ pub enum LinkEvent {
         client: PublicKey,
         /// What it says. It may be a replay: do nothing for it yet.
         hello: Bytes,
+        /// The hash of the handshake up to message 1: names this attempt in a log.
+        handshake_hash: [u8; 32],
     },
     /// A message.
     Message(Incoming),

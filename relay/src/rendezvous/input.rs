@@ -6,6 +6,7 @@ use bytes::BytesMut;
 use dwell_messages::StreamId;
 use dwell_messages::kinds::OuterKind;
 
+use crate::control::{Refusal, RefusalReason};
 use crate::outer::{RawFrame, encode_outer};
 use crate::preamble::{Dialer, Preamble};
 
@@ -58,7 +59,12 @@ impl Rendezvous {
     }
 
     fn preamble(&mut self, now: Instant, conn: ConnId, preamble: Preamble, token: BytesMut) {
-        if let Err(refusal) = preamble.agree() {
+        let served = preamble.agree().and_then(|_| match preamble.dialer {
+            Dialer::Harness | Dialer::Executor => Ok(()),
+            // A relay pairs by key: there is nothing to tell that asking for the key does not.
+            Dialer::Inquirer => Err(Refusal::ours(RefusalReason::Role, "this is a relay")),
+        });
+        if let Err(refusal) = served {
             let mut payload = BytesMut::new();
             refusal.encode(&mut payload);
             self.push_control(conn, OuterKind::Refused, preamble.stream, &payload);
@@ -73,6 +79,7 @@ impl Rendezvous {
             connection.phase = match preamble.dialer {
                 Dialer::Harness => Phase::AwaitingHello(preamble, token),
                 Dialer::Executor => Phase::AwaitingRegistration(preamble),
+                Dialer::Inquirer => Phase::Closing,
             };
         }
     }
