@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use bytes::Bytes;
+use dwell_actors::Address;
 use dwell_actors::executor::{Executor, ExecutorHandle};
 use dwell_actors::harness::{
     Command, ConnectError, GRACE, Harness, Inherit, Run, RunError, RunEvent, RunStdin, Target,
@@ -13,9 +14,11 @@ use dwell_actors::keys::{AuthorizedClients, KeyError};
 use dwell_actors::relay_server::{Relay, RelayHandle};
 use dwell_messages::process::{Ending, Limits, Usage};
 use dwell_messages::{ExitStatus, PublicKey, Role, TraceContext, TraceId};
+use dwell_relay::driver::tls::{Certificate, Trust};
 use dwell_relay::{Admission, StaticKeypair};
 use serde_json::Value;
 
+use super::address::authority;
 use super::args::{InheritName, Limit};
 use super::exit;
 use super::failure::Failure;
@@ -35,6 +38,8 @@ pub(crate) enum Route {
 pub(crate) struct ConnectSpec {
     pub(crate) identity: StaticKeypair,
     pub(crate) route: Route,
+    /// Whose certificates are accepted.
+    pub(crate) trust: Trust,
     pub(crate) executor: PublicKey,
     /// What admits this side to the relay.
     pub(crate) token: Option<Vec<u8>>,
@@ -98,8 +103,14 @@ impl Session {
     pub(crate) async fn connect(spec: ConnectSpec) -> Result<Self, Failure> {
         let client = spec.identity.public();
         let mut target = match &spec.route {
-            Route::Relay(address) => Target::relay(address.as_str(), spec.executor),
-            Route::Direct(address) => Target::direct(address.as_str(), spec.executor),
+            Route::Relay(address) => Target::relay(
+                Address::from(address.as_str()).trusting(spec.trust),
+                spec.executor,
+            ),
+            Route::Direct(address) => Target::direct(
+                Address::from(address.as_str()).trusting(spec.trust),
+                spec.executor,
+            ),
         };
         if let Some(token) = spec.token {
             target = target.token(token);
@@ -241,11 +252,13 @@ fn not_connected(error: &ConnectError, route: &Route, client: &PublicKey) -> Fai
     match (error, route) {
         (ConnectError::Unreachable { .. }, Route::Relay(address)) => failure
             .advise(format!(
-                "is a relay running there? on its machine: dwell relay --listen {address}"
+                "is a relay running there? on its machine: dwell relay --listen {}",
+                authority(address)
             ))
             .advise("name another one with --relay ADDR or $DWELL_RELAY"),
         (ConnectError::Unreachable { .. }, Route::Direct(address)) => failure.advise(format!(
-            "is an executor running there? on its machine: dwell executor --listen {address}"
+            "is an executor running there? on its machine: dwell executor --listen {}",
+            authority(address)
         )),
         // An executor that does not know the client answers as it answers garbage: by closing.
         (ConnectError::Unavailable { .. } | ConnectError::Failed { .. }, _) => failure
@@ -253,7 +266,13 @@ fn not_connected(error: &ConnectError, route: &Route, client: &PublicKey) -> Fai
                 "if the executor does not know this machine yet, add this line to authorized_clients there:",
             )
             .advise(client.to_string()),
-        (ConnectError::Refused(_) | ConnectError::Runtime(_) | ConnectError::Local(_), _) => failure,
+        (
+            ConnectError::Transport { .. }
+            | ConnectError::Refused(_)
+            | ConnectError::Runtime(_)
+            | ConnectError::Local(_),
+            _,
+        ) => failure,
     }
 }
 
@@ -277,7 +296,11 @@ pub(crate) struct ExecutorSpec {
     pub(crate) identity: StaticKeypair,
     pub(crate) authorized_clients: PathBuf,
     pub(crate) relay: Option<String>,
+    /// Whose certificates are accepted from the relay.
+    pub(crate) trust: Trust,
     pub(crate) listen: Option<String>,
+    /// For the listener.
+    pub(crate) certificate: Option<Certificate>,
     pub(crate) traces: PathBuf,
 }
 
@@ -291,10 +314,13 @@ impl ServingExecutor {
             .authorized_clients(spec.authorized_clients)
             .traces(spec.traces);
         if let Some(relay) = spec.relay {
-            builder = builder.relay(relay);
+            builder = builder.relay(Address::from(relay).trusting(spec.trust));
         }
         if let Some(listen) = spec.listen {
             builder = builder.listen(listen);
+        }
+        if let Some(certificate) = spec.certificate {
+            builder = builder.tls(certificate);
         }
         builder
             .serve()
@@ -329,6 +355,7 @@ pub(crate) struct RelaySpec {
     pub(crate) listen: String,
     pub(crate) identity: StaticKeypair,
     pub(crate) admission: Admission,
+    pub(crate) certificate: Option<Certificate>,
 }
 
 #[derive(Debug)]
@@ -336,10 +363,13 @@ pub(crate) struct ServingRelay(RelayHandle);
 
 impl ServingRelay {
     pub(crate) async fn start(spec: RelaySpec) -> Result<Self, Failure> {
-        let builder = Relay::builder()
+        let mut builder = Relay::builder()
             .listen(spec.listen)
             .identity(spec.identity)
             .admission(spec.admission);
+        if let Some(certificate) = spec.certificate {
+            builder = builder.tls(certificate);
+        }
         builder
             .serve()
             .await

@@ -29,7 +29,7 @@ pub(crate) async fn run(ask: Run, json: bool) -> Result<u8, Failure> {
         output::note(&format!("dwell: made this machine's key {}", own.pair.public()));
     }
     let session = stop
-        .or(Session::connect(connect_spec(own.pair, route, &ask, &home)))
+        .or(Session::connect(connect_spec(own.pair, route, &ask, &home)?))
         .await?;
     let tty = match ask.tty {
         Tty::Auto => !json && terminal::is_interactive(),
@@ -81,15 +81,21 @@ fn route(ask: &Run) -> Result<Route, Failure> {
     }
 }
 
-fn connect_spec(identity: StaticKeypair, route: Route, ask: &Run, home: &Home) -> ConnectSpec {
-    ConnectSpec {
+fn connect_spec(
+    identity: StaticKeypair,
+    route: Route,
+    ask: &Run,
+    home: &Home,
+) -> Result<ConnectSpec, Failure> {
+    Ok(ConnectSpec {
         identity,
         route,
+        trust: ask.trusting.trust()?,
         executor: ask.executor,
         token: ask.relay_token.clone().map(String::into_bytes),
         traces: home.traces_dir(),
         store: home.runs_db(),
-    }
+    })
 }
 
 fn command_spec(ask: Run, stdin: bool, tty: bool) -> CommandSpec {

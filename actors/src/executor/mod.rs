@@ -12,7 +12,8 @@ use std::time::Duration;
 use dashmap::DashMap;
 use dwell_messages::{EnvironmentInfo, PublicKey, Role};
 use dwell_relay::driver::memory::MemoryListener;
-use dwell_relay::driver::{Listen, tcp};
+use dwell_relay::driver::tls::Certificate;
+use dwell_relay::driver::{Listen, net};
 use dwell_relay::{OsRandomness, Randomness as _, StaticKeypair};
 use tokio::sync::{Notify, oneshot, watch};
 
@@ -80,6 +81,7 @@ pub struct ExecutorBuilder {
     clients: Vec<PublicKey>,
     relay: Option<Address>,
     listen: Option<String>,
+    certificate: Option<Certificate>,
     hub: Option<MemoryListener>,
     traces: Option<PathBuf>,
     sinks: Vec<Box<dyn SpanSink>>,
@@ -125,10 +127,17 @@ impl ExecutorBuilder {
         self
     }
 
-    /// Listens on this TCP address itself. Port 0 takes a free one.
+    /// Listens on this TCP address itself, for WebSockets as well. Port 0 takes a free one.
     #[must_use]
     pub fn listen(mut self, address: impl Into<String>) -> Self {
         self.listen = Some(address.into());
+        self
+    }
+
+    /// Serves TLS, too, where it listens itself.
+    #[must_use]
+    pub fn tls(mut self, certificate: Certificate) -> Self {
+        self.certificate = Some(certificate);
         self
     }
 
@@ -235,7 +244,8 @@ impl ExecutorBuilder {
             listening: None,
             stop: watch::channel(false).0,
         };
-        handle.start(self.listen, self.hub, self.relay).await?;
+        let listen = self.listen.map(|address| (address, self.certificate));
+        handle.start(listen, self.hub, self.relay).await?;
         Ok(handle)
     }
 }
@@ -356,6 +366,7 @@ impl Executor {
             clients: Vec::new(),
             relay: None,
             listen: None,
+            certificate: None,
             hub: None,
             traces: None,
             sinks: Vec::new(),
@@ -444,11 +455,11 @@ impl ExecutorHandle {
 
     async fn start(
         &mut self,
-        listen: Option<String>,
+        listen: Option<(String, Option<Certificate>)>,
         hub: Option<MemoryListener>,
         relay: Option<Address>,
     ) -> Result<(), ServeError> {
-        if let Some(address) = listen {
+        if let Some((address, certificate)) = listen {
             let (ready, wait) = oneshot::channel();
             let place = self.runtime.place();
             let (shared, stop) = (Arc::clone(&self.shared), self.stop.subscribe());
@@ -456,7 +467,7 @@ impl ExecutorHandle {
             let wanted = address.clone();
             place.arbiter().spawn_fn(move || {
                 actix_rt::spawn(async move {
-                    match tcp::Listener::bind(&wanted).await {
+                    match net::Listener::bind(&wanted, certificate).await {
                         Ok(listener) => {
                             drop(ready.send(Ok(listener.local_addr().to_string())));
                             port::accept(Box::new(listener), shared, stop, arbiters).await;

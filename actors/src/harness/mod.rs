@@ -94,6 +94,16 @@ pub enum ConnectError {
         #[source]
         source: std::io::Error,
     },
+    /// Somebody answers there, but not as the address's scheme says, or without being trusted: TLS or the WebSocket
+    /// failed, or the text is no address.
+    #[error("{address} cannot be used")]
+    Transport {
+        /// What was dialled.
+        address: String,
+        /// Why; a `TlsError`, a `WebSocketError` or an `AddressError` is in it.
+        #[source]
+        source: std::io::Error,
+    },
     /// The relay or the executor does not serve this.
     #[error(
         "no executor of this key answers at {address}: check that it runs and is registered there, that the key is \
