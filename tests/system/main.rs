@@ -7,3 +7,4 @@ mod one_trace;
 mod otlp;
 mod roles;
 mod terminal;
+mod transports;
