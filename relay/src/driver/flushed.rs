@@ -21,11 +21,17 @@ use super::{Connection, WRITE_STALL_TIMEOUT};
 /// How long the goodbye of a connection whose writer is gone may take.
 pub const GOODBYE_TIMEOUT: Duration = Duration::from_secs(5);
 
+/// How often a connection that can is pinged: proxies end what is silent for a minute.
+pub const KEEP_ALIVE_INTERVAL: Duration = Duration::from_secs(25);
+
+/// A stream that holds back some of what it was given.
+pub(super) trait Holding: AsyncRead + AsyncWrite + Send + Unpin + 'static {
+    /// Says something that means nothing, if there is such a thing; it leaves with the next flush.
+    fn keep_alive(self: Pin<&mut Self>, _: &mut Context<'_>) {}
+}
+
 /// Both halves of `stream`. Must be called within a tokio runtime: the task that flushes lives there.
-pub(super) fn connection<S>(stream: S, peer: String) -> Connection
-where
-    S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
-{
+pub(super) fn connection<S: Holding>(stream: S, peer: String) -> Connection {
     let shared = Arc::new(Shared {
         state: Mutex::new(State {
             stream: Some(stream),
@@ -217,6 +223,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Writer<S> {
         let shut = Pin::new(stream).poll_shutdown(&mut Context::from_waker(&waker));
         if shut.is_pending() {
             state.writer = Some(cx.waker().clone());
+            state.held_since.get_or_insert_with(Instant::now);
+            self.0.socket.0.notify_one();
         }
         shut
     }
@@ -242,12 +250,19 @@ enum Next {
 }
 
 /// Flushes what others left, until the writer is gone; then says goodbye.
-async fn see_off<S: AsyncRead + AsyncWrite + Unpin>(shared: Arc<Shared<S>>) {
+async fn see_off<S: Holding>(shared: Arc<Shared<S>>) {
     loop {
         match look(&shared) {
             Next::Over => return,
             Next::Goodbye => break,
-            Next::Wait => shared.socket.0.notified().await,
+            Next::Wait => {
+                if timeout(KEEP_ALIVE_INTERVAL, shared.socket.0.notified())
+                    .await
+                    .is_err()
+                {
+                    keep_alive(&shared);
+                }
+            }
             Next::WaitUntil(deadline) => {
                 if timeout_at(deadline, shared.socket.0.notified()).await.is_err() {
                     let why = format!(
@@ -269,6 +284,15 @@ async fn see_off<S: AsyncRead + AsyncWrite + Unpin>(shared: Arc<Shared<S>>) {
     if !matches!(timeout(GOODBYE_TIMEOUT, goodbye).await, Ok(Ok(()))) {
         let why = "the connection could not be closed in order".into();
         shared.lock().fail(io::ErrorKind::ConnectionAborted, why);
+    }
+}
+
+fn keep_alive<S: Holding>(shared: &Shared<S>) {
+    let mut state = shared.lock();
+    let waker = Waker::from(Arc::clone(&shared.socket));
+    if let Some(stream) = &mut state.stream {
+        Pin::new(stream).keep_alive(&mut Context::from_waker(&waker));
+        let _ = shared.flush(&mut state);
     }
 }
 

@@ -16,7 +16,7 @@ use std::pin::Pin;
 use tokio::io::{AsyncRead, AsyncWrite};
 
 pub use self::address::NetAddress;
-pub use self::flushed::GOODBYE_TIMEOUT;
+pub use self::flushed::{GOODBYE_TIMEOUT, KEEP_ALIVE_INTERVAL};
 pub use self::write::{WRITE_STALL_TIMEOUT, WriteError, consume, write_all, write_frames};
 
 /// A future on a trait object.

@@ -15,9 +15,10 @@ use tokio::time::timeout;
 use tokio_rustls::TlsStream;
 
 use super::address::{NetAddress, Scheme};
+use super::flushed::{self, Holding};
 use super::tcp::{self, CONNECT_TIMEOUT};
 use super::tls::{Certificate, Trust};
-use super::{BoxFuture, Connection, Listen, flushed, websocket};
+use super::{BoxFuture, Connection, Listen, websocket};
 
 /// How long a dialler may take for all that comes before its preamble.
 pub const OPENING_TIMEOUT: Duration = Duration::from_secs(10);
@@ -238,6 +239,10 @@ async fn admit_tls(mut stream: TlsStream<TcpStream>, peer: SocketAddr) -> io::Re
         format!("{peer} ({})", Kind::of(Scheme::Tls)),
     ))
 }
+
+impl Holding for TlsStream<TcpStream> {}
+
+impl Holding for Rewound<TlsStream<TcpStream>> {}
 
 /// A stream whose first byte has been looked at.
 #[derive(Debug)]

@@ -18,6 +18,8 @@ use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
 use tokio_tungstenite::tungstenite::protocol::{CloseFrame, Message, WebSocketConfig};
 use tokio_tungstenite::{WebSocketStream, accept_hdr_async_with_config, client_async_with_config};
 
+use super::flushed::Holding;
+
 /// Bytes in one message that is sent: what is in a message can no longer be overtaken.
 pub const SENT_MESSAGE_MAX_BYTES: usize = 32 * 1024;
 /// Bytes of a received frame. A longer one is refused on its header.
@@ -384,5 +386,14 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for WebSocketBytes<S> {
             self.closed = true;
         }
         Pin::new(self.socket.get_mut()).poll_shutdown(cx)
+    }
+}
+
+impl<S: AsyncRead + AsyncWrite + Send + Unpin + 'static> Holding for WebSocketBytes<S> {
+    fn keep_alive(mut self: Pin<&mut Self>, cx: &mut Context<'_>) {
+        if matches!(Pin::new(&mut self.socket).poll_ready(cx), Poll::Ready(Ok(()))) {
+            // A socket that is closing needs none.
+            drop(Pin::new(&mut self.socket).start_send(Message::Ping(Bytes::new())));
+        }
     }
 }

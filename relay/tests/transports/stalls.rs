@@ -5,11 +5,11 @@ use std::pin::Pin;
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
-use dwell_relay::driver::{Connection, WRITE_STALL_TIMEOUT, WriteError, write_all};
+use dwell_relay::driver::{Connection, KEEP_ALIVE_INTERVAL, WRITE_STALL_TIMEOUT, WriteError, write_all};
 use tokio::io::{AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::time::Instant;
 
-use crate::support::{pair, pattern, soon};
+use crate::support::{BINARY, PING, PONG, Raw, pair, pattern, soon};
 
 const HELD_BACK: [&str; 3] = ["tls", "ws", "wss"];
 
@@ -145,4 +145,36 @@ async fn a_dropped_connection_delivers_what_it_took_and_then_ends() {
         drop(one);
         assert!(soon(reading).await.unwrap().unwrap() == sent, "{scheme}");
     }
+}
+
+#[tokio::test]
+async fn a_shutdown_towards_a_peer_that_takes_nothing_ends_at_the_deadline() {
+    for scheme in HELD_BACK {
+        let (mut one, _other) = pair(scheme).await;
+        let much = pattern(64 * 1024 * 1024);
+        let mut taken = 0;
+        for _ in 0..200 {
+            taken += fill(&mut one.writer, &much[taken..]);
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+        tokio::time::pause();
+        let begun = Instant::now();
+        let ended = one.writer.shutdown().await.unwrap_err();
+        assert_eq!(ended.kind(), io::ErrorKind::TimedOut, "{scheme}: {ended}");
+        assert!(begun.elapsed() <= WRITE_STALL_TIMEOUT + Duration::from_secs(1));
+        tokio::time::resume();
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_silent_websocket_is_pinged_before_a_proxy_would_end_it() {
+    let (mut raw, mut server) = Raw::upgraded().await;
+    for _ in 0..5 {
+        let begun = Instant::now();
+        assert_eq!(raw.next().await, Some((PING & 0x0f, Vec::new())));
+        assert!(begun.elapsed() <= KEEP_ALIVE_INTERVAL + Duration::from_secs(1));
+        raw.send(PONG, b"").await.unwrap();
+    }
+    raw.send(BINARY, b"x").await.unwrap();
+    assert_eq!(soon(server.reader.read_u8()).await.unwrap(), b'x');
 }
