@@ -28,7 +28,8 @@
 //! turns on both. Embed with `default-features = false` and add what is used.
 
 pub use dwell_actors::{
-    account, block_on, config, guard, keys, mailbox, run_store, runtime, telemetry, trace_file, waterfall,
+    Address, account, block_on, config, guard, keys, mailbox, run_store, runtime, telemetry, trace_file,
+    waterfall,
 };
 pub use dwell_messages as messages;
 pub use dwell_relay as relay;

@@ -355,3 +355,24 @@ fn the_guard_by_hand_says_what_it_is_for() {
         "nobody is sent to it"
     );
 }
+
+#[test]
+fn a_certificate_without_its_key_and_files_that_are_none_are_told() {
+    let place = Place::new();
+    let output = place.run(&["relay", "--listen", "127.0.0.1:0", "--tls-cert", "missing.pem"]);
+    assert!(!output.status.success());
+    assert!(err(&output).contains("--tls-key"), "{}", err(&output));
+    let both = ["--tls-cert", "missing.pem", "--tls-key", "missing.pem"];
+    let output = place.run(&[&["relay", "--listen", "127.0.0.1:0"], &both[..]].concat());
+    assert_eq!(output.status.code(), Some(125));
+    assert!(
+        err(&output).contains("missing.pem cannot be read as PEM"),
+        "{}",
+        err(&output)
+    );
+    let output = place.run(&[&["executor", "--relay", "127.0.0.1:1"], &both[..]].concat());
+    assert_eq!(output.status.code(), Some(125));
+    let output = place.run(&["relay", "--listen", "wss://127.0.0.1:0"]);
+    assert_eq!(output.status.code(), Some(125));
+    assert!(err(&output).contains("--tls-cert FILE"), "{}", err(&output));
+}

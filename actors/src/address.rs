@@ -4,21 +4,32 @@ use std::fmt;
 use std::io;
 
 use dwell_relay::driver::memory::Hub;
-use dwell_relay::driver::{Connection, tcp};
+use dwell_relay::driver::tls::Trust;
+use dwell_relay::driver::{Connection, net};
 
-/// An address: TCP, or a name in a hub of this process.
+/// An address: of the network, or a name in a hub of this process.
 #[derive(Clone)]
 pub enum Address {
-    /// `host:port`.
-    Tcp(String),
+    /// `host:port`, `tls://host:port`, `ws://host:port/path` or `wss://host:port/path`, and for those in TLS whose
+    /// certificates are accepted.
+    Net(String, Trust),
     /// A name in a hub of this process: no sockets at all.
     Memory(Hub, String),
 }
 
 impl Address {
+    /// Accepts the certificates of these authorities, instead of those that browsers trust.
+    #[must_use]
+    pub fn trusting(self, trust: Trust) -> Self {
+        match self {
+            Self::Net(address, _) => Self::Net(address, trust),
+            Self::Memory(..) => self,
+        }
+    }
+
     pub(crate) async fn dial(&self) -> io::Result<Connection> {
         match self {
-            Self::Tcp(address) => tcp::connect(address).await,
+            Self::Net(address, trust) => net::dial(address, trust).await,
             Self::Memory(hub, name) => hub.connect(name).await,
         }
     }
@@ -27,7 +38,7 @@ impl Address {
 impl fmt::Display for Address {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Tcp(address) => f.write_str(address),
+            Self::Net(address, _) => f.write_str(address),
             Self::Memory(_, name) => write!(f, "memory:{name}"),
         }
     }
@@ -41,12 +52,12 @@ impl fmt::Debug for Address {
 
 impl From<&str> for Address {
     fn from(address: &str) -> Self {
-        Self::Tcp(address.to_owned())
+        Self::from(address.to_owned())
     }
 }
 
 impl From<String> for Address {
     fn from(address: String) -> Self {
-        Self::Tcp(address)
+        Self::Net(address, Trust::default())
     }
 }

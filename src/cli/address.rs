@@ -1,35 +1,52 @@
-//! Addresses as people write them: `host`, `host:port`, `::1`, `[::1]:port`.
+//! Addresses as people write them: `host`, `host:port`, `::1`, `[::1]:port`, and `tls://`, `ws://` and `wss://` before
+//! those.
 
-use std::net::{IpAddr, Ipv6Addr};
+use std::net::IpAddr;
+
+use dwell_relay::driver::NetAddress;
 
 use super::failure::Failure;
 
-/// The address with a port, which is `default_port` where none is given.
+/// The address to dial, with a port, which is `default_port` where none is given.
 pub(crate) fn with_port(text: &str, default_port: u16) -> Result<String, Failure> {
-    let wrong = || {
-        Failure::new("address", format!("`{text}` is no address")).advise(format!(
-            "write HOST or HOST:PORT, such as 192.0.2.7:{default_port} or [2001:db8::7]:{default_port}"
-        ))
-    };
-    if text.is_empty() || text.contains(|c: char| c.is_whitespace() || c.is_control() || c == '/') {
-        return Err(wrong());
+    parse(text, default_port).map(|address| address.to_string())
+}
+
+/// The `host:port` to listen on. One port serves every scheme; those in TLS need a certificate.
+pub(crate) fn to_listen(text: &str, default_port: u16, has_certificate: bool) -> Result<String, Failure> {
+    let address = parse(text, default_port)?;
+    if address.scheme().is_tls() && !has_certificate {
+        return Err(Failure::new(
+            "address",
+            format!("`{text}` asks for TLS and there is no certificate"),
+        )
+        .advise("give one with --tls-cert FILE --tls-key FILE"));
     }
-    if text.parse::<Ipv6Addr>().is_ok() {
-        return Ok(format!("[{text}]:{default_port}"));
+    if !matches!(address.path(), "" | "/") {
+        return Err(Failure::new(
+            "address",
+            format!("`{text}` has a path, and a listener serves every path"),
+        )
+        .advise(format!("listen on {}", address.authority())));
     }
-    let (host, port) = match text.rsplit_once(':') {
-        Some((host, port)) if !port.ends_with(']') => (host, port.parse().map_err(|_| wrong())?),
-        Some(_) | None => (text, default_port),
-    };
-    let bracketed = host.strip_prefix('[').map(|rest| rest.strip_suffix(']'));
-    let whole = match bracketed {
-        Some(inside) => inside.is_some_and(|inside| inside.parse::<Ipv6Addr>().is_ok()),
-        None => !host.is_empty() && !host.contains([':', ']']),
-    };
-    if !whole {
-        return Err(wrong());
-    }
-    Ok(format!("{host}:{port}"))
+    Ok(address.authority())
+}
+
+fn parse(text: &str, default_port: u16) -> Result<NetAddress, Failure> {
+    NetAddress::parse(text, Some(default_port)).map_err(|_| {
+        Failure::new("address", format!("`{text}` is no address"))
+            .advise(format!(
+                "write HOST or HOST:PORT, such as 192.0.2.7:{default_port} or [2001:db8::7]:{default_port}"
+            ))
+            .advise("or wss://HOST:PORT/PATH, ws://HOST:PORT/PATH, tls://HOST:PORT")
+    })
+}
+
+/// What has to listen there: the address without what carries the bytes.
+pub(crate) fn authority(address: &str) -> String {
+    address
+        .parse::<NetAddress>()
+        .map_or_else(|_| address.to_owned(), |address| address.authority())
 }
 
 /// Whether an address with a port can only be reached from this machine. A name other than `localhost` may be anything.
@@ -81,13 +98,37 @@ mod tests {
             "host:port",
             "host:65536",
             "a b",
-            "tcp://host",
+            "http://host",
+            "tcp://host/path",
             "[host]:1",
             "[::1",
             "::1]:2",
         ] {
             assert_eq!(ported(text), None, "{text:?}");
         }
+    }
+
+    #[test]
+    fn a_scheme_is_kept_and_tcp_is_understood() {
+        assert_eq!(ported("tcp://host").as_deref(), Some("host:7433"));
+        assert_eq!(ported("wss://host/a").as_deref(), Some("wss://host:7433/a"));
+        assert_eq!(ported("tls://::1").as_deref(), Some("tls://[::1]:7433"));
+        assert_eq!(authority("wss://host:1/a"), "host:1");
+    }
+
+    #[test]
+    fn a_listener_is_a_port_whatever_is_served_there() {
+        let listened = |text: &str, tls| to_listen(text, 7433, tls).ok();
+        for text in ["0.0.0.0", "ws://0.0.0.0", "ws://0.0.0.0/"] {
+            assert_eq!(listened(text, false).as_deref(), Some("0.0.0.0:7433"), "{text}");
+        }
+        assert_eq!(listened("wss://0.0.0.0", true).as_deref(), Some("0.0.0.0:7433"));
+        assert_eq!(listened("wss://0.0.0.0", false), None, "there is no certificate");
+        assert_eq!(
+            listened("ws://0.0.0.0/path", true),
+            None,
+            "a listener has no path"
+        );
     }
 
     #[test]

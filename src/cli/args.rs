@@ -10,6 +10,9 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use dwell_actors::keys::{ExecutorName, Grant, ScopeSet, parse_authorization};
 use dwell_actors::relay_server::TOKEN_MAX_BYTES;
 use dwell_messages::{PublicKey, Role, TraceId};
+use dwell_relay::driver::tls::{Certificate, Trust as Roots};
+
+use super::failure::Failure;
 
 /// The longest a command may be given: 30 days.
 const TIMEOUT_MAX: Duration = Duration::from_secs(30 * 24 * 60 * 60);
@@ -108,15 +111,60 @@ pub(crate) struct Demo {
     pub(crate) command: Vec<OsString>,
 }
 
+/// Where an address is dialled.
+#[derive(Args, Debug)]
+pub(crate) struct Trusting {
+    /// With tls:// and wss://: accept certificates of the authorities in this PEM file only [default: those that
+    /// browsers trust].
+    #[arg(long, value_name = "FILE", env = "DWELL_TLS_CA")]
+    pub(crate) tls_ca: Option<PathBuf>,
+}
+
+/// Where an address is listened on.
+#[derive(Args, Debug)]
+pub(crate) struct Proving {
+    /// Serve TLS on the same port as well: the certificate chain in PEM, the server's own first.
+    #[arg(long, value_name = "FILE", env = "DWELL_TLS_CERT", requires = "tls_key")]
+    pub(crate) tls_cert: Option<PathBuf>,
+    /// The certificate's private key in PEM.
+    #[arg(long, value_name = "FILE", env = "DWELL_TLS_KEY", requires = "tls_cert")]
+    pub(crate) tls_key: Option<PathBuf>,
+}
+
+impl Trusting {
+    pub(crate) fn trust(&self) -> Result<Roots, Failure> {
+        match &self.tls_ca {
+            Some(file) => Roots::load(file).map_err(|error| Failure::of("tls", &error)),
+            None => Ok(Roots::default()),
+        }
+    }
+}
+
+impl Proving {
+    pub(crate) fn certificate(&self) -> Result<Option<Certificate>, Failure> {
+        match (&self.tls_cert, &self.tls_key) {
+            (Some(chain), Some(key)) => Certificate::load(chain, key)
+                .map(Some)
+                .map_err(|error| Failure::of("tls", &error)),
+            (Some(_), None) | (None, Some(_)) => {
+                Err(Failure::new("tls", "--tls-cert and --tls-key go together").advise("give both"))
+            }
+            (None, None) => Ok(None),
+        }
+    }
+}
+
 #[derive(Args, Debug)]
 pub(crate) struct Relay {
-    /// Address to listen on [default: 127.0.0.1:7433].
+    /// Address to listen on, for TCP and WebSockets alike [default: 127.0.0.1:7433].
     #[arg(long, value_name = "ADDR", env = "DWELL_RELAY_LISTEN")]
     pub(crate) listen: Option<String>,
     /// Who may use it; needed on any address but loopback. Lines of `executor KEY`, `token TEXT` and
     /// `harness HASH` (a token's).
     #[arg(long, value_name = "FILE", env = "DWELL_RELAY_ALLOW")]
     pub(crate) allow: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) proving: Proving,
     /// For a parent process: print the ready line, and end when standard input does.
     #[arg(long, hide = true)]
     pub(crate) ready_json: bool,
@@ -125,10 +173,11 @@ pub(crate) struct Relay {
 #[derive(Args, Debug)]
 #[command(after_help = EXECUTOR_EXAMPLES)]
 pub(crate) struct Executor {
-    /// Register at this relay [default without --listen: 127.0.0.1:7433].
+    /// Register at this relay: HOST:PORT, or wss://, ws:// or tls:// before it [default without --listen:
+    /// 127.0.0.1:7433].
     #[arg(long, value_name = "ADDR", env = "DWELL_RELAY")]
     pub(crate) relay: Option<String>,
-    /// Listen on this address for harnesses that connect directly.
+    /// Listen on this address for harnesses that connect directly, by TCP or WebSocket.
     #[arg(long, value_name = "ADDR", env = "DWELL_EXECUTOR_LISTEN")]
     pub(crate) listen: Option<String>,
     /// Put this client on the list of those to serve, and print no line to trust; may be repeated. What it may do
@@ -147,6 +196,10 @@ pub(crate) struct Executor {
     /// The clients to serve, one key a line [default: authorized_clients beside the keys].
     #[arg(long, value_name = "FILE", env = "DWELL_AUTHORIZED_CLIENTS")]
     pub(crate) authorized_clients: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) trusting: Trusting,
+    #[command(flatten)]
+    pub(crate) proving: Proving,
     /// For a parent process: print the ready line, and end when standard input does.
     #[arg(long, hide = true)]
     pub(crate) ready_json: bool,
@@ -155,10 +208,11 @@ pub(crate) struct Executor {
 #[derive(Args, Debug)]
 #[command(after_help = RUN_EXAMPLES)]
 pub(crate) struct Run {
-    /// Reach the executor through this relay [default: 127.0.0.1:7433].
+    /// Reach the executor through this relay: HOST:PORT, or wss://, ws:// or tls:// before it [default:
+    /// 127.0.0.1:7433].
     #[arg(long, value_name = "ADDR", env = "DWELL_RELAY")]
     pub(crate) relay: Option<String>,
-    /// Reach the executor directly; overrides DWELL_RELAY.
+    /// Reach the executor directly, at an address as for --relay; overrides DWELL_RELAY.
     #[arg(long, value_name = "ADDR", env = "DWELL_DIRECT")]
     pub(crate) direct: Option<String>,
     /// The executor that `dwell trust` knows by this name; overrides DWELL_EXECUTOR.
@@ -176,6 +230,8 @@ pub(crate) struct Run {
     /// What admits this side to a relay that others can reach; better in the environment, where `ps` does not show it.
     #[arg(long, value_name = "TEXT", env = "DWELL_RELAY_TOKEN", hide_env_values = true, value_parser = token)]
     pub(crate) relay_token: Option<String>,
+    #[command(flatten)]
+    pub(crate) trusting: Trusting,
     /// Working directory on the executor's machine.
     #[arg(long, value_name = "DIR")]
     pub(crate) cwd: Option<PathBuf>,
@@ -296,6 +352,8 @@ pub(crate) struct Trust {
     /// What to call the executor here [default: what it calls itself].
     #[arg(long, value_name = "NAME", value_parser = executor_name)]
     pub(crate) name: Option<ExecutorName>,
+    #[command(flatten)]
+    pub(crate) trusting: Trusting,
     /// What admits this side to a relay that others can reach; better in the environment, where `ps` does not show it.
     #[arg(long, value_name = "TEXT", env = "DWELL_RELAY_TOKEN", hide_env_values = true, value_parser = token)]
     pub(crate) relay_token: Option<String>,

@@ -7,6 +7,7 @@ use dwell_actors::config::Home;
 use dwell_actors::trace_file::Trace;
 use dwell_actors::waterfall;
 use dwell_messages::{ExitStatus, PublicKey, Role};
+use dwell_relay::driver::tls::Trust;
 use dwell_relay::{StaticKeypair, fingerprint};
 use serde_json::Value;
 use tempfile::TempDir;
@@ -98,6 +99,7 @@ fn connect_spec(identity: StaticKeypair, relay: String, executor: &Ready, home: 
     ConnectSpec {
         identity,
         route: Route::Relay(relay),
+        trust: Trust::default(),
         executor: executor.public_key,
         authorization: Vec::new(),
         token: None,

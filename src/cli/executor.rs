@@ -8,7 +8,7 @@ use dwell_actors::keys::{AuthorizedClients, ExecutorName, Grant, KnownRoute, Pai
 use dwell_messages::{PublicKey, Role};
 use dwell_relay::{OsRandomness, StaticKeypair, fingerprint};
 
-use super::address::{as_dialled, with_port};
+use super::address::{as_dialled, to_listen, with_port};
 use super::args::Executor;
 use super::exit;
 use super::failure::Failure;
@@ -99,11 +99,18 @@ fn invitation(line: &TrustLine) -> String {
 }
 
 fn spec(ask: &Executor, identity: StaticKeypair, home: &Home) -> Result<ExecutorSpec, Failure> {
+    let certificate = ask.proving.certificate()?;
     let listen = ask
         .listen
         .as_deref()
-        .map(|address| with_port(address, EXECUTOR_PORT_DEFAULT))
+        .map(|address| to_listen(address, EXECUTOR_PORT_DEFAULT, certificate.is_some()))
         .transpose()?;
+    if certificate.is_some() && listen.is_none() {
+        return Err(
+            Failure::new("tls", "a certificate is for a listener, and there is none")
+                .advise("add --listen ADDR, or leave --tls-cert and --tls-key out"),
+        );
+    }
     let relay = match (&ask.relay, &listen) {
         (Some(address), _) => Some(with_port(address, RELAY_PORT_DEFAULT)?),
         (None, Some(_)) => None,
@@ -118,7 +125,9 @@ fn spec(ask: &Executor, identity: StaticKeypair, home: &Home) -> Result<Executor
         pairing: None,
         audit: home.audit_log(),
         relay,
+        trust: ask.trusting.trust()?,
         listen,
+        certificate,
         traces: home.traces_dir(),
     })
 }

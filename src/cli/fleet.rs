@@ -20,7 +20,7 @@ const END_GRACE: Duration = Duration::from_secs(3);
 const BURIAL_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// Variables that would tell a member of the fleet something else than its parent does.
-const OVERRIDING: [&str; 8] = [
+const OVERRIDING: [&str; 11] = [
     "DWELL_RELAY",
     "DWELL_DIRECT",
     "DWELL_EXECUTOR",
@@ -28,6 +28,9 @@ const OVERRIDING: [&str; 8] = [
     "DWELL_RELAY_ALLOW",
     "DWELL_EXECUTOR_LISTEN",
     "DWELL_AUTHORIZED_CLIENTS",
+    "DWELL_TLS_CA",
+    "DWELL_TLS_CERT",
+    "DWELL_TLS_KEY",
     "DWELL_HOME",
 ];
 

@@ -8,7 +8,7 @@ use dwell_messages::Role;
 use dwell_relay::fingerprint;
 use dwell_relay::rendezvous::Admission;
 
-use super::address::{as_dialled, is_loopback, with_port};
+use super::address::{as_dialled, is_loopback, to_listen};
 use super::args::Relay;
 use super::exit;
 use super::failure::Failure;
@@ -21,7 +21,10 @@ use super::stdin;
 
 pub(crate) async fn serve(ask: Relay, json: bool) -> Result<u8, Failure> {
     let mut stop = Stop::listen()?;
-    let listen = with_port(ask.listen.as_deref().unwrap_or("127.0.0.1"), RELAY_PORT_DEFAULT)?;
+    let certificate = ask.proving.certificate()?;
+    let has_tls = certificate.is_some();
+    let listen = ask.listen.as_deref().unwrap_or("127.0.0.1");
+    let listen = to_listen(listen, RELAY_PORT_DEFAULT, has_tls)?;
     let admission = admission(ask.allow.as_deref(), &listen)?;
     let home = identity::home()?;
     let Own { pair: identity, .. } = identity::load_or_make(&home, Role::Relay)?;
@@ -30,10 +33,11 @@ pub(crate) async fn serve(ask: Relay, json: bool) -> Result<u8, Failure> {
             listen,
             identity,
             admission,
+            certificate,
         }))
         .await?;
     let ready = relay.ready();
-    announce(&ready, json || ask.ready_json);
+    announce(&ready, json || ask.ready_json, has_tls);
     until_stopped(&mut stop, ask.ready_json).await?;
     let orderly = stop.orderly(relay.shutdown()).await;
     Ok(if orderly { 0 } else { exit::INTERRUPTED })
@@ -54,14 +58,15 @@ pub(crate) async fn until_stopped(stop: &mut Stop, has_parent: bool) -> Result<(
     Ok(())
 }
 
-fn announce(ready: &Ready, json: bool) {
+fn announce(ready: &Ready, json: bool, has_tls: bool) {
     if json {
         output::print_json(&ready.to_json());
         return;
     }
     let address = ready.address.as_deref().unwrap_or("?");
+    let scheme = if has_tls { "wss://" } else { "" };
     output::print(&format!(
-        "relay on {address}\nkey {}\nfingerprint {}\non the machine with the code:\n  dwell executor --relay {}\n",
+        "relay on {address}\nkey {}\nfingerprint {}\non the machine with the code:\n  dwell executor --relay {scheme}{}\n",
         ready.public_key,
         fingerprint(&ready.public_key),
         as_dialled(address),

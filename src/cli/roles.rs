@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use bytes::Bytes;
+use dwell_actors::Address;
 use dwell_actors::access::PairingOffer;
 use dwell_actors::executor::{Executor, ExecutorHandle};
 use dwell_actors::harness::{
@@ -14,9 +15,11 @@ use dwell_actors::keys::{AuthorizedClients, Grant, KeyError};
 use dwell_actors::relay_server::{Relay, RelayHandle};
 use dwell_messages::process::{Ending, Limits, Usage};
 use dwell_messages::{ExitStatus, PublicKey, Role, TraceContext, TraceId};
+use dwell_relay::driver::tls::{Certificate, Trust};
 use dwell_relay::{Admission, StaticKeypair};
 use serde_json::Value;
 
+use super::address::authority;
 use super::args::{InheritName, Limit};
 use super::exit;
 use super::failure::Failure;
@@ -36,6 +39,8 @@ pub(crate) enum Route {
 pub(crate) struct ConnectSpec {
     pub(crate) identity: StaticKeypair,
     pub(crate) route: Route,
+    /// Whose certificates are accepted.
+    pub(crate) trust: Trust,
     pub(crate) executor: PublicKey,
     /// What message 1 says to an executor that does not list this side yet.
     pub(crate) authorization: Vec<u8>,
@@ -101,8 +106,14 @@ impl Session {
     pub(crate) async fn connect(spec: ConnectSpec) -> Result<Self, Failure> {
         let client = spec.identity.public();
         let mut target = match &spec.route {
-            Route::Relay(address) => Target::relay(address.as_str(), spec.executor),
-            Route::Direct(address) => Target::direct(address.as_str(), spec.executor),
+            Route::Relay(address) => Target::relay(
+                Address::from(address.as_str()).trusting(spec.trust),
+                spec.executor,
+            ),
+            Route::Direct(address) => Target::direct(
+                Address::from(address.as_str()).trusting(spec.trust),
+                spec.executor,
+            ),
         };
         if let Some(token) = spec.token {
             target = target.token(token);
@@ -261,6 +272,7 @@ fn not_connected(error: &ConnectError, route: &Route, client: &PublicKey) -> Fai
         ConnectError::HandshakeRefused { .. } => "handshake_refused",
         ConnectError::ExecutorKeyMismatch { .. } => "executor_key_mismatch",
         ConnectError::Unreachable { .. }
+        | ConnectError::Transport { .. }
         | ConnectError::Failed { .. }
         | ConnectError::Refused(_)
         | ConnectError::Runtime(_)
@@ -270,11 +282,13 @@ fn not_connected(error: &ConnectError, route: &Route, client: &PublicKey) -> Fai
     match (error, route) {
         (ConnectError::Unreachable { .. }, Route::Relay(address)) => failure
             .advise(format!(
-                "is a relay running there? on its machine: dwell relay --listen {address}"
+                "is a relay running there? on its machine: dwell relay --listen {}",
+                authority(address)
             ))
             .advise("name another one with --relay ADDR or $DWELL_RELAY"),
         (ConnectError::Unreachable { .. }, Route::Direct(address)) => failure.advise(format!(
-            "is an executor running there? on its machine: dwell executor --listen {address}"
+            "is an executor running there? on its machine: dwell executor --listen {}",
+            authority(address)
         )),
         // An executor that does not know the client answers as it answers garbage: by closing.
         (ConnectError::HandshakeRefused { .. } | ConnectError::Failed { .. }, _) => failure
@@ -288,7 +302,13 @@ fn not_connected(error: &ConnectError, route: &Route, client: &PublicKey) -> Fai
         (ConnectError::ExecutorKeyMismatch { .. }, _) => failure.advise(
             "if the new key is the right one, take its old line out of known_executors and trust it again, or give it with --executor",
         ),
-        (ConnectError::Refused(_) | ConnectError::Runtime(_) | ConnectError::Local(_), _) => failure,
+        (
+            ConnectError::Transport { .. }
+            | ConnectError::Refused(_)
+            | ConnectError::Runtime(_)
+            | ConnectError::Local(_),
+            _,
+        ) => failure,
     }
 }
 
@@ -314,7 +334,11 @@ pub(crate) struct ExecutorSpec {
     pub(crate) pairing: Option<PairingOffer>,
     pub(crate) audit: PathBuf,
     pub(crate) relay: Option<String>,
+    /// Whose certificates are accepted from the relay.
+    pub(crate) trust: Trust,
     pub(crate) listen: Option<String>,
+    /// For the listener.
+    pub(crate) certificate: Option<Certificate>,
     pub(crate) traces: PathBuf,
 }
 
@@ -332,10 +356,13 @@ impl ServingExecutor {
             builder = builder.pairing(offer);
         }
         if let Some(relay) = spec.relay {
-            builder = builder.relay(relay);
+            builder = builder.relay(Address::from(relay).trusting(spec.trust));
         }
         if let Some(listen) = spec.listen {
             builder = builder.listen(listen);
+        }
+        if let Some(certificate) = spec.certificate {
+            builder = builder.tls(certificate);
         }
         builder
             .serve()
@@ -370,6 +397,7 @@ pub(crate) struct RelaySpec {
     pub(crate) listen: String,
     pub(crate) identity: StaticKeypair,
     pub(crate) admission: Admission,
+    pub(crate) certificate: Option<Certificate>,
 }
 
 #[derive(Debug)]
@@ -377,10 +405,13 @@ pub(crate) struct ServingRelay(RelayHandle);
 
 impl ServingRelay {
     pub(crate) async fn start(spec: RelaySpec) -> Result<Self, Failure> {
-        let builder = Relay::builder()
+        let mut builder = Relay::builder()
             .listen(spec.listen)
             .identity(spec.identity)
             .admission(spec.admission);
+        if let Some(certificate) = spec.certificate {
+            builder = builder.tls(certificate);
+        }
         builder
             .serve()
             .await

@@ -32,7 +32,7 @@ pub(crate) async fn run(ask: Run, json: bool) -> Result<u8, Failure> {
     let session = stop
         .or(Session::connect(connect_spec(
             own.pair, route, executor, &ask, &home,
-        )))
+        )?))
         .await?;
     let tty = match ask.tty {
         Tty::Auto => !json && terminal::is_interactive(),
@@ -100,16 +100,17 @@ fn connect_spec(
     executor: PublicKey,
     ask: &Run,
     home: &Home,
-) -> ConnectSpec {
-    ConnectSpec {
+) -> Result<ConnectSpec, Failure> {
+    Ok(ConnectSpec {
         identity,
         route,
+        trust: ask.trusting.trust()?,
         executor,
         authorization: Vec::new(),
         token: ask.relay_token.clone().map(String::into_bytes),
         traces: home.traces_dir(),
         store: home.runs_db(),
-    }
+    })
 }
 
 fn command_spec(ask: Run, stdin: bool, tty: bool) -> CommandSpec {

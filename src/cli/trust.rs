@@ -35,6 +35,7 @@ pub(crate) async fn trust(ask: Trust, json: bool) -> Result<u8, Failure> {
         );
     }
     let route = route(&line.route)?;
+    let trust = ask.trusting.trust()?;
     let home = identity::home()?;
     // Before anything is pinned: a known_executors says that there was a key.
     let own = identity::load_or_make(&home, Role::Harness)?;
@@ -43,6 +44,7 @@ pub(crate) async fn trust(ask: Trust, json: bool) -> Result<u8, Failure> {
     let spec = ConnectSpec {
         identity: own.pair,
         route,
+        trust,
         executor: known.key,
         authorization: line.code.authorization(),
         token: ask.relay_token.map(String::into_bytes),

@@ -9,4 +9,5 @@ mod otlp;
 mod processes;
 mod roles;
 mod terminal;
+mod transports;
 mod trust;

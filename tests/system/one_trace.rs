@@ -48,17 +48,7 @@ fn one_command_is_one_whole_trace_in_the_harness_file() {
     let picture = system.last_trace();
     let spans = &picture.trace.spans;
 
-    let id = picture.trace.trace_id;
-    assert!(spans.iter().all(|(_, span)| span.trace() == id), "one trace id");
-    let roots: Vec<_> = spans.iter().filter(|(_, span)| span.parent == [0; 8]).collect();
-    assert_eq!(roots.len(), 1, "one root");
-    assert_eq!(roots[0].1.name, "call");
-    let orphans: Vec<_> = spans
-        .iter()
-        .filter(|(_, span)| span.parent != [0; 8] && picture.parent(span).is_none())
-        .map(|(role, span)| format!("{role:?} {}", span.name))
-        .collect();
-    assert_eq!(orphans, Vec::<String>::new(), "no orphans");
+    picture.assert_whole();
 
     for (role, actors) in [
         (

@@ -7,14 +7,15 @@ mod session;
 use std::collections::BTreeSet;
 use std::fmt;
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use dashmap::DashMap;
 use dwell_messages::{EnvironmentInfo, PublicKey, Resume, Role};
 use dwell_relay::driver::memory::MemoryListener;
-use dwell_relay::driver::{Listen, tcp};
+use dwell_relay::driver::tls::Certificate;
+use dwell_relay::driver::{Listen, net};
 use dwell_relay::resume::{GRANT_BYTES, Grants};
 use dwell_relay::{OsRandomness, Randomness as _, StaticKeypair};
 use tokio::sync::{Notify, oneshot, watch};
@@ -89,6 +90,7 @@ pub struct ExecutorBuilder {
     audit: Option<PathBuf>,
     relay: Option<Address>,
     listen: Option<String>,
+    certificate: Option<Certificate>,
     hub: Option<MemoryListener>,
     traces: Option<PathBuf>,
     sinks: Vec<Box<dyn SpanSink>>,
@@ -158,10 +160,17 @@ impl ExecutorBuilder {
         self
     }
 
-    /// Listens on this TCP address itself. Port 0 takes a free one.
+    /// Listens on this TCP address itself, for WebSockets as well. Port 0 takes a free one.
     #[must_use]
     pub fn listen(mut self, address: impl Into<String>) -> Self {
         self.listen = Some(address.into());
+        self
+    }
+
+    /// Serves TLS, too, where it listens itself.
+    #[must_use]
+    pub fn tls(mut self, certificate: Certificate) -> Self {
+        self.certificate = Some(certificate);
         self
     }
 
@@ -309,7 +318,8 @@ impl ExecutorBuilder {
             listening: None,
             stop: watch::channel(false).0,
         };
-        handle.start(self.listen, self.hub, self.relay).await?;
+        let listen = self.listen.map(|address| (address, self.certificate));
+        handle.start(listen, self.hub, self.relay).await?;
         Ok(handle)
     }
 }
@@ -504,6 +514,7 @@ impl Executor {
             audit: None,
             relay: None,
             listen: None,
+            certificate: None,
             hub: None,
             traces: None,
             sinks: Vec::new(),
@@ -597,7 +608,7 @@ impl ExecutorHandle {
 
     async fn start(
         &mut self,
-        listen: Option<String>,
+        listen: Option<(String, Option<Certificate>)>,
         hub: Option<MemoryListener>,
         relay: Option<Address>,
     ) -> Result<(), ServeError> {
@@ -607,7 +618,7 @@ impl ExecutorHandle {
             actix_rt::spawn(watch_access(gate, stop));
         });
         self.places.push(place);
-        if let Some(address) = listen {
+        if let Some((address, certificate)) = listen {
             let (ready, wait) = oneshot::channel();
             let place = self.runtime.place();
             let (shared, stop) = (Arc::clone(&self.shared), self.stop.subscribe());
@@ -615,7 +626,7 @@ impl ExecutorHandle {
             let wanted = address.clone();
             place.arbiter().spawn_fn(move || {
                 actix_rt::spawn(async move {
-                    match tcp::Listener::bind(&wanted).await {
+                    match net::Listener::bind(&wanted, certificate).await {
                         Ok(listener) => {
                             drop(ready.send(Ok(listener.local_addr().to_string())));
                             port::accept(Box::new(listener), shared, stop, arbiters).await;

@@ -72,6 +72,9 @@ pub(super) async fn accept(
                     });
                 });
             }
+            Err(error) if error.kind() == std::io::ErrorKind::ConnectionAborted => {
+                tracing::debug!(%error, "a connection was given up");
+            }
             Err(error) => {
                 tracing::warn!(%error, "a connection could not be accepted");
                 tokio::time::sleep(ACCEPT_RETRY).await;
@@ -252,7 +255,11 @@ enum Attempt {
 
 async fn register_once(address: &Address, shared: &Shared) -> Result<(Connection, OuterDecoder), Attempt> {
     let retry = |error: &dyn std::fmt::Display| Attempt::Retry(error.to_string());
-    let mut connection = address.dial().await.map_err(|error| retry(&error))?;
+    let mut connection = address.dial().await.map_err(|error| match error.kind() {
+        // The address is none, or its certificate's authority is no file: the next attempt ends as this one.
+        std::io::ErrorKind::InvalidInput => Attempt::Final(chain(&error)),
+        _ => Attempt::Retry(chain(&error)),
+    })?;
     let handshake = async {
         let mut stream = StreamId::default();
         getrandom::fill(&mut stream.0).map_err(|error| retry(&error))?;
@@ -290,17 +297,23 @@ async fn register_once(address: &Address, shared: &Shared) -> Result<(Connection
 }
 
 fn final_or_retry(error: &RegistrationError) -> Attempt {
+    let text = chain(error);
+    match error {
+        RegistrationError::Refused(_) => Attempt::Final(text),
+        _ => Attempt::Retry(text),
+    }
+}
+
+/// An error and what caused it.
+fn chain(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
-    let mut source = std::error::Error::source(error);
+    let mut source = error.source();
     while let Some(cause) = source {
         text.push_str(": ");
         text.push_str(&cause.to_string());
         source = cause.source();
     }
-    match error {
-        RegistrationError::Refused(_) => Attempt::Final(text),
-        _ => Attempt::Retry(text),
-    }
+    text
 }
 
 async fn next_frame(connection: &mut Connection, decoder: &mut OuterDecoder) -> Result<OuterFrame, Attempt> {

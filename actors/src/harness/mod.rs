@@ -98,6 +98,16 @@ pub enum ConnectError {
         #[source]
         source: std::io::Error,
     },
+    /// Somebody answers there, but not as the address's scheme says, or without being trusted: TLS or the WebSocket
+    /// failed, or the text is no address.
+    #[error("{address} cannot be used")]
+    Transport {
+        /// What was dialled.
+        address: String,
+        /// Why; a `TlsError`, a `WebSocketError` or an `AddressError` is in it.
+        #[source]
+        source: std::io::Error,
+    },
     /// This client is not served, or no such executor is there: both look the same from outside.
     #[error("{}", by.sentence(address, client))]
     HandshakeRefused {

@@ -2,6 +2,7 @@
 
 use std::cell::RefCell;
 use std::collections::HashMap;
+use std::io::ErrorKind;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -52,6 +53,11 @@ impl std::fmt::Display for Failed {
 impl Failed {
     pub(crate) fn into_error(self, address: String, client: PublicKey) -> ConnectError {
         match self {
+            Self::Dial(source)
+                if matches!(source.kind(), ErrorKind::InvalidData | ErrorKind::InvalidInput) =>
+            {
+                ConnectError::Transport { address, source }
+            }
             Self::Dial(source) => ConnectError::Unreachable { address, source },
             Self::Local(why) => ConnectError::Local(why),
             Self::Lost(LinkLost::Reset {

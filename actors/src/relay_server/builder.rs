@@ -6,7 +6,8 @@ use std::time::Duration;
 
 use dwell_messages::Role;
 use dwell_relay::driver::memory::Hub;
-use dwell_relay::driver::{Listen, tcp};
+use dwell_relay::driver::tls::Certificate;
+use dwell_relay::driver::{Listen, net};
 use dwell_relay::{Admission, OsRandomness, StaticKeypair};
 use tokio::sync::oneshot;
 
@@ -33,6 +34,7 @@ impl Relay {
             place: Place::Tcp(format!("127.0.0.1:{RELAY_PORT_DEFAULT}")),
             identity: None,
             admission: Admission::Open,
+            certificate: None,
             runtime: None,
         }
     }
@@ -45,9 +47,9 @@ enum Place {
 }
 
 impl Place {
-    async fn listen(self) -> Result<Box<dyn Listen>, RelayError> {
+    async fn listen(self, certificate: Option<Certificate>) -> Result<Box<dyn Listen>, RelayError> {
         match self {
-            Self::Tcp(address) => match tcp::Listener::bind(&address).await {
+            Self::Tcp(address) => match net::Listener::bind(&address, certificate).await {
                 Ok(listener) => Ok(Box::new(listener)),
                 Err(source) => Err(RelayError::Listen { address, source }),
             },
@@ -69,11 +71,12 @@ pub struct RelayBuilder {
     place: Place,
     identity: Option<StaticKeypair>,
     admission: Admission,
+    certificate: Option<Certificate>,
     runtime: Option<Runtime>,
 }
 
 impl RelayBuilder {
-    /// Listens on `host:port`. Port 0 takes a free one. Replaces what was said before about where to listen.
+    /// Listens on `host:port`, for TCP and WebSockets alike. Port 0 takes a free one. Replaces what was said before about where to listen.
     pub fn listen(mut self, address: impl Into<String>) -> Self {
         self.place = Place::Tcp(address.into());
         self
@@ -94,6 +97,12 @@ impl RelayBuilder {
     /// Who may use it. `Admission::Open` is for loopback and memory only.
     pub fn admission(mut self, admission: Admission) -> Self {
         self.admission = admission;
+        self
+    }
+
+    /// Serves TLS, too, on the port it listens on.
+    pub fn tls(mut self, certificate: Certificate) -> Self {
+        self.certificate = Some(certificate);
         self
     }
 
@@ -118,12 +127,12 @@ impl RelayBuilder {
         };
         let seat = runtime.place();
         let public_key = identity.public();
-        let (place, admission) = (self.place, self.admission);
+        let (place, admission, certificate) = (self.place, self.admission, self.certificate);
         let (answer, started) = oneshot::channel();
         seat.arbiter().spawn_fn(move || {
             tokio::task::spawn_local(async move {
                 // A caller that went away drops what was started, and that ends it.
-                drop(answer.send(start(place, identity, admission).await));
+                drop(answer.send(start(place, certificate, identity, admission).await));
             });
         });
         let (address, running) = started.await.map_err(|_| RelayError::RuntimeEnded)??;
@@ -145,10 +154,11 @@ fn own_runtime() -> Result<Runtime, RelayError> {
 /// Listens and starts the actor, both on this arbiter.
 async fn start(
     place: Place,
+    certificate: Option<Certificate>,
     identity: StaticKeypair,
     admission: Admission,
 ) -> Result<(String, Running), RelayError> {
-    let listener = place.listen().await?;
+    let listener = place.listen(certificate).await?;
     let address = listener.address();
     if matches!(admission, Admission::Open) && !listener.is_loopback() {
         return Err(RelayError::OpenBeyondLoopback { address });
@@ -173,6 +183,9 @@ async fn accept(mut listener: Box<dyn Listen>, mailbox: Mailbox<RelayServer>) {
                 {
                     return;
                 }
+            }
+            Err(error) if error.kind() == std::io::ErrorKind::ConnectionAborted => {
+                tracing::debug!(%error, "a connection was given up");
             }
             Err(error) => {
                 tracing::warn!(%error, "a connection could not be accepted: check the limit of open files");

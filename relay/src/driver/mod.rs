@@ -1,7 +1,12 @@
 //! Transports: what carries the cores' bytes. Nothing in here knows what they mean.
 
+pub mod address;
+mod flushed;
 pub mod memory;
+pub mod net;
 pub mod tcp;
+pub mod tls;
+pub mod websocket;
 mod write;
 
 use std::future::Future;
@@ -10,6 +15,8 @@ use std::pin::Pin;
 
 use tokio::io::{AsyncRead, AsyncWrite};
 
+pub use self::address::NetAddress;
+pub use self::flushed::{GOODBYE_TIMEOUT, KEEP_ALIVE_INTERVAL};
 pub use self::write::{WRITE_STALL_TIMEOUT, WriteError, consume, write_all, write_frames};
 
 /// A future on a trait object.
@@ -47,7 +54,8 @@ pub trait Listen: Send {
     /// The next connection. Dropping the future loses none.
     ///
     /// # Errors
-    /// What the transport says; the listener may still be good for the next call.
+    /// What the transport says; the listener may still be good for the next call, and is when the kind is
+    /// [`io::ErrorKind::ConnectionAborted`]: then one dialler failed to open its connection.
     fn accept(&mut self) -> BoxFuture<'_, io::Result<Connection>>;
 
     /// Where it listens, as a dialler would write it.

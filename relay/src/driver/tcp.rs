@@ -27,24 +27,30 @@ pub async fn connect(address: impl ToSocketAddrs) -> io::Result<Connection> {
         .await
         .map_err(|_| io::Error::from(io::ErrorKind::TimedOut))??;
     let peer = stream.peer_addr()?;
-    connection(stream, peer)
+    prepare(&stream)?;
+    Ok(halves(stream, peer))
 }
 
-/// The halves of a stream, with its options set.
-fn connection(stream: TcpStream, peer: SocketAddr) -> io::Result<Connection> {
+/// Sets a socket's options, whatever runs on it.
+pub(super) fn prepare(stream: &TcpStream) -> io::Result<()> {
     stream.set_nodelay(true)?;
     #[cfg(target_os = "linux")]
     {
-        let socket = SockRef::from(&stream);
+        let socket = SockRef::from(stream);
         socket.set_tcp_notsent_lowat(NOTSENT_LOWAT_BYTES)?;
         socket.set_tcp_user_timeout(Some(USER_TIMEOUT))?;
     }
+    Ok(())
+}
+
+/// The halves of a socket that was prepared.
+pub(super) fn halves(stream: TcpStream, peer: SocketAddr) -> Connection {
     let (reader, writer) = stream.into_split();
-    Ok(Connection {
+    Connection {
         reader: Box::new(reader),
         writer: Box::new(writer),
         peer: peer.to_string(),
-    })
+    }
 }
 
 /// Dials TCP.
@@ -85,7 +91,8 @@ impl Listen for Listener {
     fn accept(&mut self) -> BoxFuture<'_, io::Result<Connection>> {
         Box::pin(async {
             let (stream, peer) = self.inner.accept().await?;
-            connection(stream, peer)
+            prepare(&stream)?;
+            Ok(halves(stream, peer))
         })
     }
 

@@ -1,12 +1,14 @@
 //! What dwell's own tests share: a census of what a test leaves behind, waiting for an event with a bound, a home
-//! directory of its own, finding its processes, and a TCP proxy that does to bytes what networks do.
+//! directory of its own, certificates, finding its processes, and a TCP proxy that does to bytes what networks do.
 
+mod authority;
 mod census;
 mod home;
 mod processes;
 mod proxy;
 mod wait;
 
+pub use authority::Authority;
 pub use census::{Census, Leak, inheritable_fds};
 pub use home::TempHome;
 pub use processes::{MarkedProcess, Marker};
