@@ -15,7 +15,7 @@ use dwell_messages::{
 use crate::account::Segment;
 use crate::mailbox::{Actor, HostOptions, Mailbox, Message, TimerGuard, Turn, start_here};
 use crate::process::{PROCESS_MAILBOX_MAX, Process, ProcessControl, ProcessMessage, SessionView};
-use crate::relay_framer::{OUTPUT_CHUNKS_MAX, RelayFramer};
+use crate::relay_framer::{FramerControl, OUTPUT_CHUNKS_MAX, RelayFramer};
 use crate::rpc_queue::server::Call;
 use crate::spawn::{ProcessGroup, Spawner};
 use crate::telemetry::{Collector, Tick};
@@ -63,7 +63,9 @@ pub(crate) enum SupervisorControl {
     Keep(ProcessGroup),
     /// Look whether something was kept long enough.
     Forget,
-    /// The link is gone: end everything.
+    /// End everything, and say so when the client has heard of it.
+    WindDown,
+    /// The session is over: end everything.
     Terminate,
 }
 
@@ -135,6 +137,8 @@ pub(crate) struct ProcessSupervisor {
     leftovers: VecDeque<ProcessGroup>,
     kept: Kept,
     terminating: bool,
+    /// The framer waits until every end has been told.
+    winding_down: bool,
     on_empty: Option<Box<dyn FnOnce()>>,
 }
 
@@ -158,6 +162,7 @@ impl ProcessSupervisor {
             leftovers: VecDeque::new(),
             kept: Kept::default(),
             terminating: false,
+            winding_down: false,
             on_empty: Some(on_empty),
         }
     }
@@ -303,6 +308,14 @@ impl ProcessSupervisor {
         }
     }
 
+    /// Says that nothing is left to be told.
+    fn check_wound_down(&mut self) {
+        if self.winding_down && self.processes.is_empty() && self.deliveries.is_empty() {
+            self.winding_down = false;
+            drop(self.framer.control(FramerControl::WoundDown));
+        }
+    }
+
     fn check_empty(&mut self, turn: &mut Turn<'_, Self>) {
         if self.terminating && self.processes.is_empty() {
             if let Some(on_empty) = self.on_empty.take() {
@@ -331,7 +344,7 @@ impl Actor for ProcessSupervisor {
         match envelope.body {
             SupervisorMessage::Call(call) => self.call(envelope.context, *call, turn),
             SupervisorMessage::Delivers(process, delivery, made_for) => {
-                if self.terminating {
+                if self.terminating && !self.winding_down {
                     return delivery.begin_drain();
                 }
                 if made_for != self.session.attachment {
@@ -350,6 +363,7 @@ impl Actor for ProcessSupervisor {
             SupervisorMessage::Released(processes) => self.released(processes, turn),
             SupervisorMessage::Retain(process, retained) => {
                 self.deliveries.remove(&process);
+                self.check_wound_down();
                 self.kept.keep(process, retained);
                 if self.kept.timer.is_none() {
                     self.kept.timer = Some(turn.timer(KEPT_FOR, SupervisorControl::Forget));
@@ -362,7 +376,10 @@ impl Actor for ProcessSupervisor {
         match control {
             SupervisorControl::Ended(process) => {
                 self.processes.remove(&process);
-                self.check_empty(turn);
+                self.check_wound_down();
+                if !self.winding_down {
+                    self.check_empty(turn);
+                }
             }
             SupervisorControl::Credit(process, stream, limit) => {
                 if let Some(target) = self.processes.get(&process) {
@@ -379,9 +396,17 @@ impl Actor for ProcessSupervisor {
                 let again = self.kept.forget(Tick::now());
                 self.kept.timer = again.map(|after| turn.timer(after, SupervisorControl::Forget));
             }
+            SupervisorControl::WindDown => {
+                self.leftovers.clear();
+                (self.terminating, self.winding_down) = (true, true);
+                for target in self.processes.values() {
+                    drop(target.control(ProcessControl::WindDown));
+                }
+                self.check_wound_down();
+            }
             SupervisorControl::Terminate => {
                 self.leftovers.clear();
-                self.terminating = true;
+                (self.terminating, self.winding_down) = (true, false);
                 for (process, delivery) in self.deliveries.drain() {
                     if !self.processes.contains_key(&process) {
                         delivery.begin_drain();

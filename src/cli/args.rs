@@ -268,6 +268,10 @@ pub(crate) struct Run {
     /// Time between TERM and KILL, in seconds.
     #[arg(long, value_name = "SECS", value_parser = seconds)]
     pub(crate) grace: Option<Duration>,
+    /// For how many seconds a link that died is dialled again, the command running on, before its outcome counts as
+    /// unknown [default: 600].
+    #[arg(long, value_name = "SECS", env = "DWELL_RESUME_FOR", value_parser = seconds)]
+    pub(crate) resume_for: Option<Duration>,
     /// Limit what the command may use, it and each process it starts: memory, file-size, core (bytes, with K, M or G),
     /// files, processes, cpu (seconds), nice (-20 to 19); may be repeated.
     #[arg(long = "limit", value_name = "WHAT=N", value_parser = limit)]

@@ -97,6 +97,7 @@ async fn start(fleet: &mut Fleet, place: &Path, client: &PublicKey) -> Result<(R
 
 fn connect_spec(identity: StaticKeypair, relay: String, executor: &Ready, home: &Home) -> ConnectSpec {
     ConnectSpec {
+        resume_for: None,
         identity,
         route: Route::Relay(relay),
         trust: Trust::default(),

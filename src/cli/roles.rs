@@ -9,7 +9,7 @@ use dwell_actors::Address;
 use dwell_actors::access::PairingOffer;
 use dwell_actors::executor::{Executor, ExecutorHandle};
 use dwell_actors::harness::{
-    Command, ConnectError, GRACE, Harness, Inherit, Run, RunError, RunEvent, RunStdin, Target,
+    Command, ConnectError, GRACE, Harness, Inherit, RESUME_FOR, Run, RunError, RunEvent, RunStdin, Target,
 };
 use dwell_actors::keys::{AuthorizedClients, Grant, KeyError};
 use dwell_actors::relay_server::{Relay, RelayHandle};
@@ -44,6 +44,8 @@ pub(crate) struct ConnectSpec {
     pub(crate) executor: PublicKey,
     /// What message 1 says to an executor that does not list this side yet.
     pub(crate) authorization: Vec<u8>,
+    /// For how long a link that died is dialled again.
+    pub(crate) resume_for: Option<Duration>,
     /// What admits this side to the relay.
     pub(crate) token: Option<Vec<u8>>,
     pub(crate) traces: PathBuf,
@@ -124,6 +126,7 @@ impl Session {
             .traces(spec.traces)
             .store(spec.store)
             .sampled(true)
+            .resume_for(spec.resume_for.unwrap_or(RESUME_FOR))
             .here();
         let connected = builder.connect(target).await;
         connected

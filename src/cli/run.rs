@@ -107,6 +107,7 @@ fn connect_spec(
         trust: ask.trusting.trust()?,
         executor,
         authorization: Vec::new(),
+        resume_for: ask.resume_for,
         token: ask.relay_token.clone().map(String::into_bytes),
         traces: home.traces_dir(),
         store: home.runs_db(),

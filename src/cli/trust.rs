@@ -47,6 +47,7 @@ pub(crate) async fn trust(ask: Trust, json: bool) -> Result<u8, Failure> {
         trust,
         executor: known.key,
         authorization: line.code.authorization(),
+        resume_for: None,
         token: ask.relay_token.map(String::into_bytes),
         traces: home.traces_dir(),
         store: home.runs_db(),

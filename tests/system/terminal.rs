@@ -184,7 +184,11 @@ fn an_interrupt_is_the_remote_jobs_and_the_terminal_comes_back() {
 #[test]
 fn a_link_that_dies_gives_the_terminal_back() {
     let mut system = System::start(&[]);
-    let mut run = Sitting::start(&system, &[], &["sh", "-c", "echo up; exec sleep 1000"]);
+    let mut run = Sitting::start(
+        &system,
+        &["--resume-for", "1"],
+        &["sh", "-c", "echo up; exec sleep 1000"],
+    );
     run.until("up");
     system.relay.end();
     assert_eq!(run.ended().code(), Some(125));

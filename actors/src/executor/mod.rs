@@ -581,7 +581,8 @@ impl ExecutorHandle {
                     return;
                 }
                 for framer in running {
-                    drop(framer.control(FramerControl::End("the executor is shutting down".into())));
+                    let why = "the executor is shutting down";
+                    drop(framer.control(FramerControl::WindDown(why.into())));
                 }
                 changed.await;
             }

@@ -199,6 +199,11 @@ impl Upper for SessionUpper {
         self.trace.clone()
     }
 
+    fn wind_down(&mut self) -> bool {
+        let Some(actors) = &self.actors else { return false };
+        actors.supervisor.control(SupervisorControl::WindDown).is_ok()
+    }
+
     fn detached(&mut self, why: &LinkLost, _: &mut Turn<'_, RelayFramer>) -> Option<Duration> {
         let life = self.shared.detached_life;
         tracing::info!(%why, seconds = life.as_secs(), "a session has lost its link and waits for its client");

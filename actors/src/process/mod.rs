@@ -83,6 +83,8 @@ pub(crate) struct ExitSeen {
 pub(crate) enum ProcessControl {
     /// The client takes more of a stream.
     Credit(OutputStream, u64),
+    /// The session is about to end; its client still listens.
+    WindDown,
     /// The session is ending.
     Terminate,
     /// The client wants nothing more of it: its output goes nowhere.
@@ -720,9 +722,8 @@ impl Process {
         self.close(Some(holders), turn);
     }
 
-    /// Nobody takes output any more: the readers run dry instead of waiting for credit.
-    fn session_ended(&mut self, turn: &mut Turn<'_, Self>) {
-        self.credit.open();
+    /// What is detached lives on; everything else ends.
+    fn session_ends(&mut self, turn: &mut Turn<'_, Self>) {
         if !self.terms.detach {
             return self.terminate(SESSION_GRACE, Ending::Session, turn);
         }
@@ -898,7 +899,12 @@ impl Actor for Process {
     fn control(&mut self, control: ProcessControl, turn: &mut Turn<'_, Self>) {
         match control {
             ProcessControl::Credit(stream, limit) => self.credit.set(stream, limit),
-            ProcessControl::Terminate => self.session_ended(turn),
+            ProcessControl::WindDown => self.session_ends(turn),
+            ProcessControl::Terminate => {
+                // Nobody takes output any more: the readers run dry instead of waiting for credit.
+                self.credit.open();
+                self.session_ends(turn);
+            }
             ProcessControl::Abandon => self.credit.open(),
             ProcessControl::Deadline => {
                 self.deadline = None;

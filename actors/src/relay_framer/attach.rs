@@ -12,7 +12,7 @@ use tokio::io::AsyncWriteExt as _;
 
 use super::line::{Attachment, Line, Transport};
 use super::uplink::{Sent, Uplink};
-use super::{FramerControl, LinkLost, RelayFramer};
+use super::{FramerControl, LinkLost, RelayFramer, WIND_DOWN_MAX};
 use crate::mailbox::Turn;
 use crate::telemetry::Tick;
 
@@ -200,6 +200,18 @@ impl RelayFramer {
                 Beat::Dead => return self.link_lost(LinkLost::Silent, turn),
             }
         }
+    }
+
+    /// Ends what the session runs, and says goodbye when its client has heard of it.
+    pub(super) fn wind_down(&mut self, reason: String, turn: &mut Turn<'_, Self>) {
+        if self.over || self.winding_down.is_some() {
+            return;
+        }
+        if self.line.is_none() || !self.upper.wind_down() {
+            return self.end(reason, turn);
+        }
+        self.winding_down = Some(reason);
+        turn.timer(WIND_DOWN_MAX, FramerControl::WoundDown).detach();
     }
 
     /// Says goodbye and ends.

@@ -51,6 +51,8 @@ pub const OUTCOMES_MAX: usize = 4_096;
 pub const OUTPUT_CHUNKS_MAX: usize = 8;
 /// How long a message that may wait for company waits for it.
 pub const HOLD: Duration = Duration::from_millis(2);
+/// How long the ends of a session's processes may take to be told before the goodbye is said without them.
+pub const WIND_DOWN_MAX: Duration = Duration::from_secs(5);
 /// How long an acknowledgement waits for something to travel with.
 pub const ACK_DELAY: Duration = Duration::from_millis(25);
 /// Messages after which an acknowledgement waits no longer, and processes.
@@ -104,6 +106,10 @@ pub(crate) trait Upper {
     /// Told when a sampled call's `Closed` has been written: its records follow.
     fn shipper(&self) -> Option<Mailbox<TraceCollector>> {
         None
+    }
+    /// Ends what the session runs; `WoundDown` is said when its client has heard of every end. False: nothing runs.
+    fn wind_down(&mut self) -> bool {
+        false
     }
     /// The link is gone. For how long the session waits for the next; `None`: it ends now.
     fn detached(&mut self, why: &LinkLost, turn: &mut Turn<'_, RelayFramer>) -> Option<Duration>;
@@ -249,6 +255,10 @@ pub(crate) enum FramerControl {
     Unroute(ProcessId),
     /// Say goodbye and end.
     End(String),
+    /// End what the session runs, tell its ends, then say goodbye.
+    WindDown(String),
+    /// All of that has been told, or took too long.
+    WoundDown,
     /// Something for the session above, on this thread.
     Upper(ForUpper),
 }
@@ -301,6 +311,8 @@ pub(crate) struct RelayFramer {
     /// Set while the link holds a message back that nothing else has followed.
     held: Option<TimerGuard>,
     malformed_contexts: u64,
+    /// Why the session is about to end.
+    winding_down: Option<String>,
     over: bool,
 }
 
@@ -321,6 +333,7 @@ impl RelayFramer {
             ack: None,
             held: None,
             malformed_contexts: 0,
+            winding_down: None,
             over: false,
         }
     }
@@ -416,6 +429,12 @@ impl Actor for RelayFramer {
             }
             FramerControl::Unroute(process) => self.unroute(process, turn),
             FramerControl::End(reason) => self.end(reason, turn),
+            FramerControl::WindDown(reason) => self.wind_down(reason, turn),
+            FramerControl::WoundDown => {
+                if let Some(reason) = self.winding_down.take() {
+                    self.end(reason, turn);
+                }
+            }
             FramerControl::Upper(run) => run(self.upper.as_mut()),
         }
         self.wake();

@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 use dwell_actors::harness::{Command, Harness, RunError};
 use dwell_actors::relay_server::Relay;
 use dwell_messages::ExitStatus;
+use dwell_messages::process::Ending;
 use dwell_testkit::{Cut, Marker, TcpFaultProxy, wait_until};
 
 use crate::support::{BOUND, Roles, assert_works, bounded, connect_as, output_until, shell, started, wait};
@@ -145,8 +146,12 @@ async fn an_executor_that_shuts_down_ends_runs_and_leaves_nothing() {
     started(&mut run).await;
     bounded("the executor's end", executor.shutdown()).await;
     gone(&marker).await;
-    let error = wait(run).await.unwrap_err();
-    assert!(matches!(error, RunError::Lost(_)), "{error:?}");
+    // It hears the end of what it ran before the goodbye.
+    let finished = wait(run).await.unwrap();
+    assert_eq!(finished.status, ExitStatus::Signal(15));
+    assert_eq!(finished.ending, Some(Ending::Session));
+    let error = wait(harness.exec(Command::new("true"))).await.unwrap_err();
+    assert!(matches!(error, RunError::NotStarted(_)), "{error:?}");
 }
 
 #[tokio::test]

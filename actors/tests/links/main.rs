@@ -4,6 +4,7 @@
 
 mod away;
 mod bytes;
+mod relays;
 mod replies;
 #[allow(dead_code, reason = "another binary uses the rest of it")]
 #[path = "../faults/support.rs"]
