@@ -276,11 +276,18 @@ fn an_executor_that_is_killed_leaves_only_what_was_detached() {
     for user in users() {
         for round in 0..rounds {
             let mut place = Place::start(user);
-            let detached = place.stand(&["--detach"], "trap '' HUP; echo up; exec sleep 4321");
+            let detached = place.stand(
+                &["--detach", "--resume-for", "1"],
+                "trap '' HUP; echo up; exec sleep 4321",
+            );
+            // While it executes its program it has no environment to be known by.
+            until("the detached one stands", BOUND, || place.living().len() == 1);
             let alone = place.living();
-            assert_eq!(alone.len(), 1, "{alone:?}");
-            let trees: Vec<_> = TREES.iter().map(|script| place.stand(&[], script)).collect();
-            assert!(place.living().len() >= 6, "they stand: {:?}", place.living());
+            let trees: Vec<_> = TREES
+                .iter()
+                .map(|script| place.stand(&["--resume-for", "1"], script))
+                .collect();
+            until("they stand", BOUND, || place.living().len() >= 6);
             place.executor.kill().unwrap();
             place.executor.wait().unwrap();
             let killed = Instant::now();
