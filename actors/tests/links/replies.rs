@@ -198,8 +198,10 @@ async fn what_a_restarted_executor_had_not_answered_ends_as_unknown() {
     let run = harness.exec(shell(&script));
     world.proxy.hold(Direction::ToClient);
     until("the effect", || lines(&effects) == 1).await;
-    world.restart().await;
+    // Nothing of its earlier life comes through any more, not even a goodbye.
+    world.proxy.freeze();
     world.proxy.cut(Cut::Reset);
+    world.restart().await;
     world.proxy.heal();
     let outcome = bounded("a definite end", run.wait()).await;
     let Err(RunError::Lost(why)) = outcome else {
