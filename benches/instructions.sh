@@ -1,23 +1,30 @@
 #!/usr/bin/env bash
 # Instructions per message of the mailbox layer and of bare actix, by callgrind: each case runs N and 2N messages,
 # and the difference is what N messages cost without start-up. Only the actors' own thread counts.
+# `instructions.sh calls [N]`: instructions of one command, sampled and not, of all threads of harness and executor.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
-messages=${1:-16384}
+what=mailbox
+[ "${1:-}" = calls ] && what=roles && shift
+messages=${1:-$([ "$what" = roles ] && echo 200 || echo 16384)}
 out=$(mktemp -d)
 trap 'rm -rf "$out"' EXIT
 
-bench=$(cargo bench -p dwell-actors --bench mailbox --no-run --message-format=json 2>/dev/null |
-    sed -n 's/.*"name":"mailbox".*"executable":"\([^"]*\)".*/\1/p' | tail -1)
-[ -x "$bench" ] || { echo "the mailbox benchmark did not build: run cargo bench -p dwell-actors --no-run" >&2; exit 1; }
+bench=$(cargo bench -p dwell-actors --bench "$what" --no-run --message-format=json 2>/dev/null |
+    sed -n 's/.*"name":"'"$what"'".*"executable":"\([^"]*\)".*/\1/p' | tail -1)
+[ -x "$bench" ] || { echo "the $what benchmark did not build: run cargo bench -p dwell-actors --no-run" >&2; exit 1; }
 
 # Instructions of the main thread for case $1 and $2 messages.
 count() {
     rm -f "$out"/run*
     valgrind --quiet --tool=callgrind --separate-threads=yes --callgrind-out-file="$out/run" \
         "$bench" --instructions "$1" "$2" >/dev/null 2>&1
-    sed -n 's/^\(totals\|summary\): //p' "$out/run-01" | head -1
+    if [ "$what" = roles ]; then
+        sed -n 's/^totals: //p' "$out"/run-* | awk '{ sum += $1 } END { print sum }'
+    else
+        sed -n 's/^\(totals\|summary\): //p' "$out/run-01" | head -1
+    fi
 }
 
 # Instructions per message of case $1.
@@ -37,6 +44,12 @@ row() {
 }
 
 printf '%-12s %12s %8s %8s\n' case instructions ratio budget
+if [ "$what" = roles ]; then
+    bare=$(per_message unsampled)
+    row unsampled "$bare" "$bare" ""
+    row sampled "$(per_message sampled)" "$bare" 1.05
+    exit
+fi
 bare=$(per_message bare-tell)
 row bare-tell "$bare" "$bare" ""
 row unsampled "$(per_message unsampled)" "$bare" 1.4

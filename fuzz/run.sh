@@ -1,39 +1,91 @@
 #!/usr/bin/env bash
-# Builds every fuzz target on the stable compiler and runs each for so many seconds. A crash fails; its input is kept
-# under fuzz/artifacts. The corpus starts from the golden bytes.
+# Builds every fuzz target on the stable compiler and runs them one after the other.
+#
+#   fuzz/run.sh SECONDS [TARGET...]      each for so many seconds
+#   fuzz/run.sh runs INPUTS [TARGET...]  each for so many inputs, however long that takes
+#
+# Without names all targets run, and then the controls: targets that break a promise themselves, which must be found out.
+# A crash fails; its input is kept under fuzz/artifacts, and the target's binary runs that alone when it is its argument.
+# The committed corpus is only read. What a run finds is kept beside the build, and the next run begins with it.
 set -euo pipefail
-seconds=${1:?usage: fuzz/run.sh SECONDS}
+usage="usage: fuzz/run.sh SECONDS [TARGET...] or fuzz/run.sh runs INPUTS [TARGET...]"
+case ${1:?$usage} in
+    runs)
+        limit=(-runs="${2:?$usage}")
+        each="$2 inputs"
+        shift 2
+        ;;
+    *)
+        limit=(-max_total_time="$1")
+        each="$1 s"
+        shift
+        ;;
+esac
 cd "$(dirname "$0")"
 
-targets=(decode_message decode_context decode_hello)
+targets=("$@")
+controls=()
+if [ ${#targets[@]} -eq 0 ]; then
+    targets=(
+        addresses control_frames decode_context decode_hello decode_message guard_words key_files lanes link
+        outer_frames pairing preamble records registration rendezvous session_order trace_file websocket
+    )
+    controls=(lanes link records rendezvous session_order)
+fi
 triple=x86_64-unknown-linux-gnu
 
-coverage=(-Cpasses=sancov-module)
-for option in level=4 inline-8bit-counters pc-table trace-compares; do
-    coverage+=("-Cllvm-args=-sanitizer-coverage-$option")
-done
-export RUSTC_BOOTSTRAP=1 RUSTFLAGS="${coverage[*]} --cfg fuzzing"
+export RUSTC_BOOTSTRAP=1 RUSTC_WRAPPER=$PWD/rustc.sh
 export CARGO_TARGET_DIR=${FUZZ_TARGET_DIR:-$PWD/target}
 cargo build --locked --target "$triple"
+found=$CARGO_TARGET_DIR/corpus
 
-# Seeds: every golden message for the message target, the handshake's for its own.
+# Golden bytes are seeds as they are: every message for the message target, the handshake's for its own.
+mkdir -p "${targets[@]/#/$found/}" "${targets[@]/#/corpus/}"
 for golden in ../messages/tests/golden/*.hex; do
     name=$(basename "$golden" .hex)
     case $name in
         hello | welcome) target=decode_hello ;;
         *) target=decode_message ;;
     esac
-    mkdir -p "corpus/$target"
-    tr -d '\n' <"$golden" | sed 's/../\\x&/g' | xargs -0 printf '%b' >"corpus/$target/golden-$name"
+    mkdir -p "$found/$target"
+    tr -d '\n' <"$golden" | sed 's/../\\x&/g' | xargs -0 printf '%b' >"$found/$target/golden-$name"
 done
-mkdir -p corpus/decode_context
-printf '00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01\ncongo=t61rcWkgMzE,rojo=00f067aa0ba902b7' \
-    >corpus/decode_context/traceparent
+
+# Files that targets write: in memory where there is such a place.
+scratch=$(mktemp -d -p "$([ -w /dev/shm ] && echo /dev/shm || echo "${TMPDIR:-/tmp}")")
+trap 'rm -rf "$scratch"' EXIT
+export DWELL_FUZZ_SCRATCH=$scratch
+
+# Bytes of the longest input: scripts of operations are short, so that each of them counts.
+longest() {
+    case $1 in
+        lanes | link | records | registration | rendezvous | session_order | websocket) echo 1024 ;;
+        addresses | control_frames | pairing | preamble) echo 2048 ;;
+        *) echo 8192 ;;
+    esac
+}
+
+run() {
+    local target=$1
+    shift
+    "$CARGO_TARGET_DIR/$triple/debug/$target" "$@" -timeout=10 -rss_limit_mb=1024 -max_len="$(longest "$target")" \
+        -verbosity=0 -print_final_stats=1
+}
 
 for target in "${targets[@]}"; do
-    mkdir -p "corpus/$target" "artifacts/$target"
-    echo "$target for $seconds s"
-    "$CARGO_TARGET_DIR/$triple/debug/$target" "corpus/$target" \
-        -artifact_prefix="artifacts/$target/" -max_total_time="$seconds" -timeout=5 -rss_limit_mb=1024 \
-        -max_len=8192 -verbosity=0 -print_final_stats=1
+    echo "$target for $each"
+    mkdir -p "artifacts/$target"
+    run "$target" "$found/$target" "corpus/$target" -artifact_prefix="artifacts/$target/" "${limit[@]}"
+done
+
+for target in "${controls[@]}"; do
+    echo "$target, breaking a promise: this must be found"
+    if DWELL_FUZZ_CONTROL=1 run "$target" "$scratch" "corpus/$target" -artifact_prefix="$scratch/" -max_total_time=20 \
+        2>"$scratch/control"; then
+        cat "$scratch/control"
+        echo "the target $target does not see a broken promise" >&2
+        exit 1
+    fi
+    grep -a -m 1 'panicked at' "$scratch/control"
+    rm -rf "${scratch:?}"/*
 done

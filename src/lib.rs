@@ -21,26 +21,28 @@
 //! |---|---|
 //! | [`config`], [`keys`] | where things are kept; who this machine is and whom it serves |
 //! | [`trace_file`], [`waterfall`] | the traces on disk, and the picture of one |
+//! | [`propagation`] | ancestry as text, in W3C's or Jaeger's words |
 //! | [`telemetry`], [`mailbox`], [`runtime`] | for actors of one's own beside dwell's |
 //! | [`messages`], [`relay`] | the vocabulary, and the bytes on the wire |
 //!
-//! Features are additive: `store` keeps runs in SQLite, `otlp` exports traces, `cli` (the default) is the binary and
-//! turns on both. Embed with `default-features = false` and add what is used.
+//! Features are additive: `store` keeps runs in SQLite, `otlp` exports traces, `tracing-parent` hangs calls below the
+//! `tracing` span they are made in, `cli` (the default) is the binary and turns on the first two. Embed with `default-features = false` and add what is used.
 
 pub use dwell_actors::{
-    Address, account, block_on, config, guard, keys, mailbox, run_store, runtime, telemetry, trace_file,
-    waterfall,
+    Address, account, block_on, config, event_log, guard, inspect, keys, mailbox, metadata_store, metrics,
+    oversight, propagation, runtime, telemetry, threads, trace_file, waterfall,
 };
 pub use dwell_messages as messages;
 pub use dwell_relay as relay;
 
 pub use dwell_actors::{
-    executor::{Executor, ExecutorHandle, ServeError},
+    executor::{Executor, ExecutorHandle, HandshakeCounts, ServeError, Strangers},
     harness::{
-        CallTimings, Command, ConnectError, Finished, Harness, Run, RunError, RunEvent, Target, TextDecoder,
-        signal_name, signal_number,
+        CallTimings, Command, ConnectError, Finished, Harness, Observed, ProcessInfo, ProcessState, Run,
+        RunError, RunEvent, SessionInfo, StartedProcess, TakeUp, Target, TextDecoder, signal_name,
+        signal_number,
     },
-    relay_server::{Relay, RelayHandle},
+    relay_server::{Relay, RelayCensus, RelayHandle},
 };
 pub use dwell_messages::{ExitStatus, PublicKey, TraceContext, TraceId};
 pub use dwell_relay::{Admission, StaticKeypair, fingerprint};

@@ -211,10 +211,104 @@ fn a_trace_for_programs_has_the_rows_of_the_picture() {
 }
 
 #[test]
+fn a_trace_is_found_by_its_first_digits_and_an_ambiguous_few_are_refused_with_what_they_could_mean() {
+    let place = with_trace();
+    let value = json(&place.run(&["trace", "show", "0123", "--json"]));
+    assert_eq!(value["trace_id"], "0123456789abcdef0123456789abcdef");
+
+    let other = TRACE.replace(
+        "\"0123456789abcdef0123456789abcdef\"",
+        "\"0123ffff89abcdef0123456789abcdef\"",
+    );
+    let file = place.path().join("traces/traces-harness.jsonl");
+    std::fs::write(file, [TRACE, &other].concat()).unwrap();
+    let refused = place.run(&["trace", "0123", "--json"]);
+    assert_eq!(refused.status.code(), Some(125));
+    let error = &json(&refused)["error"];
+    assert_eq!(error["kind"], "ambiguous_trace");
+    assert_eq!(error["advice"].as_array().unwrap().len(), 2);
+    assert!(err(&refused).contains("0123ffff89abcdef0123456789abcdef"));
+    assert_eq!(place.run(&["trace", "01234"]).status.code(), Some(0));
+
+    let missing = place.run(&["trace", "why", "fff"]);
+    assert_eq!(missing.status.code(), Some(125));
+    assert!(err(&missing).contains("dwell trace list"), "{}", err(&missing));
+}
+
+#[test]
+fn calls_are_listed_for_people_and_for_programs() {
+    let place = with_trace();
+    let listed = place.run(&["trace", "list"]);
+    let text = out(&listed);
+    assert!(
+        text.lines()
+            .nth(1)
+            .unwrap()
+            .ends_with("0123456789abcdef0123456789abcdef"),
+        "{text}"
+    );
+    assert!(text.contains("1.000 ms"), "{text}");
+    let value = json(&place.run(&["trace", "list", "--limit", "1", "--json"]));
+    assert_eq!(value["calls"][0]["duration_us"], 1_000);
+    let none = Place::new();
+    assert_eq!(
+        json(&none.run(&["trace", "list", "--json"]))["calls"],
+        serde_json::json!([])
+    );
+}
+
+#[test]
+fn a_call_without_a_usual_is_explained_by_shares() {
+    let place = with_trace();
+    let text = out(&place.run(&["trace", "why"]));
+    assert!(
+        text.contains("no usual yet") && text.contains("1. 100.0%"),
+        "{text}"
+    );
+    assert_eq!(
+        json(&place.run(&["trace", "why", "--json"]))["ranked"],
+        "no_usual"
+    );
+}
+
+#[test]
+fn an_export_goes_to_standard_output_or_into_a_private_file() {
+    use std::os::unix::fs::PermissionsExt as _;
+    let place = with_trace();
+    for format in ["otlp-json", "jaeger-json", "perfetto"] {
+        let output = place.run(&["trace", "export", "--format", format]);
+        assert_eq!(output.status.code(), Some(0), "{}", err(&output));
+        assert!(
+            serde_json::from_slice::<Value>(&output.stdout).is_ok(),
+            "{format}"
+        );
+    }
+    let page = place.path().join("call.html");
+    let path = page.to_str().unwrap();
+    let written = json(&place.run(&[
+        "trace", "export", "0123", "--format", "html", "-o", path, "--json",
+    ]));
+    assert_eq!(written["path"], path);
+    assert_eq!(written["bytes"], std::fs::metadata(&page).unwrap().len());
+    assert_eq!(
+        std::fs::metadata(&page).unwrap().permissions().mode() & 0o777,
+        0o600
+    );
+    let refused = place.run(&["trace", "export", "--format", "html", "-o", "/nonexistent/x"]);
+    assert_eq!(refused.status.code(), Some(125));
+    assert!(
+        err(&refused).contains("/nonexistent/x cannot be written"),
+        "{}",
+        err(&refused)
+    );
+}
+
+#[test]
 fn help_and_version_are_no_errors() {
     let place = Place::new();
     for verb in [
-        "demo", "relay", "executor", "run", "trust", "key", "trace", "version",
+        "demo", "relay", "executor", "run", "ps", "attach", "logs", "kill", "trust", "key", "trace",
+        "version",
     ] {
         let output = place.run(&[verb, "--help"]);
         assert_eq!(output.status.code(), Some(0), "{verb}");
@@ -232,10 +326,18 @@ fn bad_input_ends_with_125_and_says_why() {
     let key = "ab".repeat(32);
     let known = format!("build {key}\n");
     std::fs::write(place.path().join("known_executors"), known).unwrap();
-    let cases: [(&[&str], &str); 16] = [
+    let cases: [(&[&str], &str); 21] = [
         (&[], "Usage"),
         (&["dance"], "dance"),
         (&["run", "--", "ls"], "--executor"),
+        (&["ps"], "--executor"),
+        (&["attach", "--executor", &key, "12"], "k3f9x-12.1"),
+        (&["logs", "--executor", &key], "<ID>"),
+        (
+            &["kill", "--executor", &key, "--signal", "LOUD", "k3f9x-12.1"],
+            "no signal",
+        ),
+        (&["run", "--executor", &key, "--stdin", "--", "ls"], "--detach"),
         (&["run", "--executor", "abc", "--", "ls"], "64 hexadecimal digits"),
         (
             &["run", "--executor", &key, "--timeout", "0", "--", "ls"],

@@ -100,6 +100,40 @@ fn for_programs_there_is_one_object_with_everything() {
 }
 
 #[test]
+fn what_is_kept_of_the_command_is_in_the_picture_and_not_on_its_way() {
+    let output = run(&["--json"], &["sh", "-c", "sleep 0.2"]);
+    let value: Value = serde_json::from_slice(&output.stdout).unwrap();
+    let rows = value["waterfall"]["rows"].as_array().unwrap();
+    let named = |name: &str| rows.iter().filter(|row| row["name"] == name).collect::<Vec<_>>();
+    let span = |row: &Value| {
+        (
+            row["start_us"].as_f64().unwrap(),
+            row["duration_us"].as_f64().unwrap(),
+        )
+    };
+    let (_, wall) = span(named("call")[0]);
+    for name in [
+        "thread append",
+        "metadata observe",
+        "log append",
+        "log sync",
+        "metadata queue",
+        "metadata apply",
+    ] {
+        let rows = named(name);
+        assert!(!rows.is_empty(), "{name}: {value}");
+        // It lies over the command's own time, and waits for none of it.
+        let start = rows.iter().map(|row| span(row).0).fold(f64::MAX, f64::min);
+        assert!(start < wall, "{name} begins at {start} of {wall}");
+    }
+    let account = value["waterfall"]["account"].to_string();
+    assert!(
+        !account.contains("metadata") && !account.contains("log "),
+        "{account}"
+    );
+}
+
+#[test]
 fn an_interrupt_ends_the_command_and_leaves_nothing_behind() {
     let place = TempDir::new().unwrap();
     let begun = Instant::now();

@@ -2,7 +2,8 @@
 //!
 //! `cargo bench -p dwell-actors --bench roles` prints the table. Relay and executor are processes of their own, as are
 //! the plain byte relay, the echo and the sealing sender they are measured against: this binary, started again with
-//! the name of a role. `… -- --only true` (or `spawn`, `echo`, `burst`, `flood`) runs a part.
+//! the name of a role. `… -- --only true` (or `spawn`, `echo`, `burst`, `flood`, `flooded-echo`, `waiting-call`) runs a
+//! part; `… -- --instructions sampled N` runs nothing but N commands, for a tool that counts.
 
 #![expect(
     clippy::print_stdout,
@@ -19,11 +20,11 @@ use std::time::{Duration, Instant};
 
 use dwell_actors::executor::Executor;
 use dwell_actors::guard::{GuardOptions, GuardProgram};
-use dwell_actors::harness::{Command, Harness, Target};
+use dwell_actors::harness::{Command, Harness, Run, RunEvent, Target};
 use dwell_actors::relay_server::Relay;
 use dwell_actors::spawn::{Environment, OutputPipe, SpawnRequest, Spawner, TerminalSize};
 use dwell_messages::{ExitStatus, PublicKey};
-use dwell_relay::{OsRandomness, StaticKeypair};
+use dwell_relay::{LinkOptions, OsRandomness, StaticKeypair};
 use ring::aead::{AES_256_GCM, Aad, LessSafeKey, Nonce, UnboundKey};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
@@ -45,6 +46,8 @@ const BURST_ROUNDS: usize = 7;
 const FLOOD_BYTES: u64 = 1 << 30;
 /// Floods of each kind.
 const FLOOD_ROUNDS: usize = 5;
+/// Keystrokes of each kind, and calls behind another's wait.
+const KEYSTROKES: usize = 1_000;
 /// What the heavy executor's process holds.
 const HEAVY_BYTES: usize = 1 << 30;
 /// Plain bytes of one record of the bare sender.
@@ -113,8 +116,15 @@ fn play(arguments: &[String]) {
         }),
         "executor" => runtime().block_on(async {
             // Touched, so that it is there.
-            let ballast = arguments.get(3).map(|_| vec![1_u8; HEAVY_BYTES]);
+            let heavy = arguments.get(3).is_some_and(|kind| kind == "heavy");
+            let ballast = heavy.then(|| vec![1_u8; HEAVY_BYTES]);
+            let unpaced = arguments.get(3).is_some_and(|kind| kind == "unpaced");
             let executor = Executor::builder()
+                .links(if unpaced {
+                    without_pace
+                } else {
+                    std::convert::identity
+                })
                 .relay(argument(1))
                 .listen("127.0.0.1:0")
                 .authorize(argument(2).parse().unwrap())
@@ -130,6 +140,13 @@ fn play(arguments: &[String]) {
         "echo" => runtime().block_on(echo()),
         "sender" => runtime().block_on(sender(argument(1).parse().unwrap())),
         role => panic!("no such role: {role}"),
+    }
+}
+
+fn without_pace(options: LinkOptions) -> LinkOptions {
+    LinkOptions {
+        paced: false,
+        ..options
     }
 }
 
@@ -256,11 +273,13 @@ struct Bench {
     direct: Arc<Harness>,
     /// An executor whose process holds a gibibyte.
     heavy: Arc<Harness>,
+    /// An executor whose bulk is not paced: directly, and through the relay.
+    unpaced: [Arc<Harness>; 2],
     echo: TcpStream,
     apart: mpsc::Sender<oneshot::Sender<()>>,
     bare_sender: RoleProcess,
     bare_opener: TcpListener,
-    _others: [RoleProcess; 6],
+    _others: [RoleProcess; 7],
 }
 
 impl Bench {
@@ -287,6 +306,13 @@ impl Bench {
         let (key, address) = line.split_once(' ').unwrap();
         let heavy = on.block_on(builder().connect(Target::direct(address, key.parse().unwrap())));
         let [here, relayed, direct, heavy] = [here, relayed, direct, heavy].map(|up| Arc::new(up.unwrap()));
+        let mut unpaced_executor =
+            RoleProcess::start(&["executor", &at, &client.public().to_string(), "unpaced"]);
+        let line = unpaced_executor.line();
+        let (key, address) = line.split_once(' ').unwrap();
+        let key: PublicKey = key.parse().unwrap();
+        let unpaced = [Target::direct(address, key), Target::relay(at.as_str(), key)]
+            .map(|target| Arc::new(on.block_on(builder().connect(target)).unwrap()));
         let mut echo = RoleProcess::start(&["echo"]);
         let mut echo_relay = RoleProcess::start(&["byte-relay", &echo.line()]);
         let echo_at = echo_relay.line();
@@ -303,11 +329,20 @@ impl Bench {
             relayed,
             direct,
             heavy,
+            unpaced,
             echo: stream,
             apart,
             bare_sender,
             bare_opener,
-            _others: [relay, executor, heavy_executor, echo, echo_relay, bare_relay],
+            _others: [
+                relay,
+                executor,
+                heavy_executor,
+                unpaced_executor,
+                echo,
+                echo_relay,
+                bare_relay,
+            ],
         }
     }
 
@@ -623,11 +658,13 @@ async fn bursts(bench: &Bench) {
 }
 
 async fn floods(bench: &mut Bench) {
-    let [mut bare, mut direct, mut relayed] = [const { Vec::new() }; 3];
+    let [mut bare, mut direct, mut relayed, mut free, mut free_relayed] = [const { Vec::new() }; 5];
     for _ in 0..FLOOD_ROUNDS {
         sample!(bare, bench.bare_flood().await);
         sample!(direct, our_flood(&bench.direct).await);
         sample!(relayed, our_flood(&bench.relayed).await);
+        sample!(free, our_flood(&bench.unpaced[0]).await);
+        sample!(free_relayed, our_flood(&bench.unpaced[1]).await);
     }
     let megabytes = FLOOD_BYTES as f64 / 1e6;
     throughput(
@@ -645,6 +682,108 @@ async fn floods(bench: &mut Bench) {
         "MB/s",
         Some((&bare, 0.7)),
     );
+    for (case, samples) in [
+        ("flood: direct, without its pace", &free),
+        ("flood: through the relay, without its pace", &free_relayed),
+    ] {
+        throughput(case, samples, megabytes, "MB/s", Some((&bare, 0.7)));
+    }
+}
+
+/// Keys typed one after the other, each echo awaited.
+async fn keystrokes(run: &mut Run, times: &mut Vec<Duration>) {
+    for _ in 0..KEYSTROKES {
+        let began = Instant::now();
+        run.write_stdin(bytes::Bytes::from_static(b"x")).await.unwrap();
+        while !matches!(run.next().await.unwrap(), RunEvent::Stdout(_)) {}
+        times.push(began.elapsed());
+    }
+}
+
+/// A command that writes for ever, and a task that takes it all.
+fn flood_for_ever(harness: &Harness) -> tokio::task::JoinHandle<()> {
+    let mut run = harness.exec(Command::new("cat").arg("/dev/zero").sampled(false));
+    tokio::spawn(async move { while run.next().await.is_some() {} })
+}
+
+/// One row: p50, p99, and the p99 that is allowed.
+fn tail_row(case: &str, samples: &[Duration], allowed: Option<Duration>) {
+    let us = |time: Duration| time.as_secs_f64() * 1e6;
+    let (p50, p99) = (percentile(samples, 50), percentile(samples, 99));
+    let allowed = allowed.map_or(String::new(), |allowed| {
+        let verdict = if p99 <= allowed { "" } else { "  over" };
+        format!("{:>9.0}{verdict}", us(allowed))
+    });
+    println!("{case:<44} {:>9.0} {:>9.0} {allowed}", us(p50), us(p99));
+}
+
+/// A keystroke's echo, idle and while another process floods the same session.
+async fn flooded_echo(bench: &Bench) {
+    println!(
+        "{:<44} {:>9} {:>9} {:>9}",
+        "a keystroke's echo", "p50 us", "p99 us", "allowed"
+    );
+    let echo = Command::new("cat").stdin_piped().sampled(false);
+    for (way, harness) in [("direct", &bench.direct), ("relay", &bench.relayed)] {
+        for (kind, command) in [("pipe", echo.clone()), ("terminal", echo.clone().pty(24, 80))] {
+            let mut run = harness.exec(command);
+            let [mut idle, mut flooded] = [const { Vec::new() }; 2];
+            keystrokes(&mut run, &mut idle).await;
+            let flooding = flood_for_ever(harness);
+            keystrokes(&mut run, &mut flooded).await;
+            flooding.abort();
+            drop(flooding.await);
+            let allowed = 2 * percentile(&idle, 99) + Duration::from_millis(1);
+            tail_row(&format!("{way}, {kind}: idle"), &idle, None);
+            tail_row(&format!("{way}, {kind}: behind a flood"), &flooded, Some(allowed));
+        }
+    }
+}
+
+/// A call that is made while another waits.
+async fn waiting_call(bench: &Bench) {
+    println!(
+        "{:<44} {:>9} {:>9} {:>9}",
+        "a call", "p50 us", "p99 us", "allowed"
+    );
+    for (way, harness) in [("direct", &bench.direct), ("relay", &bench.relayed)] {
+        let run = harness.exec(Command::new("cat").stdin_piped().sampled(false));
+        let [mut idle, mut behind] = [const { Vec::new() }; 2];
+        let calls = async |times: &mut Vec<Duration>| {
+            for _ in 0..KEYSTROKES {
+                drop(sample!(times, harness.environment_info().await.unwrap()));
+            }
+        };
+        calls(&mut idle).await;
+        tokio::select! {
+            _ = run.read(1_000, 1_024, Duration::from_secs(60)) => panic!("nothing is there to be read"),
+            () = calls(&mut behind) => {}
+        }
+        let allowed = percentile(&idle, 99) + Duration::from_millis(1);
+        tail_row(&format!("{way}: idle"), &idle, None);
+        tail_row(&format!("{way}: while a read waits"), &behind, Some(allowed));
+    }
+}
+
+/// Harness and executor in this process and nothing else, for `benches/instructions.sh calls`.
+fn instructions(sampled: bool, commands: usize) {
+    actix_rt::System::new().block_on(async {
+        let client = StaticKeypair::generate(&mut OsRandomness::new()).unwrap();
+        let executor = Executor::builder()
+            .listen("127.0.0.1:0")
+            .authorize(client.public())
+            .serve()
+            .await
+            .unwrap();
+        let target = Target::direct(executor.local_addr().unwrap(), executor.public_key());
+        let builder = Harness::builder().identity(client).here();
+        let harness = builder.connect(target).await.unwrap();
+        for _ in 0..commands {
+            our_true(&harness, sampled).await;
+        }
+        harness.shutdown().await;
+        executor.shutdown().await;
+    });
 }
 
 fn main() {
@@ -656,6 +795,12 @@ fn main() {
         .collect();
     if arguments.first().is_some_and(|first| first == "--role") {
         return play(&arguments[1..]);
+    }
+    if arguments.first().is_some_and(|first| first == "--instructions") {
+        let [_, kind, commands] = arguments.as_slice() else {
+            panic!("--instructions sampled|unsampled N");
+        };
+        return instructions(kind == "sampled", commands.parse().unwrap());
     }
     let only = (arguments.first().is_some_and(|first| first == "--only"))
         .then(|| arguments.get(1).unwrap().as_str());
@@ -699,5 +844,11 @@ fn main() {
     }
     if wanted("flood") {
         stands.plain.block_on(floods(&mut bench));
+    }
+    if wanted("flooded-echo") {
+        stands.plain.block_on(flooded_echo(&bench));
+    }
+    if wanted("waiting-call") {
+        stands.plain.block_on(waiting_call(&bench));
     }
 }

@@ -13,12 +13,15 @@ pub const RELAY_PORT_DEFAULT: u16 = 7433;
 pub const EXECUTOR_PORT_DEFAULT: u16 = 7434;
 
 const APPLICATION: &str = "dwell";
+/// Where sockets are, beside what else is in a home.
+const RUN: &str = "run";
 
 /// The directories of one user's dwell.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Home {
     config: PathBuf,
     state: PathBuf,
+    run: PathBuf,
 }
 
 /// There is no place to keep anything.
@@ -58,6 +61,7 @@ impl Home {
             }
             return Ok(Self {
                 config: path.clone(),
+                run: path.join(RUN),
                 state: path,
             });
         }
@@ -68,9 +72,12 @@ impl Home {
                 .map(|base| base.join(APPLICATION))
                 .ok_or(HomeError::NotSet { xdg })
         };
+        let config = base("XDG_CONFIG_HOME", ".config")?;
+        let state = base("XDG_STATE_HOME", ".local/state")?;
         Ok(Self {
-            config: base("XDG_CONFIG_HOME", ".config")?,
-            state: base("XDG_STATE_HOME", ".local/state")?,
+            config,
+            run: absolute("XDG_RUNTIME_DIR").map_or_else(|| state.join(RUN), |base| base.join(APPLICATION)),
+            state,
         })
     }
 
@@ -79,7 +86,14 @@ impl Home {
         Self {
             config: dir.to_owned(),
             state: dir.to_owned(),
+            run: dir.join(RUN),
         }
+    }
+
+    /// The directory of the sockets at which live processes answer: `run` in `$DWELL_HOME`, else
+    /// `$XDG_RUNTIME_DIR/dwell`, else `run` beside the traces.
+    pub fn run_dir(&self) -> PathBuf {
+        self.run.clone()
     }
 
     /// The key pair of a role.
@@ -112,7 +126,12 @@ impl Home {
         self.state.join("traces")
     }
 
-    /// The database of runs.
+    /// The directory of the threads' event logs.
+    pub fn threads_dir(&self) -> PathBuf {
+        self.state.join("threads")
+    }
+
+    /// The database of runs and threads.
     pub fn runs_db(&self) -> PathBuf {
         self.state.join("runs.db")
     }

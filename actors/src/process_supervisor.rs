@@ -4,23 +4,31 @@
 //! waits. Stop: every process is terminated, and the supervisor ends when the last has. Who sends: the `Dispatcher`
 //! and the framer (credit). Supervised by the session.
 
+mod kept;
+mod owners;
+
 use std::collections::{HashMap, HashSet, VecDeque};
+use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
 use dwell_messages::{
-    Envelope, ErrorCode, OutputStream, ProcessId, Reply, Request, Resume, TraceContext, WireError,
+    Envelope, ErrorCode, OutputStream, ProcessEntry, ProcessId, Progress, Reply, Request, Resume,
+    TraceContext, WireError,
 };
 
 use crate::account::Segment;
-use crate::mailbox::{Actor, HostOptions, Mailbox, Message, TimerGuard, Turn, start_here};
+use crate::mailbox::{Actor, HostOptions, Mailbox, Message, Reply as Answer, TimerGuard, Turn, start_here};
 use crate::process::{PROCESS_MAILBOX_MAX, Process, ProcessControl, ProcessMessage, SessionView};
 use crate::relay_framer::{FramerControl, OUTPUT_CHUNKS_MAX, RelayFramer};
 use crate::rpc_queue::server::Call;
 use crate::spawn::{ProcessGroup, Spawner};
 use crate::telemetry::{Collector, Tick};
-use crate::terminal_delivery::push::{PushMessage, Reading, TerminalDelivery, read_bytes};
-use crate::terminal_delivery::retained::Retained;
+use crate::terminal_delivery::READS_WAITING_MAX;
+use crate::terminal_delivery::push::{PushMessage, TerminalDelivery};
+use crate::terminal_delivery::record::Record;
+
+use kept::Kept;
 
 /// Processes of one session at a time.
 pub const PROCESSES_MAX: usize = 1_024;
@@ -36,6 +44,11 @@ pub const KEPT_PROCESSES_MAX: usize = 64;
 pub const KEPT_BYTES_MAX: u64 = 8 * 1024 * 1024;
 /// What a session may have to say to one process's delivery at a time.
 const SESSION_MESSAGES_MAX: usize = 4;
+/// Calls of this client's other sessions that may wait for one session's supervisor.
+pub const ELSEWHERE_CALLS_MAX: usize = 128;
+/// How long a session with nobody connected, nothing that runs and nothing untold is there: as long as a client dials a
+/// lost link.
+pub const IDLE_LIFE: Duration = Duration::from_secs(600);
 /// Calls that may lie in the supervisor's mailbox.
 pub const SUPERVISOR_MAILBOX_MAX: usize = 256;
 
@@ -45,12 +58,22 @@ pub(crate) enum SupervisorMessage {
     Call(Box<Call>),
     /// A process has a delivery, which says what it tells; the link it was made for.
     Delivers(ProcessId, Mailbox<TerminalDelivery>, u64),
-    /// A fresh link, and how far its client is.
-    Attached(u64, Box<Resume>),
+    /// A fresh link, and how far its client is; whether that is another one than before.
+    Attached(u64, Box<Resume>, bool),
     /// The client wants nothing more of these processes.
     Released(Vec<ProcessId>),
-    /// What an ended process told, to be read again for a while: its delivery is gone.
-    Retain(ProcessId, Box<Retained>),
+    /// An ended process's delivery is gone: what it told can be read again for a while.
+    Retain(ProcessId),
+    /// The client has withdrawn the start of this process.
+    Withdrawn(ProcessId),
+    /// The link is gone.
+    Detached,
+    /// What runs here, behind a process's id, and whether there is more than so much.
+    List {
+        after: u64,
+        max: usize,
+        reply: Answer<(Vec<ProcessEntry>, bool)>,
+    },
 }
 
 /// What it is told urgently.
@@ -63,55 +86,25 @@ pub(crate) enum SupervisorControl {
     Keep(ProcessGroup),
     /// Look whether something was kept long enough.
     Forget,
+    /// Nobody has come for so long: end if there is nothing to come for.
+    Idle,
     /// End everything, and say so when the client has heard of it.
     WindDown,
     /// The session is over: end everything.
     Terminate,
 }
 
-/// What is kept of ended processes.
-#[derive(Default)]
-struct Kept {
-    entries: VecDeque<(Tick, ProcessId, Box<Retained>)>,
-    bytes: u64,
-    timer: Option<TimerGuard>,
-}
-
-impl Kept {
-    fn find(&self, process: ProcessId) -> Option<&Retained> {
-        let entry = self.entries.iter().find(|(_, id, _)| *id == process)?;
-        Some(&entry.2)
-    }
-
-    fn keep(&mut self, process: ProcessId, retained: Box<Retained>) {
-        self.bytes += retained.bytes();
-        self.entries.push_back((Tick::now(), process, retained));
-        while self.entries.len() > KEPT_PROCESSES_MAX || self.bytes > KEPT_BYTES_MAX {
-            self.drop_oldest();
-        }
-    }
-
-    /// Drops what is old. Says after how long to look again, if there is anything left.
-    fn forget(&mut self, now: Tick) -> Option<Duration> {
-        while let Some((ended, ..)) = self.entries.front() {
-            let age = Duration::from_micros(now.micros_since(*ended));
-            if age < KEPT_FOR {
-                return Some(KEPT_FOR - age);
-            }
-            self.drop_oldest();
-        }
-        None
-    }
-
-    fn drop_oldest(&mut self) {
-        if let Some((_, _, retained)) = self.entries.pop_front() {
-            self.bytes -= retained.bytes();
-        }
-    }
-}
-
 impl Message for SupervisorMessage {
-    const NAMES: &'static [&'static str] = &["Call", "Delivers", "Attached", "Released", "Retain"];
+    const NAMES: &'static [&'static str] = &[
+        "Call",
+        "Delivers",
+        "Attached",
+        "Released",
+        "Retain",
+        "Detached",
+        "List",
+        "Withdrawn",
+    ];
 
     fn index(&self) -> usize {
         match self {
@@ -119,7 +112,10 @@ impl Message for SupervisorMessage {
             Self::Delivers(..) => 1,
             Self::Attached(..) => 2,
             Self::Released(_) => 3,
-            Self::Retain(..) => 4,
+            Self::Retain(_) => 4,
+            Self::Detached => 5,
+            Self::List { .. } => 6,
+            Self::Withdrawn(_) => 7,
         }
     }
 }
@@ -129,6 +125,15 @@ pub(crate) struct ProcessSupervisor {
     processes: HashMap<ProcessId, Mailbox<Process>>,
     /// Also those of ended processes whose client may still need something of them.
     deliveries: HashMap<ProcessId, Mailbox<TerminalDelivery>>,
+    /// What is known of each process, from its start until nothing of it is kept any more.
+    records: HashMap<ProcessId, Rc<Record>>,
+    /// Those whose events nobody takes until somebody asks for them.
+    unattended: HashSet<ProcessId>,
+    /// Those that the present owner wants and whose deliveries are on their way.
+    expected: HashMap<ProcessId, Progress>,
+    /// Whether the session has no link, and since when it is of no use to anybody.
+    detached: bool,
+    idle: Option<TimerGuard>,
     session: SessionView,
     used: HashSet<ProcessId>,
     spawner: Arc<Spawner>,
@@ -154,6 +159,11 @@ impl ProcessSupervisor {
         Self {
             processes: HashMap::new(),
             deliveries: HashMap::new(),
+            records: HashMap::new(),
+            unattended: HashSet::new(),
+            expected: HashMap::new(),
+            detached: false,
+            idle: None,
             session,
             used: HashSet::new(),
             spawner,
@@ -168,46 +178,86 @@ impl ProcessSupervisor {
     }
 
     fn call(&mut self, context: TraceContext, mut call: Call, turn: &mut Turn<'_, Self>) {
-        call.account.lap(Segment::Mailbox, turn.residence().dequeued);
+        call.account.lap(Segment::SupervisorMailbox, turn.now());
         let Some(process) = call.process else {
             let error = WireError::new(ErrorCode::BadRequest, "the request names no process");
             return call.responder.answer(turn, context, Err(error), call.account);
         };
-        if matches!(call.request, Request::Start(_)) {
+        if let Request::Start(start) = &call.request {
             if let Err(error) = self.admit(process) {
                 return call.responder.answer(turn, context, Err(error), call.account);
             }
+            if start.unattended {
+                self.unattended.insert(process);
+            }
+            self.idle = None;
             let started = self.start(process, turn);
             self.processes.insert(process, started);
         }
+        if matches!(call.request, Request::Read(_)) {
+            return self.read(context, process, call, turn);
+        }
         match self.processes.get(&process) {
-            Some(target) => turn.tell(target, context, ProcessMessage::Call(Box::new(call))),
+            Some(target) => {
+                call.account.lap(Segment::Dispatch, Tick::now());
+                turn.tell(target, context, ProcessMessage::Call(Box::new(call)));
+            }
             None => {
-                if let (Request::Read(_), Some(delivery)) = (&call.request, self.deliveries.get(&process)) {
-                    let Request::Read(read) = call.request else { return };
-                    let reading = Reading {
-                        read,
-                        responder: call.responder,
-                        account: call.account,
-                    };
-                    return turn.tell(delivery, context, PushMessage::Read(Box::new(reading)));
-                }
-                if let (Request::Read(read), Some(kept)) = (&call.request, self.kept.find(process)) {
-                    let reply = kept.read(read.after, read_bytes(read));
-                    return call
-                        .responder
-                        .answer(turn, context, Ok(Reply::Read(reply)), call.account);
-                }
-                let text = if self.used.contains(&process) {
-                    "has ended"
-                } else {
-                    "was never started here"
-                };
-                let error =
-                    WireError::new(ErrorCode::UnknownProcess, format!("process {} {text}", process.0));
+                let error = self.unknown(process);
                 call.responder.answer(turn, context, Err(error), call.account);
             }
         }
+    }
+
+    fn unknown(&self, process: ProcessId) -> WireError {
+        let text = if self.used.contains(&process) {
+            "has ended"
+        } else {
+            "was never started here"
+        };
+        WireError::new(ErrorCode::UnknownProcess, format!("process {} {text}", process.0))
+    }
+
+    /// A read that waits does so in a task: whoever asks, and however long, nobody else waits for it.
+    fn read(&self, context: TraceContext, process: ProcessId, call: Call, turn: &mut Turn<'_, Self>) {
+        let Request::Read(read) = call.request else { return };
+        let (responder, account) = (call.responder, call.account);
+        let Some(record) = self.records.get(&process) else {
+            return responder.answer(turn, context, Err(self.unknown(process)), account);
+        };
+        if read.wait_ms == 0 {
+            let reply = record.read(&read);
+            return responder.answer(turn, context, Ok(Reply::Read(reply)), account);
+        }
+        if !record.has_room() {
+            let error = WireError::new(ErrorCode::Busy, "too many reads wait for this process")
+                .with_limit(READS_WAITING_MAX as u64, READS_WAITING_MAX as u64 + 1);
+            return responder.answer(turn, context, Err(error), account);
+        }
+        let reading = Rc::clone(record).read_when_due(read);
+        let cancellation = responder.cancellation();
+        turn.spawn(async move {
+            let reply = tokio::select! {
+                reply = reading => reply,
+                // It has been answered so already.
+                () = cancellation.cancelled() => return,
+            };
+            // Without a reply the responder says by itself that the process is gone.
+            if let Some(reply) = reply {
+                responder
+                    .answer_later(context, Ok(Reply::Read(reply)), account)
+                    .await;
+            }
+        })
+        .detach();
+    }
+
+    fn list(&self, after: u64, max: usize) -> (Vec<ProcessEntry>, bool) {
+        let mut ids: Vec<_> = self.records.keys().filter(|id| id.0 > after).copied().collect();
+        ids.sort_unstable();
+        let more = ids.len() > max;
+        let entry = |id: &ProcessId| self.records.get(id).map(|record| record.entry(*id));
+        (ids.iter().take(max).filter_map(entry).collect(), more)
     }
 
     fn admit(&mut self, process: ProcessId) -> Result<(), WireError> {
@@ -245,7 +295,9 @@ impl ProcessSupervisor {
         Ok(())
     }
 
-    fn start(&self, process: ProcessId, turn: &Turn<'_, Self>) -> Mailbox<Process> {
+    fn start(&mut self, process: ProcessId, turn: &Turn<'_, Self>) -> Mailbox<Process> {
+        let record = Record::new();
+        self.records.insert(process, Rc::clone(&record));
         let (spawner, collector) = (Arc::clone(&self.spawner), self.collector.clone());
         let framer = self.framer.port(OUTPUT_CHUNKS_MAX);
         let supervisor = turn.mailbox();
@@ -261,51 +313,43 @@ impl ProcessSupervisor {
                 supervisor.clone(),
                 collector.clone(),
                 session.clone(),
+                Rc::clone(&record),
             )
         })
     }
 
-    /// A fresh link: every process goes on from where its client is. Those that the client does not name, if it knows
-    /// them all, go on for nobody.
-    fn attached(&mut self, attachment: u64, resume: &Resume, turn: &mut Turn<'_, Self>) {
-        self.session.attachment = attachment;
-        let progress: HashMap<_, _> = resume
-            .processes
-            .iter()
-            .map(|progress| (ProcessId(progress.process), progress))
-            .collect();
-        let mut unwanted = Vec::new();
-        for (process, delivery) in &self.deliveries {
-            let known = progress.get(process);
-            if known.is_none() && resume.whole {
-                unwanted.push(*process);
-                continue;
+    fn forget(&mut self, processes: Vec<ProcessId>) {
+        for process in processes {
+            if let Some(record) = self.records.remove(&process) {
+                record.forget();
             }
-            if let (Some(progress), Some(target)) = (known, self.processes.get(process)) {
-                for stream in [OutputStream::Stdout, OutputStream::Stderr] {
-                    let limit = progress.limit[stream.index()];
-                    drop(target.control(ProcessControl::Credit(stream, limit)));
-                }
-            }
-            let next = known.map(|progress| progress.next);
-            turn.tell(
-                delivery,
-                TraceContext::default(),
-                PushMessage::Attached { attachment, next },
-            );
         }
-        self.released(unwanted, turn);
     }
 
-    fn released(&mut self, processes: Vec<ProcessId>, turn: &mut Turn<'_, Self>) {
-        for process in processes {
-            if let Some(target) = self.processes.get(&process) {
-                drop(target.control(ProcessControl::Abandon));
+    /// A process has closed, or never ran.
+    fn ended(&mut self, process: ProcessId, turn: &mut Turn<'_, Self>) {
+        self.processes.remove(&process);
+        if self
+            .records
+            .get(&process)
+            .is_some_and(|record| record.is_unstarted())
+        {
+            // Whoever asked for it hears of that by the answer; whoever took it over since has no answer to wait for.
+            self.unattended.remove(&process);
+            let taken_over = self.expected.remove(&process).is_some();
+            self.forget(vec![process]);
+            if let Some(delivery) = self.deliveries.remove(&process) {
+                delivery.begin_drain();
             }
-            if let Some(delivery) = self.deliveries.get(&process) {
-                turn.tell(delivery, TraceContext::default(), PushMessage::Release);
+            if taken_over {
+                self.tell_of(process, turn);
             }
         }
+        self.check_wound_down();
+        if !self.winding_down {
+            self.check_empty(turn);
+        }
+        self.check_idle(turn);
     }
 
     /// Says that nothing is left to be told.
@@ -328,6 +372,7 @@ impl ProcessSupervisor {
 
 impl Drop for ProcessSupervisor {
     fn drop(&mut self) {
+        self.records.values().for_each(|record| record.forget());
         // A supervisor that failed has dropped, and so killed, its processes.
         if let Some(on_empty) = self.on_empty.take() {
             on_empty();
@@ -344,14 +389,26 @@ impl Actor for ProcessSupervisor {
         match envelope.body {
             SupervisorMessage::Call(call) => self.call(envelope.context, *call, turn),
             SupervisorMessage::Delivers(process, delivery, made_for) => {
-                if self.terminating && !self.winding_down {
+                let over = self.terminating && !self.winding_down;
+                if over || !self.records.contains_key(&process) {
                     return delivery.begin_drain();
                 }
                 if made_for != self.session.attachment {
-                    // It missed the fresh link.
+                    // It missed the fresh link. Whoever has the session since then may want it, or not know of it.
+                    let taken = made_for < self.session.taken;
+                    let expected = self.expected.remove(&process);
+                    if taken && expected.is_none() {
+                        self.unattended.insert(process);
+                    }
+                    let begin = Progress {
+                        process: process.0,
+                        next: [0; 2],
+                        limit: [0; 2],
+                    };
                     let attached = PushMessage::Attached {
                         attachment: self.session.attachment,
-                        next: Some([0; 2]),
+                        wanted: expected.or((!taken).then_some(begin)),
+                        taken,
                     };
                     turn.tell(&delivery, TraceContext::default(), attached);
                 }
@@ -359,28 +416,43 @@ impl Actor for ProcessSupervisor {
                 self.deliveries
                     .insert(process, delivery.port(SESSION_MESSAGES_MAX));
             }
-            SupervisorMessage::Attached(attachment, resume) => self.attached(attachment, &resume, turn),
+            SupervisorMessage::Attached(attachment, resume, taken) => {
+                self.attached(attachment, &resume, taken, turn);
+            }
+            SupervisorMessage::Withdrawn(process) => {
+                if let Some(target) = self.processes.get(&process) {
+                    drop(target.control(ProcessControl::Withdrawn));
+                }
+                // Nobody will ask how it ended.
+                self.released(vec![process], turn);
+            }
+            SupervisorMessage::Detached => {
+                self.detached = true;
+                self.check_idle(turn);
+            }
+            SupervisorMessage::List { after, max, reply } => reply.send(self.list(after, max)),
             SupervisorMessage::Released(processes) => self.released(processes, turn),
-            SupervisorMessage::Retain(process, retained) => {
+            SupervisorMessage::Retain(process) => {
+                // Somebody may have asked for it again since it went.
+                if self.has_delivery(process) {
+                    return;
+                }
                 self.deliveries.remove(&process);
                 self.check_wound_down();
-                self.kept.keep(process, retained);
+                let bytes = self.records.get(&process).map_or(0, |record| record.bytes());
+                let dropped = self.kept.keep(process, bytes);
+                self.forget(dropped);
                 if self.kept.timer.is_none() {
                     self.kept.timer = Some(turn.timer(KEPT_FOR, SupervisorControl::Forget));
                 }
+                self.check_idle(turn);
             }
         }
     }
 
     fn control(&mut self, control: SupervisorControl, turn: &mut Turn<'_, Self>) {
         match control {
-            SupervisorControl::Ended(process) => {
-                self.processes.remove(&process);
-                self.check_wound_down();
-                if !self.winding_down {
-                    self.check_empty(turn);
-                }
-            }
+            SupervisorControl::Ended(process) => self.ended(process, turn),
             SupervisorControl::Credit(process, stream, limit) => {
                 if let Some(target) = self.processes.get(&process) {
                     drop(target.control(ProcessControl::Credit(stream, limit)));
@@ -393,8 +465,18 @@ impl Actor for ProcessSupervisor {
                 self.leftovers.push_back(group);
             }
             SupervisorControl::Forget => {
-                let again = self.kept.forget(Tick::now());
+                let (dropped, again) = self.kept.forget(Tick::now());
+                self.forget(dropped);
                 self.kept.timer = again.map(|after| turn.timer(after, SupervisorControl::Forget));
+            }
+            SupervisorControl::Idle => {
+                self.idle = None;
+                if self.is_idle() {
+                    drop(
+                        self.framer
+                            .control(FramerControl::Expired(self.session.attachment)),
+                    );
+                }
             }
             SupervisorControl::WindDown => {
                 self.leftovers.clear();
@@ -407,6 +489,8 @@ impl Actor for ProcessSupervisor {
             SupervisorControl::Terminate => {
                 self.leftovers.clear();
                 (self.terminating, self.winding_down) = (true, false);
+                // Whoever waits for news of them need not.
+                self.records.values().for_each(|record| record.forget());
                 for (process, delivery) in self.deliveries.drain() {
                     if !self.processes.contains_key(&process) {
                         delivery.begin_drain();

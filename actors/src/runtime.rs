@@ -132,6 +132,11 @@ impl Runtime {
         }
     }
 
+    /// Its arbiters.
+    pub(crate) fn handles(&self) -> Vec<ArbiterHandle> {
+        self.0.arbiters.iter().map(|seat| seat.arbiter.clone()).collect()
+    }
+
     /// Where this pool's records and stages go.
     pub fn collector(&self) -> &Collector {
         &self.0.collector

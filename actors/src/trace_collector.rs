@@ -5,7 +5,7 @@
 //! Never waits for the thread: that comes back as a message into reserved room. Full: the framer waits. Who sends: the
 //! framer.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::time::Duration;
 
 use dwell_messages::{Envelope, Message as Wire, ProcessId, Role, Span, TraceContext, TraceRecords};
@@ -23,6 +23,9 @@ const SPAN_BYTES_ESTIMATE: usize = 160;
 /// Calls whose spans are still awaited; past it the oldest are given up.
 pub const AWAITED_MAX: usize = 1_024;
 
+/// Unsampled calls of a session whose spans can be asked for; with more, the oldest are forgotten.
+pub const REMEMBERED_MAX: usize = 1_024;
+
 /// How long the spans of a call wait for the link to be idle: those of one call would be in the next one's way.
 pub const SHIP_IDLE: Duration = Duration::from_millis(4);
 /// How long they wait at the most.
@@ -32,7 +35,7 @@ pub const SHIP_CALLS_MAX: usize = 64;
 
 /// What it is told.
 pub(crate) enum TraceMessage {
-    /// A sampled call's terminal event has been written: its spans follow.
+    /// A call's terminal event has been written: its spans follow if it is sampled, and are remembered otherwise.
     Ship(ProcessId),
     /// Here they are.
     Collected(ProcessId, Box<Kept>),
@@ -42,6 +45,10 @@ pub(crate) enum TraceMessage {
     Await(ProcessId),
     /// Answer when no call misses its spans.
     Settled(Reply<()>),
+    /// On the harness: an unsampled call is to be kept, so the executor is asked for what it remembers of it.
+    Ask(ProcessId),
+    /// On the executor: its client asks so.
+    Fetch(ProcessId),
 }
 
 /// What it is told urgently.
@@ -57,7 +64,15 @@ pub(crate) enum TraceControl {
 }
 
 impl Message for TraceMessage {
-    const NAMES: &'static [&'static str] = &["Ship", "Collected", "Received", "Await", "Settled"];
+    const NAMES: &'static [&'static str] = &[
+        "Ship",
+        "Collected",
+        "Received",
+        "Await",
+        "Settled",
+        "Ask",
+        "Fetch",
+    ];
 
     fn index(&self) -> usize {
         match self {
@@ -66,6 +81,8 @@ impl Message for TraceMessage {
             Self::Received(..) => 2,
             Self::Await(_) => 3,
             Self::Settled(_) => 4,
+            Self::Ask(_) => 5,
+            Self::Fetch(_) => 6,
         }
     }
 }
@@ -78,6 +95,9 @@ pub(crate) struct TraceCollector {
     awaited: HashMap<ProcessId, ()>,
     settled: Vec<Reply<()>>,
     due: Vec<Due>,
+    /// The traces of unsampled calls that have ended, for as long as somebody may ask for them: their process is their
+    /// session's, so that nobody gets another client's.
+    remembered: VecDeque<(ProcessId, TraceContext)>,
     /// Set while calls are due: when the oldest and the newest of them ended.
     shipping: Option<(Tick, Tick, TimerGuard)>,
 }
@@ -102,7 +122,40 @@ impl TraceCollector {
             awaited: HashMap::new(),
             settled: Vec::new(),
             due: Vec::new(),
+            remembered: VecDeque::new(),
             shipping: None,
+        }
+    }
+
+    fn ended(&mut self, context: &TraceContext, process: ProcessId, turn: &mut Turn<'_, Self>) {
+        if context.is_sampled() {
+            return self.ship(context, process, turn);
+        }
+        if self.remembered.len() >= REMEMBERED_MAX {
+            self.remembered.pop_front();
+        }
+        self.remembered.push_back((process, context.clone()));
+    }
+
+    /// Asks the executor for what it remembers of a call. One that does not know the question passes it over, so it is
+    /// only asked who says that it remembers.
+    fn ask(&mut self, process: ProcessId, turn: &mut Turn<'_, Self>) {
+        self.wait_for(process);
+        let records = TraceRecords {
+            role: Role::Harness,
+            spans: Vec::new(),
+            dropped: 0,
+            last: false,
+        };
+        let message = ToSend::plain(Wire::TraceRecords { process, records });
+        relay_framer::send(turn, &self.framer, TraceContext::default(), message);
+    }
+
+    fn fetch(&mut self, process: ProcessId, turn: &mut Turn<'_, Self>) {
+        let found = self.remembered.iter().position(|(known, _)| *known == process);
+        match found.and_then(|at| self.remembered.remove(at)) {
+            Some((_, context)) => self.ship(&context, process, turn),
+            None => self.send(TraceContext::default(), process, Kept::default(), turn),
         }
     }
 
@@ -224,7 +277,9 @@ impl Actor for TraceCollector {
 
     fn receive(&mut self, envelope: Envelope<TraceMessage>, turn: &mut Turn<'_, Self>) {
         match envelope.body {
-            TraceMessage::Ship(process) => self.ship(&envelope.context, process, turn),
+            TraceMessage::Ship(process) => self.ended(&envelope.context, process, turn),
+            TraceMessage::Ask(process) => self.ask(process, turn),
+            TraceMessage::Fetch(process) => self.fetch(process, turn),
             TraceMessage::Collected(process, kept) => self.send(envelope.context, process, *kept, turn),
             TraceMessage::Received(process, records) => self.received(process, *records),
             TraceMessage::Await(process) => self.wait_for(process),

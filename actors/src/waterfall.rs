@@ -5,11 +5,15 @@
 
 mod account;
 mod bar;
+mod critical;
 mod json;
 mod model;
 mod place;
 mod text;
 mod tree;
+pub(crate) mod units;
 
 pub use json::to_json;
+pub(crate) use model::{Class, call_span, clean, critical_shares, placed};
+pub(crate) use place::Placement;
 pub use text::{Options, WIDTH_MAX, WIDTH_MIN, render};

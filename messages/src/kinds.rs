@@ -71,6 +71,8 @@ registry! {
         Read = 0x06,
         /// Give a process's terminal another size.
         Resize = 0x07,
+        /// Which sessions has this client here?
+        Sessions = 0x08,
         /// Answer to `EnvironmentInfo`.
         EnvironmentInfoReply = 0x41,
         /// Answer to `Start`.
@@ -85,6 +87,8 @@ registry! {
         ReadReply = 0x46,
         /// Answer to `Resize`.
         Resized = 0x47,
+        /// Answer to `Sessions`.
+        SessionsReply = 0x48,
         /// The answer to any request that failed.
         Error = 0x7f,
         /// Bytes a process wrote.

@@ -17,9 +17,12 @@ pub mod trace;
 pub use envelope::Envelope;
 pub use error::{Blame, ErrorCode, WireError};
 pub use ids::{Epoch, ParseKeyError, ProcessId, PublicKey, RequestId, StreamId};
-pub use message::{Message, Reply, Request, TraceRecords};
+pub use message::{Message, Pong, Reply, Request, TraceRecords};
 pub use process::{Closed, Event, ExitStatus, Exited, Output, OutputStream};
-pub use session::{EnvironmentInfo, Hello, Progress, Resume, ResumeRefused, Resumed, Welcome};
+pub use session::{
+    Cursor, EnvironmentInfo, Hello, ListSessions, ProcessEntry, Progress, Resume, ResumeRefused, Resumed,
+    SessionEntry, SessionList, Welcome,
+};
 pub use span::{Role, Span, SpanKind, Value};
 pub use timings::Timings;
 pub use trace::{SpanId, TraceContext, TraceFlags, TraceId, TraceState};

@@ -9,7 +9,7 @@ use crate::process::{
     Closed, Event, Exited, Output, OutputStream, Read, ReadReply, Resize, Signal, Start, Started, Terminate,
     Terminated, Write, Written,
 };
-use crate::session::{EnvironmentInfo, Resume, ResumeRefused, Resumed};
+use crate::session::{EnvironmentInfo, ListSessions, Resume, ResumeRefused, Resumed, SessionList};
 use crate::span::{Role, Span};
 use crate::timings::Timings;
 
@@ -30,6 +30,8 @@ pub enum Request {
     Read(Read),
     /// Resize its terminal.
     Resize(Resize),
+    /// This client's sessions, and what runs in them.
+    Sessions(ListSessions),
 }
 
 impl Request {
@@ -43,6 +45,7 @@ impl Request {
             Self::Terminate(_) => "Process/Terminate",
             Self::Read(_) => "Process/Read",
             Self::Resize(_) => "Process/Resize",
+            Self::Sessions(_) => "Session/List",
         }
     }
 }
@@ -64,6 +67,8 @@ pub enum Reply {
     Read(ReadReply),
     /// To `Resize`.
     Resized,
+    /// To `Sessions`.
+    Sessions(SessionList),
 }
 
 /// Spans of one trace, behind its terminal event.
@@ -129,7 +134,7 @@ pub enum Message {
     /// A round trip on the link.
     Ping(u64),
     /// Its answer.
-    Pong(u64),
+    Pong(Pong),
     /// The authenticated end of the link.
     Goodbye(String),
     /// The first message on a fresh link of a session that exists.
@@ -159,6 +164,7 @@ impl Message {
                 Request::Terminate(_) => MessageKind::Terminate,
                 Request::Read(_) => MessageKind::Read,
                 Request::Resize(_) => MessageKind::Resize,
+                Request::Sessions(_) => MessageKind::Sessions,
             },
             Self::Response { result, .. } => match result {
                 Ok(Reply::EnvironmentInfo(_)) => MessageKind::EnvironmentInfoReply,
@@ -168,6 +174,7 @@ impl Message {
                 Ok(Reply::Terminated(_)) => MessageKind::Terminated,
                 Ok(Reply::Read(_)) => MessageKind::ReadReply,
                 Ok(Reply::Resized) => MessageKind::Resized,
+                Ok(Reply::Sessions(_)) => MessageKind::SessionsReply,
                 Err(_) => MessageKind::Error,
             },
             Self::Event { event, .. } => match event {
@@ -286,6 +293,23 @@ pub(crate) struct Nothing {}
 pub(crate) struct Number {
     #[serde(rename = "v")]
     pub(crate) value: u64,
+}
+
+/// The answer to a ping.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Pong {
+    /// The ping's value, untouched.
+    #[serde(rename = "v")]
+    pub value: u64,
+    /// The answering side's clock when it answered, in Unix nanoseconds; 0 where it does not say. To align a drawing
+    /// with, and for nothing else.
+    #[serde(rename = "t", default, skip_serializing_if = "is_zero")]
+    pub unix_ns: u64,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde's signature")]
+fn is_zero(value: &u64) -> bool {
+    *value == 0
 }
 
 /// The body of an acknowledgement.

@@ -176,7 +176,11 @@ pub struct Start {
     pub spool_bytes: Option<u64>,
     /// Whether it may outlive the executor.
     #[serde(default, skip_serializing_if = "is_false")]
-    pub detach: bool,
+    pub outlive: bool,
+    /// Whether nobody takes its events until a client asks for them with a `Resume`: past its first credit its output
+    /// goes to the spool, link or no link.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub unattended: bool,
     /// First credit of each output stream, in bytes.
     pub credit: u64,
     /// Time between TERM and KILL when its link is lost or its time is over, in milliseconds.
@@ -340,6 +344,9 @@ pub struct Signal {
     /// To whom.
     #[serde(default, skip_serializing_if = "SignalTarget::is_leader")]
     pub target: SignalTarget,
+    /// The session the process is in, where it is another one of the same client.
+    #[serde(rename = "in", default, skip_serializing_if = "Option::is_none")]
+    pub session: Option<u64>,
 }
 
 /// Gives the terminal another size: the foreground job is told. Answered also when the process has ended.
@@ -354,6 +361,9 @@ pub struct Resize {
 pub struct Terminate {
     /// The grace in milliseconds.
     pub grace_ms: u32,
+    /// The session the process is in, where it is another one of the same client.
+    #[serde(rename = "in", default, skip_serializing_if = "Option::is_none")]
+    pub session: Option<u64>,
 }
 
 /// What became of the processes that were told to end.
@@ -376,6 +386,9 @@ pub struct Read {
     pub max_bytes: u32,
     /// How long to wait for an event when there is none, in milliseconds.
     pub wait_ms: u32,
+    /// The session the process is in, where it is another one of the same client.
+    #[serde(rename = "in", default, skip_serializing_if = "Option::is_none")]
+    pub session: Option<u64>,
 }
 
 /// Output that is no longer kept.
@@ -410,6 +423,9 @@ pub struct ReadReply {
     /// Which output was in them.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub gaps: Vec<Gap>,
+    /// Whether nothing but `Closed` can follow these events: it has exited, and its outputs are at their end.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub ended: bool,
 }
 
 /// How a process ended.

@@ -5,6 +5,7 @@ use serde_bytes::ByteBuf;
 
 use crate::codec::{DecodeError, EncodeError, from_body, to_body};
 use crate::error::WireError;
+use crate::process::ExitStatus;
 
 /// Most bytes of authorization in message 1.
 pub const AUTHORIZATION_MAX_BYTES: usize = 4_096;
@@ -71,8 +72,11 @@ pub struct Resume {
     pub session: u64,
     /// The grant that came with its welcome, 32 bytes.
     pub token: ByteBuf,
-    /// This owner's number. It must be higher than any before it: whoever had the session is shut out.
+    /// Who has the session. 1 is who began it, and keeps the number over all its links. Who takes the session over says
+    /// the present owner's number and one more; whoever had it is shut out from then on.
     pub owner: u64,
+    /// Which of this owner's links this is. It must be higher than any before it.
+    pub link: u64,
     /// Every message of the executor up to this sequence number has been applied.
     pub received: u64,
     /// How far the client is with each process that it still wants events of.
@@ -109,6 +113,96 @@ pub struct Resumed {
     /// names.
     #[serde(default)]
     pub anew: bool,
+    /// The highest request id that came: who has just taken the session over goes on behind it.
+    pub requests: u64,
+    /// The highest process id that came in a start.
+    pub processes: u64,
+}
+
+/// Most sessions in one answer to `ListSessions`.
+pub const LISTED_SESSIONS_MAX: usize = 64;
+/// Most processes in one answer to `ListSessions`, those of all its sessions together.
+pub const LISTED_PROCESSES_MAX: usize = 512;
+
+/// Asks for this client's sessions at this executor, a page at a time.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+pub struct ListSessions {
+    /// Where the page begins: `next` of the page before; zeroes for the first.
+    pub after: Cursor,
+}
+
+/// A place in the list of sessions: everything up to this process of this session has been told.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Default, Serialize, Deserialize)]
+pub struct Cursor {
+    /// The session.
+    #[serde(rename = "s")]
+    pub session: u64,
+    /// The process in it; `u64::MAX`: all of them.
+    #[serde(rename = "p")]
+    pub process: u64,
+}
+
+/// This client's sessions, in the order of their numbers.
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+pub struct SessionList {
+    /// At most `LISTED_SESSIONS_MAX`, with at most `LISTED_PROCESSES_MAX` processes in all.
+    pub sessions: Vec<SessionEntry>,
+    /// The executor's clock when it made this list, in Unix milliseconds: what its other times are held against.
+    pub now_unix_ms: u64,
+    /// Where the next page begins; absent: this is the last.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub next: Option<Cursor>,
+}
+
+/// One session.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct SessionEntry {
+    /// Its number.
+    pub session: u64,
+    /// What it is taken up with, 32 bytes: the grant of its first welcome.
+    pub grant: ByteBuf,
+    /// Its present owner's number.
+    pub owner: u64,
+    /// Whether somebody is connected to it.
+    pub connected: bool,
+    /// Since when that is so, by the executor's clock, in Unix milliseconds.
+    pub since_unix_ms: u64,
+    /// When it began, by the executor's clock, in Unix milliseconds.
+    pub begun_unix_ms: u64,
+    /// Whether it did not answer in time: then its processes are not known.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub silent: bool,
+    /// Its processes, in the order of their ids; those whose end was taken and forgotten are not among them.
+    pub processes: Vec<ProcessEntry>,
+}
+
+/// One process of a listed session.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct ProcessEntry {
+    /// Its id in its session.
+    pub process: u64,
+    /// Its program's name, without directory and arguments.
+    pub program: String,
+    /// Its process id on the executor's system; 0: it is still being started.
+    pub pid: u32,
+    /// When it was asked for, by the executor's clock, in Unix milliseconds.
+    pub started_unix_ms: u64,
+    /// How it ended, where it has.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub status: Option<ExitStatus>,
+    /// Whether its client has been told of its end, or would be if it were there.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub closed: bool,
+    /// Bytes that it has written to standard output and to standard error so far.
+    pub written: [u64; 2],
+    /// The first byte of each that whoever takes the session up can still get.
+    pub kept: [u64; 2],
+    /// Whether it has a terminal.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub tty: bool,
+    /// Whether it has an input that can be written.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub stdin: bool,
 }
 
 /// The session does not go on over this link.

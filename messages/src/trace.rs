@@ -29,6 +29,8 @@ impl TraceFlags {
     pub const SAMPLED: Self = Self(1);
     /// No flag set.
     pub const NONE: Self = Self(0);
+    /// Never on the wire: the context was received, so its span was not made by whoever holds it.
+    const REMOTE: u8 = 0x80;
 
     /// Whether the sampled bit is set.
     #[inline]
@@ -78,8 +80,24 @@ impl TraceContext {
     pub fn child(&self, span_id: SpanId) -> Self {
         Self {
             span_id,
+            flags: TraceFlags(self.flags.0 & !TraceFlags::REMOTE),
             ..self.clone()
         }
+    }
+
+    /// The same context, marked as one that came from another process: spans below it say that their parent is remote.
+    /// The mark stays here: neither the wire nor a header carries it.
+    #[must_use]
+    #[inline]
+    pub fn received(mut self) -> Self {
+        self.flags.0 |= TraceFlags::REMOTE;
+        self
+    }
+
+    /// Whether it came from another process.
+    #[inline]
+    pub fn is_remote(&self) -> bool {
+        self.flags.0 & TraceFlags::REMOTE != 0
     }
 
     /// The 26 bytes on the wire. Flags dwell gives no meaning are dropped.

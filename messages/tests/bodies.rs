@@ -65,7 +65,7 @@ fn fields(kind: MessageKind) -> Vec<String> {
 
 #[test]
 fn a_second_reader_finds_the_keys_that_the_protocol_names() {
-    let table: [(MessageKind, &[&str]); 29] = [
+    let table: [(MessageKind, &[&str]); 31] = [
         (MessageKind::EnvironmentInfo, &[]),
         (
             MessageKind::Start,
@@ -80,18 +80,21 @@ fn a_second_reader_finds_the_keys_that_the_protocol_names() {
                 "retention_bytes",
                 "overflow",
                 "spool_bytes",
-                "detach",
+                "outlive",
+                "unattended",
                 "credit",
                 "grace_ms",
                 "launch",
             ],
         ),
         (MessageKind::Write, &["offset", "data", "eof"]),
-        (MessageKind::Signal, &["signal", "target"]),
-        (MessageKind::Terminate, &["grace_ms"]),
-        (MessageKind::Read, &["after", "max_bytes", "wait_ms"]),
+        (MessageKind::Signal, &["signal", "target", "in"]),
+        (MessageKind::Terminate, &["grace_ms", "in"]),
+        (MessageKind::Read, &["after", "max_bytes", "wait_ms", "in"]),
         (MessageKind::Resize, &["size"]),
         (MessageKind::Resized, &[]),
+        (MessageKind::Sessions, &["after"]),
+        (MessageKind::SessionsReply, &["sessions", "now_unix_ms", "next"]),
         (
             MessageKind::EnvironmentInfoReply,
             &[
@@ -111,7 +114,7 @@ fn a_second_reader_finds_the_keys_that_the_protocol_names() {
         (MessageKind::Terminated, &["killed", "unkillable"]),
         (
             MessageKind::ReadReply,
-            &["events", "next", "closed", "truncated", "gaps"],
+            &["events", "next", "closed", "truncated", "gaps", "ended"],
         ),
         (
             MessageKind::Error,
@@ -148,13 +151,24 @@ fn a_second_reader_finds_the_keys_that_the_protocol_names() {
         (MessageKind::Gap, &["n", "s", "f", "t"]),
         (
             MessageKind::Resume,
-            &["session", "token", "owner", "received", "processes", "whole"],
+            &[
+                "session",
+                "token",
+                "owner",
+                "link",
+                "received",
+                "processes",
+                "whole",
+            ],
         ),
-        (MessageKind::Resumed, &["owner", "received", "from", "anew"]),
+        (
+            MessageKind::Resumed,
+            &["owner", "received", "from", "anew", "requests", "processes"],
+        ),
         (MessageKind::ResumeRefused, &["error", "owner"]),
         (MessageKind::Credit, &["s", "l"]),
         (MessageKind::Ping, &["v"]),
-        (MessageKind::Pong, &["v"]),
+        (MessageKind::Pong, &["v", "t"]),
         (MessageKind::Goodbye, &["reason"]),
         (MessageKind::TraceRecords, &["role", "spans", "dropped", "last"]),
     ];
@@ -237,7 +251,7 @@ fn output(offset: u64, data: Bytes) -> Output {
     }
 }
 
-const OPTIONAL: [&str; 28] = [
+const OPTIONAL: [&str; 30] = [
     "pty",
     "limits",
     "drain",
@@ -247,7 +261,9 @@ const OPTIONAL: [&str; 28] = [
     "r",
     "whole",
     "anew",
-    "detach",
+    "outlive",
+    "unattended",
+    "in",
     "target",
     "oom_killed",
     "usage",
@@ -276,9 +292,12 @@ fn a_missing_field_is_named_unless_it_is_optional() {
             let mut without = pairs(&whole);
             without.remove(at);
             let outcome = decode(*kind, &Value::Map(without));
-            // A closed event may not know its status; a response without a value says nothing.
-            let optional =
-                OPTIONAL.contains(&key.as_str()) || (*kind == MessageKind::Closed && key == "status");
+            // A closed event may not know its status, nor an earlier pong its clock; a response without a value says nothing.
+            let optional = OPTIONAL.contains(&key.as_str())
+                || matches!(
+                    (*kind, key.as_str()),
+                    (MessageKind::Closed, "status") | (MessageKind::Pong, "t")
+                );
             match outcome {
                 Ok(_) => assert!(optional, "{kind:?} without {key} was accepted"),
                 Err(error) => {
@@ -410,6 +429,7 @@ fn chunks(length: usize) -> [Message; 3] {
         Message::Response {
             id: RequestId(8),
             result: Ok(Reply::Read(ReadReply {
+                ended: false,
                 events: vec![output(0, data).into()],
                 next: 1,
                 closed: false,

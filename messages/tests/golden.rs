@@ -12,6 +12,7 @@ use bytes::Bytes;
 use dwell_messages::codec::{self, TRAILER_BYTES, Trailer};
 use dwell_messages::kinds::MessageKind;
 use dwell_messages::session::{Hello, Welcome};
+use dwell_messages::{Closed, Event, Message, Pong, Reply, Timings};
 
 use common::{SEQUENCE, context, encoded, hello, message, welcome};
 
@@ -93,6 +94,91 @@ fn every_golden_message_decodes_to_its_sample() {
         let trailer = decoded.message.has_trailer().then(Trailer::default);
         assert_eq!(decoded.trailer, trailer, "{kind:?}");
     }
+}
+
+/// What a kind's sample was before accounts had parts and pongs a clock.
+fn earlier(kind: MessageKind) -> Message {
+    let before = Timings {
+        receive: 1,
+        mailbox: 2,
+        admission: 3,
+        dispatch: 4,
+        spawn_queue: 5,
+        spawn: 600,
+        first_byte: 700,
+        run: 80_000,
+        drain: 9,
+        delivery: 10,
+        total: 80_700,
+        ..Timings::default()
+    };
+    let closed_before = |closed| Closed {
+        timings: before,
+        ..closed
+    };
+    match message(kind) {
+        Message::Response { id, mut result, .. } => {
+            if let Ok(Reply::Read(reply)) = &mut result {
+                for event in &mut reply.events {
+                    if let Event::Closed(closed) = event {
+                        *closed = closed_before(closed.clone());
+                    }
+                }
+            }
+            Message::Response {
+                id,
+                result,
+                timings: before,
+            }
+        }
+        Message::Event {
+            process,
+            event: Event::Closed(closed),
+        } => Message::Event {
+            process,
+            event: Event::Closed(closed_before(closed)),
+        },
+        Message::Pong(pong) => Message::Pong(Pong { unix_ns: 0, ..pong }),
+        other => panic!("{other:?} has not changed"),
+    }
+}
+
+#[test]
+fn what_was_encoded_before_accounts_had_parts_still_means_the_same() {
+    let mut seen = 0;
+    for kind in MessageKind::ALL {
+        let file = PathBuf::from(env!("CARGO_MANIFEST_DIR"))
+            .join("tests/golden_earlier")
+            .join(format!("{}.hex", name(*kind)));
+        let Ok(text) = std::fs::read_to_string(file) else {
+            continue;
+        };
+        let decoded = codec::decode(&Bytes::from(from_text(&text))).unwrap();
+        assert_eq!(decoded.message, earlier(*kind), "{kind:?}");
+        seen += 1;
+    }
+    assert_eq!(seen, 11, "earlier encodings are missing");
+}
+
+/// Whoever sums the account as it was then finds nothing counted twice.
+#[test]
+fn parts_of_an_account_stand_within_the_sums_that_older_ends_know() {
+    let timings = Timings {
+        receive: 100,
+        open: 30,
+        decode: 20,
+        hand_off: 1,
+        mailbox: 200,
+        rpc_mailbox: 60,
+        process_mailbox: 30,
+        run: 7,
+        total: 310,
+        ..Timings::default()
+    };
+    let segments: std::collections::BTreeMap<_, _> = timings.segments().into_iter().collect();
+    assert_eq!((segments["receive"], segments["mailbox"]), (49, 110));
+    assert_eq!(timings.named_sum(), 307);
+    assert_eq!(timings.unattributed(), 3);
 }
 
 #[test]

@@ -14,9 +14,13 @@ use dwell_messages::process::{
     Inherit, Limits, Output, OutputStream, Overflow, Pty, Read, ReadReply, Resize, Signal, SignalTarget,
     Skipped, Start, Started, TerminalSize, Terminate, Terminated, TreeHold, Usage, Write, Written,
 };
-use dwell_messages::session::{EnvironmentInfo, Hello, Progress, Resume, ResumeRefused, Resumed, Welcome};
+use dwell_messages::session::{
+    Cursor, EnvironmentInfo, Hello, ListSessions, ProcessEntry, Progress, Resume, ResumeRefused, Resumed,
+    SessionEntry, SessionList, Welcome,
+};
 use dwell_messages::{
-    Envelope, Role, Span, SpanId, SpanKind, Timings, TraceContext, TraceFlags, TraceId, TraceState, Value,
+    Envelope, Pong, Role, Span, SpanId, SpanKind, Timings, TraceContext, TraceFlags, TraceId, TraceState,
+    Value,
 };
 use proptest::collection::vec;
 use proptest::prelude::*;
@@ -57,18 +61,28 @@ fn context() -> impl Strategy<Value = TraceContext> {
 }
 
 fn timings() -> impl Strategy<Value = Timings> {
-    any::<[u64; 11]>().prop_map(|v| Timings {
+    any::<[u64; 21]>().prop_map(|v| Timings {
         receive: v[0],
-        mailbox: v[1],
-        admission: v[2],
-        dispatch: v[3],
-        spawn_queue: v[4],
-        spawn: v[5],
-        first_byte: v[6],
-        run: v[7],
-        drain: v[8],
-        delivery: v[9],
-        total: v[10],
+        open: v[1],
+        decode: v[2],
+        hand_off: v[3],
+        mailbox: v[4],
+        rpc_mailbox: v[5],
+        dispatcher_mailbox: v[6],
+        supervisor_mailbox: v[7],
+        process_mailbox: v[8],
+        delivery_mailbox: v[9],
+        admission: v[10],
+        dispatch: v[11],
+        spawn_queue: v[12],
+        spawn: v[13],
+        first_byte: v[14],
+        run: v[15],
+        drain: v[16],
+        handler: v[17],
+        delivery: v[18],
+        relay: v[19],
+        total: v[20],
     })
 }
 
@@ -103,7 +117,7 @@ fn start() -> impl Strategy<Value = Start> {
         limits(),
         drain(),
         proptest::option::of(any::<u64>()),
-        any::<bool>(),
+        any::<[bool; 2]>(),
         (
             prop_oneof![Just(Overflow::Block), Just(Overflow::Ring)],
             proptest::option::of(any::<u64>()),
@@ -128,7 +142,7 @@ fn start() -> impl Strategy<Value = Start> {
                 cwd,
                 env,
                 (stdin, credit, grace_ms, launch),
-                (pty, limits, drain, retention_bytes, detach, (overflow, spool_bytes)),
+                (pty, limits, drain, retention_bytes, [outlive, unattended], (overflow, spool_bytes)),
             )| Start {
                 argv,
                 cwd,
@@ -140,7 +154,8 @@ fn start() -> impl Strategy<Value = Start> {
                 retention_bytes,
                 overflow,
                 spool_bytes,
-                detach,
+                outlive,
+                unattended,
                 credit,
                 grace_ms,
                 launch,
@@ -203,6 +218,10 @@ fn gap() -> impl Strategy<Value = Gap> {
     (stream(), any::<u64>(), any::<u64>()).prop_map(|(stream, from, to)| Gap { stream, from, to })
 }
 
+fn session() -> impl Strategy<Value = Option<u64>> {
+    proptest::option::of(any::<u64>())
+}
+
 fn request() -> impl Strategy<Value = Request> {
     prop_oneof![
         Just(Request::EnvironmentInfo),
@@ -212,16 +231,31 @@ fn request() -> impl Strategy<Value = Request> {
             data,
             eof
         })),
-        (any::<i32>(), target()).prop_map(|(signal, target)| Request::Signal(Signal { signal, target })),
-        size().prop_map(|size| Request::Resize(Resize { size })),
-        any::<u32>().prop_map(|grace_ms| Request::Terminate(Terminate { grace_ms })),
-        (any::<u64>(), any::<u32>(), any::<u32>()).prop_map(|(after, max_bytes, wait_ms)| {
-            Request::Read(Read {
-                after,
-                max_bytes,
-                wait_ms,
+        (any::<i32>(), target(), session()).prop_map(|(signal, target, session)| {
+            Request::Signal(Signal {
+                signal,
+                target,
+                session,
             })
         }),
+        size().prop_map(|size| Request::Resize(Resize { size })),
+        (any::<u32>(), session())
+            .prop_map(|(grace_ms, session)| Request::Terminate(Terminate { grace_ms, session })),
+        any::<[u64; 2]>().prop_map(|[session, process]| {
+            Request::Sessions(ListSessions {
+                after: Cursor { session, process },
+            })
+        }),
+        (any::<u64>(), any::<u32>(), any::<u32>(), session()).prop_map(
+            |(after, max_bytes, wait_ms, session)| {
+                Request::Read(Read {
+                    after,
+                    max_bytes,
+                    wait_ms,
+                    session,
+                })
+            }
+        ),
     ]
 }
 
@@ -330,24 +364,83 @@ fn reply() -> impl Strategy<Value = Reply> {
         any::<u64>().prop_map(|offset| Reply::Written(Written { offset })),
         Just(Reply::Signalled),
         Just(Reply::Resized),
+        sessions().prop_map(Reply::Sessions),
         any::<(u32, u32)>()
             .prop_map(|(killed, unkillable)| Reply::Terminated(Terminated { killed, unkillable })),
         (
             vec(event(), 0..5),
             any::<u64>(),
-            any::<(bool, bool)>(),
+            any::<[bool; 3]>(),
             vec(gap(), 0..3)
         )
             .prop_map(
-                |(events, next, (closed, truncated), gaps)| Reply::Read(ReadReply {
+                |(events, next, [closed, truncated, ended], gaps)| Reply::Read(ReadReply {
                     events,
                     next,
                     closed,
                     truncated,
                     gaps,
+                    ended,
                 })
             ),
     ]
+}
+
+fn process_entry() -> impl Strategy<Value = ProcessEntry> {
+    (
+        (any::<u64>(), text(), any::<u32>(), any::<u64>()),
+        proptest::option::of(status()),
+        any::<[bool; 3]>(),
+        any::<[u64; 2]>(),
+        any::<[u64; 2]>(),
+    )
+        .prop_map(
+            |((process, program, pid, started_unix_ms), status, [closed, tty, stdin], written, kept)| {
+                ProcessEntry {
+                    process,
+                    program,
+                    pid,
+                    started_unix_ms,
+                    status,
+                    closed,
+                    written,
+                    kept,
+                    tty,
+                    stdin,
+                }
+            },
+        )
+}
+
+fn sessions() -> impl Strategy<Value = SessionList> {
+    let cursor = any::<[u64; 2]>().prop_map(|[session, process]| Cursor { session, process });
+    let entry = (
+        any::<[u64; 4]>(),
+        any::<[u8; 32]>(),
+        any::<[bool; 2]>(),
+        vec(process_entry(), 0..3),
+    )
+        .prop_map(
+            |([session, owner, since_unix_ms, begun_unix_ms], grant, [connected, silent], processes)| {
+                SessionEntry {
+                    session,
+                    grant: ByteBuf::from(grant.to_vec()),
+                    owner,
+                    connected,
+                    since_unix_ms,
+                    begun_unix_ms,
+                    silent,
+                    processes,
+                }
+            },
+        );
+    (vec(entry, 0..3), any::<u64>(), proptest::option::of(cursor)).prop_map(
+        |(sessions, now_unix_ms, next)| SessionList {
+            sessions,
+            now_unix_ms,
+            next,
+        },
+    )
 }
 
 fn error() -> impl Strategy<Value = WireError> {
@@ -428,19 +521,22 @@ fn resume() -> impl Strategy<Value = Resume> {
         .prop_map(|(process, next, limit)| Progress { process, next, limit });
     (
         (any::<u64>(), any::<[u8; 32]>()),
-        any::<u64>(),
+        any::<[u64; 2]>(),
         any::<u64>(),
         vec(progress, 0..5),
         any::<bool>(),
     )
-        .prop_map(|((session, token), owner, received, processes, whole)| Resume {
-            session,
-            token: ByteBuf::from(token.to_vec()),
-            owner,
-            received,
-            processes,
-            whole,
-        })
+        .prop_map(
+            |((session, token), [owner, link], received, processes, whole)| Resume {
+                session,
+                token: ByteBuf::from(token.to_vec()),
+                owner,
+                link,
+                received,
+                processes,
+                whole,
+            },
+        )
 }
 
 fn message() -> impl Strategy<Value = Message> {
@@ -450,7 +546,7 @@ fn message() -> impl Strategy<Value = Message> {
     prop_oneof![
         6 => (id(), process(), request()).prop_map(|(id, process, request)| Message::Request {
             id,
-            process: (request != Request::EnvironmentInfo).then_some(process),
+            process: (!matches!(request, Request::EnvironmentInfo | Request::Sessions(_))).then_some(process),
             request,
         }),
         6 => (id(), result, timings())
@@ -460,13 +556,13 @@ fn message() -> impl Strategy<Value = Message> {
         1 => (any::<u64>(), vec(process(), 0..5))
             .prop_map(|(received, released)| Message::Ack { received, released }),
         1 => resume().prop_map(|resume| Message::Resume(Box::new(resume))),
-        1 => (any::<[u64; 3]>(), any::<bool>()).prop_map(|([owner, received, from], anew)| Message::Resumed(Resumed { owner, received, from, anew })),
+        1 => (any::<[u64; 5]>(), any::<bool>()).prop_map(|([owner, received, from, requests, processes], anew)| Message::Resumed(Resumed { owner, received, from, anew, requests, processes })),
         1 => (error(), any::<u64>())
             .prop_map(|(error, owner)| Message::ResumeRefused(ResumeRefused { error, owner })),
         1 => (process(), stream(), any::<u64>())
             .prop_map(|(process, stream, limit)| Message::Credit { process, stream, limit }),
         1 => any::<u64>().prop_map(Message::Ping),
-        1 => any::<u64>().prop_map(Message::Pong),
+        1 => any::<[u64; 2]>().prop_map(|[value, unix_ns]| Message::Pong(Pong { value, unix_ns })),
         1 => text().prop_map(Message::Goodbye),
         2 => (process(), records())
             .prop_map(|(process, records)| Message::TraceRecords { process, records }),

@@ -49,6 +49,22 @@ pub enum ChunkError {
         /// The number.
         lane: u8,
     },
+    /// A chunk of the link's own lane that is none of those we know.
+    #[error(
+        "a chunk of the link's own of kind {kind}, flags {flags:#010b} and {length} bytes, which does not exist: \
+         upgrade the older side"
+    )]
+    BadOwn {
+        /// The kind.
+        kind: u32,
+        /// The flags byte.
+        flags: u8,
+        /// Its bytes.
+        length: usize,
+    },
+    /// Something follows a chunk behind which the key changes.
+    #[error("a chunk follows the last one of its key: the peer is broken, upgrade it")]
+    BehindTheKey,
     /// A record without chunks, other than the initiator's first.
     #[error("a record without chunks: the peer is broken, upgrade it")]
     EmptyRecord,

@@ -1,21 +1,23 @@
 //! The end-to-end handshake, `Noise_IK_25519_AESGCM_BLAKE2s`, as states named for what they wait for.
 //!
-//! The prologue is exactly the 64 preamble bytes. Message 2's payload begins with the agreed wire version as u16.
+//! The prologue is exactly the 64 preamble bytes. Message 1 travels with a MAC behind it (see [`crate::first_message`]),
+//! which is checked before anything else is computed. Message 2's payload begins with the agreed wire version as u16.
 //! Refusing a client is dropping [`AwaitingVerdict`]: nothing that it could learn from was written yet.
 
 use bytes::Bytes;
 use dwell_messages::PublicKey;
 use snow::HandshakeState;
 
+use crate::first_message::MacKey;
 use crate::keys::{KEY_BYTES, KeyError, StaticKeypair, is_low_order, parse_public_key};
 use crate::noise::{self, EphemeralSeed, LINK_PATTERN, Side};
 use crate::outer::HANDSHAKE_MAX_BYTES;
-use crate::preamble::{PREAMBLE_BYTES, Preamble, WIRE_VERSION_MAX, WIRE_VERSION_MIN};
+use crate::preamble::{PREAMBLE_BYTES, WIRE_VERSION_MAX, WIRE_VERSION_MIN};
 use crate::random::{Randomness, RandomnessFailed};
 use crate::record::{Opener, SealLimits, Sealer, TAG_BYTES};
 
-/// Most bytes a client may put into message 1.
-pub const HELLO_MAX_BYTES: usize = HANDSHAKE_MAX_BYTES - 2 * KEY_BYTES - 2 * TAG_BYTES;
+pub use crate::first_message::HELLO_MAX_BYTES;
+
 /// Most bytes an executor may put into message 2.
 pub const WELCOME_MAX_BYTES: usize = HANDSHAKE_MAX_BYTES - KEY_BYTES - TAG_BYTES - VERSION_BYTES;
 
@@ -44,6 +46,11 @@ pub enum HandshakeError {
          on the way; compare key fingerprints"
     )]
     NotVerified(#[source] snow::Error),
+    /// Message 1's MAC is wrong: nothing was computed for it.
+    #[error(
+        "message 1 was not made for this executor, or its bytes were changed on the way; compare key fingerprints"
+    )]
+    WrongMac,
     /// The peer chose a version that was not offered.
     #[error("the executor chose wire version {chosen}, which was not offered: upgrade the older side")]
     Version {
@@ -74,7 +81,7 @@ pub struct Established {
 pub struct Initiator;
 
 impl Initiator {
-    /// Begins: message 1 goes out behind the preamble, in the same write.
+    /// Begins: message 1 with its MAC goes out behind the preamble, in the same write.
     ///
     /// # Errors
     /// [`HandshakeError::Key`] for an executor key of small order, [`HandshakeError::PayloadTooLong`],
@@ -102,7 +109,8 @@ impl Initiator {
             Side::Initiator(Some(&executor.0)),
         )
         .map_err(HandshakeError::NotVerified)?;
-        let message = noise::write(&mut state, hello).map_err(HandshakeError::NotVerified)?;
+        let mut message = noise::write(&mut state, hello).map_err(HandshakeError::NotVerified)?;
+        MacKey::of(&executor).append(preamble, &mut message);
         let waiting = AwaitingWelcome {
             state,
             executor,
@@ -159,7 +167,8 @@ impl AwaitingWelcome {
 pub struct Responder;
 
 impl Responder {
-    /// Reads message 1. The caller has already agreed on `version` with [`Preamble::agree`].
+    /// Reads message 1 with its MAC. The caller has already agreed on `version` with
+    /// [`agree`](crate::preamble::Preamble::agree).
     ///
     /// # Errors
     /// [`HandshakeError`]: answer as to garbage.
@@ -181,6 +190,10 @@ impl Responder {
         message: &[u8],
         seed: EphemeralSeed,
     ) -> Result<AwaitingVerdict, HandshakeError> {
+        // Whoever hands it here may have looked already; that this state never computes for garbage rests on nobody.
+        let (message, _) = MacKey::of(&identity.public())
+            .check(preamble, message)
+            .ok_or(HandshakeError::WrongMac)?;
         check_ephemeral(message)?;
         let mut state = noise::build(LINK_PATTERN, identity, preamble, seed, Side::Responder)
             .map_err(HandshakeError::NotVerified)?;
@@ -260,22 +273,6 @@ pub(crate) fn check_ephemeral(message: &[u8]) -> Result<(), HandshakeError> {
         Some(_) => Ok(()),
         None => Err(HandshakeError::NotVerified(snow::Error::Input)),
     }
-}
-
-/// An OPEN frame's payload: the harness's preamble as it came, and its message 1.
-///
-/// # Errors
-/// [`crate::preamble::PreambleError`]; a payload without a message 1 never passes the outer decoder.
-pub fn split_open(
-    payload: bytes::BytesMut,
-) -> Result<(Preamble, bytes::BytesMut), crate::preamble::PreambleError> {
-    let mut payload = payload;
-    let Some(bytes) = payload.first_chunk::<PREAMBLE_BYTES>() else {
-        return Err(crate::preamble::PreambleError::Magic);
-    };
-    let preamble = Preamble::decode(bytes)?;
-    let message = payload.split_off(PREAMBLE_BYTES);
-    Ok((preamble, message))
 }
 
 macro_rules! opaque_debug {

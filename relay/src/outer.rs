@@ -5,15 +5,19 @@ use dwell_messages::StreamId;
 use dwell_messages::kinds::OuterKind;
 
 use crate::control::{CONTROL_TEXT_MAX_BYTES, REFUSED_SUITES_MAX};
+use crate::first_message::{FIRST_MESSAGE_MAX_BYTES, FIRST_MESSAGE_MIN_BYTES};
+use crate::opening::ATTESTATION_BYTES;
 use crate::preamble::PREAMBLE_BYTES;
 use crate::record::{RECORD_PLAINTEXT_MAX_BYTES, TAG_BYTES};
 
 /// Bytes of an outer header: length u32, kind u8, flags u8, reserved u16, stream id, stamp u32; big endian.
 pub const OUTER_HEADER_BYTES: usize = 28;
-/// Largest handshake message.
+/// Largest handshake message. Message 1 of a link has at most [`FIRST_MESSAGE_MAX_BYTES`].
 pub const HANDSHAKE_MAX_BYTES: usize = 16 * 1024;
-/// Largest OPEN payload: the harness's preamble and its first handshake message.
-pub const OPEN_MAX_BYTES: usize = PREAMBLE_BYTES + HANDSHAKE_MAX_BYTES;
+/// Smallest OPEN payload.
+pub const OPEN_MIN_BYTES: usize = PREAMBLE_BYTES + ATTESTATION_BYTES + FIRST_MESSAGE_MIN_BYTES;
+/// Largest OPEN payload: the harness's preamble, what the relay attests, message 1.
+pub const OPEN_MAX_BYTES: usize = PREAMBLE_BYTES + ATTESTATION_BYTES + FIRST_MESSAGE_MAX_BYTES;
 /// Largest DATA payload: one sealed record.
 pub const DATA_MAX_BYTES: usize = RECORD_PLAINTEXT_MAX_BYTES + TAG_BYTES;
 /// Largest RESET payload.
@@ -32,6 +36,9 @@ pub const READ_BUFFER_BYTES: usize = 64 * 1024;
 /// With less room than this a read buffer is renewed; only an incomplete frame is copied then.
 const READ_ROOM_MIN_BYTES: usize = 16 * 1024;
 
+/// Bytes that one read of whoever has proven nothing may bring.
+pub const STRANGERS_READ_BUFFER_BYTES: usize = 2 * 1024;
+
 /// Where the stamp lies in a header.
 const STAMP_OFFSET: usize = 24;
 
@@ -39,7 +46,7 @@ const STAMP_OFFSET: usize = 24;
 pub const fn payload_bounds(kind: OuterKind) -> (usize, usize) {
     match kind {
         OuterKind::Handshake => (1, HANDSHAKE_MAX_BYTES),
-        OuterKind::Open => (PREAMBLE_BYTES + 1, OPEN_MAX_BYTES),
+        OuterKind::Open => (OPEN_MIN_BYTES, OPEN_MAX_BYTES),
         OuterKind::Data => (TAG_BYTES, DATA_MAX_BYTES),
         OuterKind::Reset => (2, RESET_MAX_BYTES),
         OuterKind::Window => (WINDOW_BYTES, WINDOW_BYTES),
@@ -187,6 +194,8 @@ pub fn encode_outer(out: &mut BytesMut, kind: OuterKind, stream: StreamId, stamp
 pub struct OuterDecoder {
     buffer: BytesMut,
     failed: Option<OuterError>,
+    /// Set while the peer has proven nothing.
+    stranger: bool,
 }
 
 impl OuterDecoder {
@@ -196,12 +205,25 @@ impl OuterDecoder {
     }
 
     pub(crate) fn resume(buffer: BytesMut) -> Self {
-        Self { buffer, failed: None }
+        Self {
+            buffer,
+            failed: None,
+            stranger: false,
+        }
+    }
+
+    /// Whether the peer is a stranger: then a frame longer than message 1 is refused on its header, and reads are small.
+    pub fn set_stranger(&mut self, stranger: bool) {
+        self.stranger = stranger;
     }
 
     /// Where a driver may read into directly, with room to do so: what it appends is received.
     pub fn buffer_mut(&mut self) -> &mut BytesMut {
-        make_room(&mut self.buffer);
+        if self.stranger {
+            make_small_room(&mut self.buffer);
+        } else {
+            make_room(&mut self.buffer);
+        }
         &mut self.buffer
     }
 
@@ -234,7 +256,8 @@ impl OuterDecoder {
         let Some(header) = self.buffer.first_chunk::<OUTER_HEADER_BYTES>() else {
             return Ok(None);
         };
-        let (kind, stream, length) = match read_header(header) {
+        let parts = read_header(header).and_then(|parts| self.check_stranger(parts));
+        let (kind, stream, length) = match parts {
             Ok(parts) => parts,
             Err(error) => {
                 self.failed = Some(error);
@@ -248,6 +271,24 @@ impl OuterDecoder {
         }
         let bytes = self.buffer.split_to(total);
         Ok(Some(RawFrame { kind, stream, bytes }))
+    }
+}
+
+impl OuterDecoder {
+    /// A stranger sends nothing that is longer than message 1.
+    fn check_stranger(
+        &self,
+        (kind, stream, length): (OuterKind, StreamId, usize),
+    ) -> Result<(OuterKind, StreamId, usize), OuterError> {
+        if self.stranger && length > FIRST_MESSAGE_MAX_BYTES {
+            return Err(OuterError::Length {
+                kind,
+                actual: u32::try_from(length).unwrap_or(u32::MAX),
+                min: payload_bounds(kind).0,
+                max: FIRST_MESSAGE_MAX_BYTES,
+            });
+        }
+        Ok((kind, stream, length))
     }
 }
 
@@ -269,6 +310,13 @@ pub(crate) fn check_bounds(kind: OuterKind, payload: usize) -> Result<(), OuterE
 pub(crate) fn make_room(buffer: &mut BytesMut) {
     if buffer.capacity() - buffer.len() < READ_ROOM_MIN_BYTES {
         buffer.reserve(READ_BUFFER_BYTES);
+    }
+}
+
+/// The same for whoever has proven nothing: it cannot make this side hold more than it sends.
+pub(crate) fn make_small_room(buffer: &mut BytesMut) {
+    if buffer.capacity() == buffer.len() {
+        buffer.reserve(STRANGERS_READ_BUFFER_BYTES);
     }
 }
 

@@ -4,7 +4,7 @@ use bytes::{Buf, BytesMut};
 use dwell_messages::{PublicKey, StreamId};
 
 use crate::control::{Refusal, RefusalReason};
-use crate::outer::{OuterDecoder, make_room};
+use crate::outer::{OuterDecoder, make_small_room};
 
 /// Bytes of a preamble.
 pub const PREAMBLE_BYTES: usize = 64;
@@ -194,9 +194,9 @@ impl PreambleDecoder {
         self.buffer.unsplit(bytes);
     }
 
-    /// Where a driver may read into directly, with room to do so.
+    /// Where a driver may read into directly, with a little room: nothing is known of the dialler yet.
     pub fn buffer_mut(&mut self) -> &mut BytesMut {
-        make_room(&mut self.buffer);
+        make_small_room(&mut self.buffer);
         &mut self.buffer
     }
 

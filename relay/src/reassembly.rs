@@ -7,6 +7,7 @@ use bytes::{Bytes, BytesMut};
 
 use crate::chunk::{CHUNK_HEADER_BYTES, ChunkError, ChunkHeader};
 use crate::lanes::{Lane, MESSAGE_MAX_BYTES};
+use crate::own::OwnChunk;
 
 /// Most bytes of unfinished messages a link holds.
 pub const REASSEMBLY_MAX_BYTES: usize = 8 * 1024 * 1024;
@@ -34,6 +35,15 @@ pub struct Incoming {
     pub sealed_bytes: u64,
 }
 
+/// What a record brings.
+#[derive(Debug)]
+pub(crate) enum Brought {
+    /// A message that is complete.
+    Message(Incoming),
+    /// Something of the link's own, and how much of the bulk lanes came before it in all.
+    Own(OwnChunk, u64),
+}
+
 struct Partial {
     bytes: BytesMut,
     first_record_at: Instant,
@@ -47,16 +57,23 @@ struct Partial {
 pub(crate) struct Reassembly {
     partial: HashMap<(Lane, u32), Partial>,
     held_bytes: usize,
+    /// Plaintext of the bulk lanes so far, chunk headers included.
+    bulk_bytes: u64,
 }
 
 impl Reassembly {
+    /// Plaintext of the bulk lanes that has been opened so far, chunk headers included.
+    pub(crate) fn bulk_bytes(&self) -> u64 {
+        self.bulk_bytes
+    }
+
     /// Takes one opened record apart and gives each message it completes to `deliver`, in order.
     pub(crate) fn accept(
         &mut self,
         now: Instant,
         relay_us: u32,
         record: BytesMut,
-        mut deliver: impl FnMut(Incoming),
+        mut deliver: impl FnMut(Brought),
     ) -> Result<(), ChunkError> {
         let mut rest = if record.len() < COPY_BELOW_BYTES {
             Bytes::copy_from_slice(&record)
@@ -64,10 +81,18 @@ impl Reassembly {
             record.freeze()
         };
         while !rest.is_empty() {
+            if OwnChunk::is_next(&rest) {
+                let own = OwnChunk::decode(&mut rest)?;
+                if own.is_last() && !rest.is_empty() {
+                    return Err(ChunkError::BehindTheKey);
+                }
+                deliver(Brought::Own(own, self.bulk_bytes));
+                continue;
+            }
             let header = ChunkHeader::decode(&mut rest)?;
             let bytes = rest.split_to(usize::from(header.length));
             if let Some(message) = self.chunk(now, relay_us, header, bytes)? {
-                deliver(message);
+                deliver(Brought::Message(message));
             }
         }
         Ok(())
@@ -82,6 +107,9 @@ impl Reassembly {
     ) -> Result<Option<Incoming>, ChunkError> {
         let ChunkHeader { lane, channel, .. } = header;
         let sealed_bytes = (CHUNK_HEADER_BYTES + bytes.len()) as u64;
+        if lane.is_bulk() {
+            self.bulk_bytes += sealed_bytes;
+        }
         match (header.first, header.last) {
             (true, _) if self.partial.contains_key(&(lane, channel)) => {
                 Err(ChunkError::Interleaved { lane, channel })

@@ -11,10 +11,10 @@ use zeroize::Zeroizing;
 pub const RECORD_PLAINTEXT_MAX_BYTES: usize = 32 * 1024;
 /// What the seal adds.
 pub const TAG_BYTES: usize = 16;
-/// Records one key may seal.
-pub const RECORDS_PER_KEY_MAX: u64 = 1 << 32;
-/// Plaintext bytes one key may seal.
-pub const BYTES_PER_KEY_MAX: u64 = 64 << 30;
+/// Records one key may seal: twice as many as after which it is renewed, and its link ends when it was not.
+pub const RECORDS_PER_KEY_MAX: u64 = 1 << 33;
+/// Plaintext bytes one key may seal: likewise.
+pub const BYTES_PER_KEY_MAX: u64 = 128 << 30;
 
 /// How much one key may seal or open. Only tests lower it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -82,6 +82,7 @@ impl DirectionKey {
         }
     }
 
+    /// The last nonce, 2^64 - 1, is Noise's own: with any limits the count stops before it and never wraps.
     fn admit(&self, plaintext: usize) -> Result<(), RecordError> {
         if plaintext > RECORD_PLAINTEXT_MAX_BYTES {
             return Err(RecordError::TooLong { actual: plaintext });
@@ -119,6 +120,17 @@ impl Sealer {
     /// Records sealed so far.
     pub fn records(&self) -> u64 {
         self.0.records
+    }
+
+    /// Plaintext bytes sealed so far.
+    pub(crate) fn bytes(&self) -> u64 {
+        self.0.bytes
+    }
+
+    /// As if so many records had been sealed.
+    #[cfg(test)]
+    pub(crate) fn skip_to(&mut self, records: u64) {
+        self.0.records = records;
     }
 
     /// Whether a record of this much plaintext may still be sealed.
@@ -166,6 +178,17 @@ impl Opener {
         self.key.records
     }
 
+    /// Plaintext bytes opened so far.
+    pub(crate) fn bytes(&self) -> u64 {
+        self.key.bytes
+    }
+
+    /// As if so many records had been opened.
+    #[cfg(test)]
+    pub(crate) fn skip_to(&mut self, records: u64) {
+        self.key.records = records;
+    }
+
     /// Opens a record where it lies; what remains is the plaintext.
     ///
     /// # Errors
@@ -207,5 +230,72 @@ impl std::fmt::Debug for Opener {
         f.debug_struct("Opener")
             .field("records", &self.key.records)
             .finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn pair(limits: SealLimits, records: u64) -> (Sealer, Opener) {
+        let key = Zeroizing::new([7; 32]);
+        let (mut sealer, mut opener) = (Sealer::new(&key, limits), Opener::new(&key, limits));
+        sealer.skip_to(records);
+        opener.skip_to(records);
+        (sealer, opener)
+    }
+
+    fn carry(sealer: &mut Sealer, opener: &mut Opener) -> Result<BytesMut, RecordError> {
+        let mut record = BytesMut::from(&b"x"[..]);
+        sealer.seal_in_place(&mut record, 0)?;
+        let sealed = record.clone();
+        opener.open_in_place(&mut record)?;
+        assert_eq!(&record[..], b"x");
+        Ok(sealed)
+    }
+
+    #[test]
+    fn a_nonce_counts_on_past_32_bits() {
+        let (mut sealer, mut opener) = pair(SealLimits::default(), u64::from(u32::MAX) - 1);
+        let mut seen = Vec::new();
+        for _ in 0..4 {
+            seen.push(carry(&mut sealer, &mut opener).unwrap());
+        }
+        assert_eq!(sealer.records(), u64::from(u32::MAX) + 3);
+        seen.sort();
+        seen.dedup();
+        assert_eq!(seen.len(), 4, "no nonce twice, and none of the first again");
+        let (mut sealer, mut opener) = pair(SealLimits::default(), 0);
+        assert!(!seen.contains(&carry(&mut sealer, &mut opener).unwrap()));
+    }
+
+    #[test]
+    fn the_last_nonce_is_never_used_and_nothing_wraps() {
+        let without = SealLimits {
+            records_max: u64::MAX,
+            bytes_max: u64::MAX,
+        };
+        let (mut sealer, mut opener) = pair(without, u64::MAX - 1);
+        assert!(
+            carry(&mut sealer, &mut opener).is_ok(),
+            "2^64 - 2 is the last nonce that is used"
+        );
+        for _ in 0..3 {
+            let exhausted = carry(&mut sealer, &mut opener);
+            assert!(matches!(
+                exhausted,
+                Err(RecordError::Exhausted {
+                    records: u64::MAX,
+                    ..
+                })
+            ));
+        }
+        let (mut sealer, _) = pair(SealLimits::default(), RECORDS_PER_KEY_MAX);
+        let mut record = BytesMut::from(&b"x"[..]);
+        assert!(matches!(
+            sealer.seal_in_place(&mut record, 0),
+            Err(RecordError::Exhausted { .. })
+        ));
+        assert_eq!(&record[..], b"x");
     }
 }

@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use bytes::{Bytes, BytesMut};
 use dwell_messages::PublicKey;
 use dwell_messages::kinds::OuterKind;
+use dwell_relay::first_message::{FIRST_MESSAGE_MAX_BYTES, MAC_BYTES, MacKey};
 use dwell_relay::handshake::{
     AwaitingWelcome, HELLO_MAX_BYTES, HandshakeError, Initiator, Responder, WELCOME_MAX_BYTES,
 };
@@ -53,6 +54,13 @@ impl Parties {
         .unwrap()
     }
 
+    /// With the MAC that somebody who knows the executor's key would make for it.
+    fn with_mac(&self, noise: &[u8]) -> Vec<u8> {
+        let mut message = noise.to_vec();
+        MacKey::of(&self.server.public()).append(&self.preamble, &mut message);
+        message
+    }
+
     fn answer(&self, message: &[u8]) -> Result<Bytes, HandshakeError> {
         let verdict = Responder::read_hello(&self.server, &self.preamble, 1, message, &mut Seeded(4))?;
         assert_eq!(verdict.client(), self.client.public());
@@ -89,7 +97,8 @@ fn records_are_noise_transport_messages() {
         .unwrap();
     let (waiting, first) = parties.start();
     let mut payload = vec![0; 1024];
-    let length = plain.read_message(&first, &mut payload).unwrap();
+    let first = &first[..first.len() - MAC_BYTES];
+    let length = plain.read_message(first, &mut payload).unwrap();
     assert_eq!(&payload[..length], b"hello");
     let mut second = vec![0; 1024];
     let length = plain.write_message(b"\x00\x01hi", &mut second).unwrap();
@@ -133,7 +142,34 @@ fn every_flipped_bit_of_message_1_is_rejected() {
     for bit in 0..first.len() * 8 {
         let mut changed = first.to_vec();
         changed[bit / 8] ^= 1 << (bit % 8);
-        assert!(parties.answer(&changed).is_err(), "bit {bit}");
+        assert!(
+            matches!(parties.answer(&changed), Err(HandshakeError::WrongMac)),
+            "bit {bit}"
+        );
+    }
+}
+
+/// The MAC proves nothing: anybody who knows the executor's key can make it.
+#[test]
+fn every_flipped_bit_of_message_1_is_rejected_under_a_right_mac_too() {
+    let parties = Parties::new();
+    let (_, first) = parties.start();
+    let noise = &first[..first.len() - MAC_BYTES];
+    assert!(
+        parties.answer(&parties.with_mac(noise)).is_ok(),
+        "positive control"
+    );
+    for bit in 0..noise.len() * 8 {
+        let mut changed = noise.to_vec();
+        changed[bit / 8] ^= 1 << (bit % 8);
+        let answer = parties.answer(&parties.with_mac(&changed));
+        assert!(
+            matches!(
+                answer,
+                Err(HandshakeError::NotVerified(_) | HandshakeError::Key(_))
+            ),
+            "bit {bit}"
+        );
     }
 }
 
@@ -187,6 +223,10 @@ fn another_executor_cannot_read_message_1_nor_answer_it() {
     let (_, first) = parties.start();
     let other = keypair(99);
     let read = Responder::read_hello(&other, &parties.preamble, 1, &first, &mut Seeded(4));
+    assert!(matches!(read, Err(HandshakeError::WrongMac)));
+    let mut message = first[..first.len() - MAC_BYTES].to_vec();
+    MacKey::of(&other.public()).append(&parties.preamble, &mut message);
+    let read = Responder::read_hello(&other, &parties.preamble, 1, &message, &mut Seeded(4));
     assert!(matches!(read, Err(HandshakeError::NotVerified(_))));
 }
 
@@ -221,7 +261,7 @@ fn payloads_have_their_limits() {
         Err(HandshakeError::PayloadTooLong { .. })
     ));
     let (_, first) = start(HELLO_MAX_BYTES).unwrap();
-    assert_eq!(first.len(), 16 * 1024);
+    assert_eq!(first.len(), FIRST_MESSAGE_MAX_BYTES);
     let (_, first) = parties.start();
     let verdict =
         || Responder::read_hello(&parties.server, &parties.preamble, 1, &first, &mut Seeded(4)).unwrap();
@@ -299,10 +339,10 @@ fn a_pinned_key_or_an_ephemeral_of_small_order_is_refused() {
     );
     assert!(matches!(start, Err(HandshakeError::Key(KeyError::LowOrder))));
     let (_, first) = parties.start();
-    let mut zeroed = first.to_vec();
+    let mut zeroed = first[..first.len() - MAC_BYTES].to_vec();
     zeroed[..32].fill(0);
     assert!(matches!(
-        parties.answer(&zeroed),
+        parties.answer(&parties.with_mac(&zeroed)),
         Err(HandshakeError::Key(KeyError::LowOrder))
     ));
 }
@@ -418,10 +458,12 @@ fn a_handshake_that_stalls_ends_at_its_deadline_on_either_side() {
     assert!(!pair.executor.is_established(), "no record, no session");
     let due = pair.executor.link.poll_timeout().unwrap();
     assert!(pair.executor.link.handle_timeout(due).is_err());
-    // Positive control: a link that is up has no deadline.
+    // Positive control: a link that is up has no deadline but that of its keys.
     let pair = Pair::up(&PairOptions::default());
-    assert_eq!(pair.harness.link.poll_timeout(), None);
-    assert_eq!(pair.executor.link.poll_timeout(), None);
+    for end in [&pair.harness, &pair.executor] {
+        let due = end.link.poll_timeout().unwrap();
+        assert!(due > pair.now + Duration::from_secs(3_000));
+    }
 }
 
 #[test]

@@ -297,7 +297,10 @@ fn what_cannot_be_queued_comes_back() {
 #[test]
 fn a_sender_stops_at_its_window_and_goes_on_with_the_next() {
     let mut pair = Pair::up(&PairOptions {
-        executor: LinkOptions::relayed(),
+        executor: LinkOptions {
+            paced: false,
+            ..LinkOptions::relayed()
+        },
         ..PairOptions::default()
     });
     let bytes = pattern(1024 * 1024, 1);
@@ -358,31 +361,126 @@ fn granted_windows_carry_any_amount_and_an_overrun_is_fatal() {
         pair.harness.error,
         Some(LinkError::WindowOverrun { .. })
     ));
+    // It counted what was left of the window when it wrote its last word, and there was less than nothing.
+    let last = frames_of(pair.harness.transmit(pair.now, usize::MAX));
+    let kinds: Vec<_> = last.iter().map(|frame| frame.kind).collect();
+    assert_eq!(kinds, [OuterKind::Reset], "a reset and no window");
+    assert!(!pair.harness.link.can_transmit());
+}
+
+/// A pair whose executor is paced, with 200 kB of bulk queued.
+fn paced_pair() -> Pair {
+    let mut pair = Pair::up(&PairOptions {
+        executor: LinkOptions::direct(),
+        ..PairOptions::default()
+    });
+    pair.executor
+        .link
+        .enqueue(message(Lane::Bulk, 1, pattern(200_000, 1)))
+        .unwrap();
+    pair
 }
 
 #[test]
-fn bulk_waits_for_its_allowance_and_control_does_not() {
-    let mut pair = Pair::up(&PairOptions::default());
-    let link = &mut pair.executor.link;
-    link.set_bulk_allowance(40_000);
-    link.enqueue(message(Lane::Bulk, 1, pattern(200_000, 1))).unwrap();
+fn bulk_waits_for_its_peers_word_and_control_does_not() {
+    let mut pair = paced_pair();
     let first = pair.executor.transmit(pair.now, usize::MAX);
-    assert!(first.len() > 39_000 && first.len() < 41_000, "{}", first.len());
+    assert!(first.len() > 15_000 && first.len() < 17_500, "{}", first.len());
     assert!(!pair.executor.link.can_transmit());
     pair.executor
         .link
         .enqueue(message(Lane::Control, 1, "now"))
         .unwrap();
     assert!(pair.executor.link.can_transmit());
-    assert!(!pair.executor.transmit(pair.now, usize::MAX).is_empty());
-    pair.executor.link.set_bulk_allowance(u64::MAX);
-    assert!(pair.executor.transmit(pair.now, usize::MAX).len() > 150_000);
+    let urgent = pair.executor.transmit(pair.now, usize::MAX);
+    assert!(!urgent.is_empty() && urgent.len() < 100);
+    pair.to_harness.extend(frames_of(first));
+    pair.to_harness.extend(frames_of(urgent));
+    pair.drive();
+    assert_eq!(
+        pair.harness.received.len(),
+        2,
+        "the rest came with the harness's word"
+    );
+    assert_eq!(pair.harness.received[1].bytes, pattern(200_000, 1));
+    assert!(!pair.executor.link.has_pending() && !pair.harness.link.has_pending());
+}
+
+#[test]
+fn without_its_pace_all_bulk_leaves_at_once() {
+    let mut pair = Pair::up(&PairOptions::default());
+    pair.executor
+        .link
+        .enqueue(message(Lane::Bulk, 1, pattern(200_000, 1)))
+        .unwrap();
+    assert!(pair.executor.transmit(pair.now, usize::MAX).len() > 200_000);
+    assert_eq!(pair.executor.link.bulk_bound_bytes(), u64::MAX);
+}
+
+#[test]
+fn a_link_without_bulk_says_nothing_of_itself() {
+    let direct = PairOptions {
+        harness: LinkOptions::direct(),
+        executor: LinkOptions::direct(),
+        ..PairOptions::default()
+    };
+    let mut pair = Pair::up(&direct);
+    let before = [pair.harness.records_sealed, pair.executor.records_sealed];
+    for round in 0..1_000 {
+        let link = &mut pair.harness.link;
+        link.enqueue(message(Lane::Interactive, 1, pattern(200, round)))
+            .unwrap();
+        pair.drive();
+        let link = &mut pair.executor.link;
+        link.enqueue(message(Lane::Interactive, 1, pattern(300, round)))
+            .unwrap();
+        link.enqueue(message(Lane::Trace, 1, pattern(1_500, round)))
+            .unwrap();
+        pair.drive();
+    }
+    let after = [pair.harness.records_sealed, pair.executor.records_sealed];
+    assert_eq!([after[0] - before[0], after[1] - before[1]], [1_000, 1_000]);
+    assert_eq!(pair.harness.received.len(), 2_000);
+}
+
+#[test]
+fn what_cannot_have_been_opened_or_counted_is_fatal() {
+    let own = |kind: u8, value: u64| {
+        let mut chunk = vec![0, 0, 0, kind, 0b0111_0011, 0, 8];
+        chunk.extend(value.to_be_bytes());
+        chunk
+    };
+    let bulk = chunk(0b0011_0011, &[1; 93]);
+    assert!(
+        sealed(&[bulk.clone(), own(1, 100)].concat()).is_ok(),
+        "positive control"
+    );
+    assert!(
+        sealed(&[chunk(3, b"x"), own(2, 0)].concat()).is_ok(),
+        "positive control"
+    );
+    assert!(matches!(
+        sealed(&[bulk, own(1, 101)].concat()),
+        Err(LinkError::Miscounted {
+            marked: 101,
+            opened: 100
+        })
+    ));
+    assert!(matches!(
+        sealed(&own(2, 1)),
+        Err(LinkError::OpenedTooMuch { opened: 1, sent: 0 })
+    ));
 }
 
 #[test]
 fn a_record_limit_makes_smaller_records() {
-    let mut pair = Pair::up(&PairOptions::default());
-    pair.executor.link.set_record_max(1);
+    let mut pair = Pair::up(&PairOptions {
+        executor: LinkOptions {
+            record_max_bytes: 1,
+            ..support::unpaced()
+        },
+        ..PairOptions::default()
+    });
     pair.executor
         .link
         .enqueue(message(Lane::Bulk, 1, pattern(10_000, 1)))
@@ -391,8 +489,8 @@ fn a_record_limit_makes_smaller_records() {
     pair.drive();
     assert_eq!(
         pair.executor.records_sealed - before,
-        10,
-        "1,024 bytes are the least"
+        11,
+        "1,024 bytes are the least, and 30 of them are the link's own"
     );
     assert_eq!(pair.harness.received[0].bytes, pattern(10_000, 1));
 }
@@ -521,7 +619,7 @@ fn every_flipped_bit_of_a_frames_header_is_an_error_or_silence() {
 
 #[test]
 fn keys_stop_at_their_limits_and_never_wrap() {
-    let mut options = LinkOptions::direct();
+    let mut options = support::unpaced();
     options.seal_limits.records_max = 3;
     let mut pair = Pair::up(&PairOptions {
         executor: options,
@@ -550,7 +648,7 @@ fn keys_stop_at_their_limits_and_never_wrap() {
     assert_eq!(pair.harness.closed_code(), Some(ResetCode::Exhausted));
     assert_eq!(pair.harness.received.len(), 3);
 
-    let mut options = LinkOptions::direct();
+    let mut options = support::unpaced();
     options.seal_limits.bytes_max = 100_000;
     let mut pair = Pair::up(&PairOptions {
         executor: options,
@@ -570,7 +668,7 @@ fn keys_stop_at_their_limits_and_never_wrap() {
 #[test]
 fn the_owner_of_a_link_that_takes_no_events_is_told() {
     let mut pair = Pair::up(&PairOptions::default());
-    for round in 0..5 {
+    for round in 0..6 {
         for _ in 0..4000 {
             pair.executor
                 .link
@@ -722,7 +820,26 @@ fn malformed_insides_of_well_sealed_records_are_fatal_and_named() {
         &[chunk(1, b"x"), chunk(3, b"x")].concat(),
         ChunkError::Interleaved { lane, channel },
     );
-    expect(&chunk(0b0111_0011, b"x"), ChunkError::UnknownLane { lane: 7 });
+    expect(&chunk(0b0110_0011, b"x"), ChunkError::UnknownLane { lane: 6 });
+    let (kind, flags) = (1, 0b0111_0011);
+    expect(
+        &chunk(flags, b"x"),
+        ChunkError::BadOwn {
+            kind,
+            flags,
+            length: 1,
+        },
+    );
+    let flags = 0b0111_0010;
+    expect(
+        &chunk(flags, &[0; 8]),
+        ChunkError::BadOwn {
+            kind,
+            flags,
+            length: 8,
+        },
+    );
+    expect(&chunk(flags, b"x")[..6], ChunkError::Truncated);
     expect(&chunk(0b1000_0011, b"x"), ChunkError::Reserved { flags: 0x83 });
     expect(&chunk(3, b"x")[..6], ChunkError::Truncated);
     expect(&[chunk(3, b"x"), vec![1]].concat(), ChunkError::Truncated);
@@ -771,11 +888,14 @@ proptest! {
     fn every_message_arrives_once_whole_and_in_order_of_its_channel(
         messages in vec((0..6_u8, 0..4_u32, 1..90_000_usize), 1..40),
         write_max in 1..200_000_usize,
-        record_max in 1..40_000_usize,
+        record_max_bytes in 1..40_000_usize,
+        paced in any::<bool>(),
     ) {
-        let mut pair = Pair::up(&PairOptions::default());
+        let mut pair = Pair::up(&PairOptions {
+            executor: LinkOptions { paced, record_max_bytes, ..LinkOptions::direct() },
+            ..PairOptions::default()
+        });
         pair.write_max_bytes = write_max;
-        pair.executor.link.set_record_max(record_max);
         let mut expected = std::collections::HashMap::<_, Vec<_>>::new();
         for (seed, (lane, channel, length)) in messages.iter().enumerate() {
             let lane = Lane::from_wire(*lane).unwrap();

@@ -13,11 +13,13 @@ use bytes::{BufMut, BytesMut};
 use dwell_messages::StreamId;
 use dwell_messages::kinds::OuterKind;
 use dwell_relay::rendezvous::{
-    CLOSING_TIMEOUT, ConnectionFault, DropReason, OPENING_TIMEOUT, RegistrationFailure, Report,
-    SOCKET_MAX_BYTES, TokenHash, Unavailability, WINDOW_MAX_BYTES,
+    CLOSING_TIMEOUT, CONNECTIONS_PER_SOURCE_MAX, ConnectionFault, DropReason, OPENING_LIMITS,
+    OPENING_TIMEOUT, RegistrationFailure, Report, SOCKET_MAX_BYTES, TokenHash, Unavailability,
+    WINDOW_MAX_BYTES,
 };
+use dwell_relay::strangers::{FAILURES_MAX, SOURCE_RATE, Vouching};
 use dwell_relay::{
-    Admission, ConnId, Dialer, Lane, LinkOptions, Preamble, Refusal, RefusalReason, Reset, ResetCode,
+    Admission, ConnId, Dialer, Lane, Preamble, Refusal, RefusalReason, Reset, ResetCode, Source,
     StaticKeypair, encode_outer, inquiry,
 };
 use proptest::collection::vec;
@@ -188,9 +190,13 @@ fn unknown_offline_and_not_admitted_look_the_same() {
     assert!(net.exec(executor).registered);
     let unlisted = identity(61);
     let refused = net.executor(&unlisted);
-    assert!(!net.exec(refused).registered, "its key is proven and not listed");
+    assert!(!net.exec(refused).registered, "its key is not listed");
+    assert!(
+        !net.conns[&refused].kinds.contains(&OuterKind::Handshake),
+        "and nothing is computed for it"
+    );
     let dial = |net: &mut Net, key, token: &[u8]| {
-        let conn = net.harness_with(key, 77, token, LinkOptions::relayed());
+        let conn = net.harness_with(key, 77, token, support::unpaced_relayed());
         net.drive();
         conn
     };
@@ -241,7 +247,7 @@ fn the_token_is_not_passed_on() {
     net.disconnect(executor);
     let executor = net.executor(&identity);
     net.conns.get_mut(&executor).unwrap().stuck = true;
-    net.harness_with(identity.public(), 5, b"canary-token", LinkOptions::relayed());
+    net.harness_with(identity.public(), 5, b"canary-token", support::unpaced_relayed());
     net.drive();
     let written: Vec<u8> = net.conns[&executor]
         .unread
@@ -308,8 +314,8 @@ fn windows_grow_while_they_are_drained_and_no_further() {
                 .link
                 .enqueue(message(Lane::Bulk, 1, bytes))
                 .unwrap();
+            net.drive();
         }
-        net.drive();
         assert_eq!(net.end(harnesses[0]).received.len(), 12 * (round + 1));
     }
     let left = net.link(executor, 1).link.window_left();
@@ -331,7 +337,7 @@ fn windows_grow_while_they_are_drained_and_no_further() {
 #[test]
 fn a_sender_that_overruns_its_window_is_reset_and_others_live() {
     let (mut net, executor, harnesses) = paired(1);
-    let rogue = net.harness_with(identity(50).public(), 66, b"", LinkOptions::direct());
+    let rogue = net.harness_with(identity(50).public(), 66, b"", support::unpaced());
     net.drive();
     assert!(
         net.end(rogue).is_established(),
@@ -362,7 +368,7 @@ fn an_executor_that_overruns_one_stream_loses_only_that_one() {
     let mut net = Net::new(Admission::Open);
     let identity = identity(50);
     let executor = net.executor(&identity);
-    net.exec(executor).link_options = LinkOptions::direct();
+    net.exec(executor).link_options = support::unpaced();
     let rogue = net.harness(identity.public(), 1);
     let other = net.harness(identity.public(), 2);
     net.conns.get_mut(&rogue).unwrap().stuck = true;
@@ -482,7 +488,7 @@ fn what_belongs_to_no_stream_is_dropped_and_counted() {
         harnesses[0],
         &frame(OuterKind::Window, stream(1), &u64::MAX.to_be_bytes()),
     );
-    net.send(harnesses[0], &frame(OuterKind::Open, stream(1), &[0; 100]));
+    net.send(harnesses[0], &frame(OuterKind::Open, stream(1), &[0; 200]));
     assert_eq!(net.relay.dropped().of(DropReason::UnexpectedKind), 2);
     net.send(harnesses[0], &frame(OuterKind::Handshake, stream(1), &[0; 100]));
     assert_eq!(net.relay.dropped().of(DropReason::SecondHandshake), 1);
@@ -729,5 +735,138 @@ proptest! {
             }
         }
         prop_assert_eq!(net.relay.dropped().total(), 0);
+    }
+}
+
+fn source(number: u8) -> Source {
+    Source::V4([192, 0, 2, number])
+}
+
+#[test]
+fn a_relay_attests_who_is_admitted_by_its_list_and_tells_sources_apart() {
+    let executor_key = identity(60);
+    let admission = Admission::Listed {
+        executors: vec![executor_key.public()],
+        harness_tokens: vec![TokenHash::of(b"open sesame")],
+    };
+    let mut net = Net::new(admission);
+    let executor = net.executor(&executor_key);
+    for (number, from) in [(1, 1), (2, 1), (3, 2)] {
+        net.source = source(from);
+        net.harness_with(
+            executor_key.public(),
+            number,
+            b"open sesame",
+            support::unpaced_relayed(),
+        );
+        net.drive();
+    }
+    let attested = |net: &mut Net, number: u128| net.exec(executor).attested[&stream(number)];
+    let all = [1, 2, 3].map(|number| attested(&mut net, number));
+    assert!(all.iter().all(|attested| attested.vouching == Vouching::Vouched));
+    assert_eq!(all[0].source, all[1].source);
+    assert_ne!(all[0].source, all[2].source);
+    // A relay that is open to everybody speaks for nobody.
+    let (mut net, executor, _) = paired(1);
+    assert_eq!(
+        net.exec(executor).attested[&stream(1)].vouching,
+        Vouching::Unvouched
+    );
+}
+
+#[test]
+fn a_message_1_without_a_right_mac_does_not_reach_the_executor() {
+    let (mut net, executor, _) = paired(1);
+    let conn = net.raw();
+    let preamble = Preamble::new(Dialer::Harness, identity(50).public(), stream(9), b"").unwrap();
+    net.send(conn, &preamble.encode());
+    net.send(conn, &frame(OuterKind::Handshake, stream(9), &[0x5a; 200]));
+    net.drive();
+    let answer = &net.conns[&conn].frames;
+    assert_eq!(answer.len(), 1);
+    assert_eq!(
+        Reset::decode(&answer[0].payload).unwrap(),
+        Reset::new(ResetCode::Unavailable)
+    );
+    assert!(!net.exec(executor).attested.contains_key(&stream(9)));
+    assert_eq!(net.relay.refused().streams(Unavailability::WrongMac), 1);
+}
+
+#[test]
+fn connections_that_say_nothing_are_bounded_and_make_room_for_others() {
+    let (mut net, _, harnesses) = paired(1);
+    for from in 0..4 {
+        net.source = source(from);
+        for _ in 0..OPENING_LIMITS.per_source {
+            net.raw();
+        }
+    }
+    assert_eq!(net.relay.census().openings, OPENING_LIMITS.all);
+    net.source = source(9);
+    let late = net.harness(identity(50).public(), 2);
+    assert!(net.end(late).is_established(), "the newest is served");
+    assert!(
+        net.end(harnesses[0]).error.is_none(),
+        "and whoever is served stays so"
+    );
+    let made_room = net.relay.refused().connections(ConnectionFault::MadeRoom);
+    assert_eq!(
+        made_room as usize,
+        4 * OPENING_LIMITS.per_source - OPENING_LIMITS.all + 1
+    );
+}
+
+#[test]
+fn a_source_has_so_many_connections_and_others_have_theirs() {
+    let (mut net, _, _) = paired(0);
+    net.source = source(1);
+    let many = u128::try_from(CONNECTIONS_PER_SOURCE_MAX).unwrap();
+    let first = net.harness(identity(50).public(), 1);
+    for number in 2..=many {
+        net.harness_with(identity(50).public(), number, b"", support::unpaced_relayed());
+        if number % 100 == 0 {
+            net.drive();
+        }
+    }
+    net.drive();
+    let count = |net: &Net| net.relay.refused().connections(ConnectionFault::TooManyOfSource);
+    assert_eq!(count(&net), 0);
+    let one_more = net.raw();
+    net.drive();
+    assert!(net.closed.contains(&one_more) && count(&net) == 1);
+    net.source = source(2);
+    let other = net.raw();
+    net.drive();
+    assert!(!net.closed.contains(&other));
+    net.source = source(1);
+    net.disconnect(first);
+    let again = net.raw();
+    net.drive();
+    assert!(!net.closed.contains(&again), "a place came free");
+}
+
+#[test]
+fn registrations_that_prove_nothing_are_cut_to_a_rate_and_honest_ones_are_not() {
+    let mut net = Net::new(Admission::Open);
+    net.source = source(1);
+    let thief = identity(51);
+    for _ in 0..200 {
+        net.executor_named(&thief, identity(50).public());
+        net.drive();
+    }
+    let refused = net.relay.refused();
+    let computed = refused.registrations(RegistrationFailure::NotProven);
+    assert!(
+        computed >= u64::from(FAILURES_MAX) && computed <= u64::from(SOURCE_RATE.burst),
+        "{computed}"
+    );
+    assert_eq!(
+        refused.registrations(RegistrationFailure::TooMany),
+        200 - computed
+    );
+    net.source = source(2);
+    for seed in 100..200 {
+        let honest = net.executor(&identity(seed));
+        assert!(net.exec(honest).registered, "{seed}");
     }
 }

@@ -2,7 +2,7 @@
 //!
 //! Both ends say things at random moments while the network drops, doubles, swaps, delays, cuts and changes what it
 //! carries, goes silent, and cuts connections. Then it heals, and both ends must agree: every message applied once, and in
-//! order within its lane. A seed says everything: `DWELL_SEED=N cargo test -p dwell-relay --test simulation`.
+//! order within its lane. Keys are renewed all the while, after a few records or milliseconds. A seed says everything: `DWELL_SEED=N cargo test -p dwell-relay --test simulation`.
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 #![allow(
@@ -17,6 +17,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::{Bytes, BytesMut};
+use dwell_relay::link::RenewAfter;
 use dwell_relay::preamble::PREAMBLE_BYTES;
 use dwell_relay::resume::{Accepted, Beat, Kept, Pings, Pulse, Received, Redial, Replay};
 use dwell_relay::{Incoming, Lane, Link, LinkEvent, LinkOptions, OuterDecoder, Outgoing, StaticKeypair};
@@ -215,6 +216,9 @@ struct World {
     dial_at: Option<u64>,
     faults: u64,
     links: u64,
+    /// Renewals of links that are gone.
+    renewals: u64,
+    renew_after: RenewAfter,
     /// The clear bytes of a dialler that come before its frames.
     preamble_left: usize,
 }
@@ -222,8 +226,14 @@ struct World {
 impl World {
     fn new(seed: u64, order: Order) -> Self {
         let executor = keypair(seed ^ 0xe);
+        let mut dice = Seeded(seed);
+        let renew_after = RenewAfter {
+            records: 1 + dice.next() % 40,
+            bytes: 16 + dice.next() % 60_000,
+            age: Duration::from_millis(1 + dice.next() % 400),
+        };
         Self {
-            dice: Seeded(seed),
+            dice,
             begun: Instant::now(),
             tick: 0,
             ends: [End::new(true, Order::Kept), End::new(false, order)],
@@ -234,6 +244,8 @@ impl World {
             dial_at: Some(0),
             faults: 0,
             links: 0,
+            renewals: 0,
+            renew_after,
             preamble_left: 0,
         }
     }
@@ -248,6 +260,7 @@ impl World {
 
     /// The connection is gone, and both ends know.
     fn cut(&mut self) {
+        self.renewals += self.ends[1].link.as_ref().map_or(0, Link::renewals);
         for end in &mut self.ends {
             end.lose();
         }
@@ -265,18 +278,15 @@ impl World {
         let now = self.now();
         let preamble = harness_preamble(self.identities.1.public());
         let (identity, executor) = (&self.identities.0, Arc::clone(&self.identities.1));
-        let link = Link::dial(
-            now,
-            identity,
-            &preamble,
-            &[],
-            b"hello",
-            LinkOptions::direct(),
-            &mut self.dice,
-        );
-        self.ends[0].link = Some(link.unwrap());
-        let link = Link::answer(now, executor, &preamble, LinkOptions::direct(), &mut self.dice);
-        self.ends[1].link = Some(link.unwrap());
+        let options = LinkOptions {
+            renew_after: self.renew_after,
+            ..LinkOptions::direct()
+        };
+        let link = Link::dial(now, identity, &preamble, &[], b"hello", options, &mut self.dice);
+        let mut drawing = |link: Link<()>| link.drawing_from(Box::new(Seeded(self.dice.next())));
+        self.ends[0].link = Some(drawing(link.unwrap()));
+        let link = Link::answer(now, executor, &preamble, options, &mut Seeded(self.links));
+        self.ends[1].link = Some(drawing(link.unwrap()));
         self.preamble_left = PREAMBLE_BYTES;
     }
 
@@ -419,8 +429,8 @@ impl World {
             .all(|(one, other)| one.applied.len() as u64 >= other.said && one.replay.messages() == 0)
     }
 
-    /// Runs a seed. Ok: both ends agree; else what went wrong.
-    fn run(mut self) -> Result<(u64, u64), String> {
+    /// Runs a seed. Ok: both ends agree, after so many faults, links and renewals; else what went wrong.
+    fn run(mut self) -> Result<(u64, u64, u64), String> {
         let mut said = 0;
         while self.tick < HOSTILE_TICKS || self.faults < FAULTS_MIN {
             if said < OPERATIONS && self.chance(HOSTILE_TICKS / OPERATIONS / 2) {
@@ -464,7 +474,8 @@ impl World {
                 return Err("a message is missing".into());
             }
         }
-        Ok((self.faults, self.links))
+        self.cut();
+        Ok((self.faults, self.links, self.renewals))
     }
 }
 
@@ -481,21 +492,23 @@ fn seeds() -> Vec<u64> {
 
 #[test]
 fn both_ends_agree_once_the_network_has_healed() {
-    let (mut faults, mut links) = (0, 0);
+    let (mut faults, mut links, mut renewals) = (0, 0, 0);
     let seeds = seeds();
     for seed in &seeds {
-        let (of_seed, links_of_seed) = World::new(*seed, Order::Kept)
+        let (of_seed, links_of_seed, renewals_of_seed) = World::new(*seed, Order::Kept)
             .run()
             .unwrap_or_else(|problem| panic!("DWELL_SEED={seed}: {problem}"));
         assert!(of_seed >= FAULTS_MIN, "DWELL_SEED={seed}");
         faults += of_seed;
         links += links_of_seed;
+        renewals += renewals_of_seed;
     }
     println!(
-        "{} seeds of {OPERATIONS} operations: {faults} faults, {links} links",
+        "{} seeds of {OPERATIONS} operations: {faults} faults, {links} links, {renewals} renewals",
         seeds.len()
     );
     assert!(links > 2 * seeds.len() as u64, "links did break");
+    assert!(renewals > 5 * seeds.len() as u64, "keys were renewed");
 }
 
 /// The positive control: without the receiver's memory the same seeds apply messages twice.

@@ -9,11 +9,14 @@ use dwell_messages::kinds::OuterKind;
 use dwell_messages::{PublicKey, StreamId};
 use dwell_relay::chunk::{ChunkError, ChunkHeader};
 use dwell_relay::control::ControlError;
-use dwell_relay::handshake::split_open;
+use dwell_relay::first_message::{FIRST_MESSAGE_MAX_BYTES, FIRST_MESSAGE_MIN_BYTES, MacKey};
 use dwell_relay::inquiry::{self, InquiryError};
+use dwell_relay::opening::{Attestation, OpenError, split_open};
 use dwell_relay::outer::{OUTER_HEADER_BYTES, OuterError, payload_bounds};
 use dwell_relay::pairing::{self, PairingHash};
 use dwell_relay::preamble::{PREAMBLE_BYTES, PreambleError};
+use dwell_relay::source::SourceTag;
+use dwell_relay::strangers::Vouching;
 use dwell_relay::{
     Dialer, Lane, OuterDecoder, OuterFrame, Preamble, PreambleDecoder, Refusal, RefusalReason, Reset,
     ResetCode, encode_outer,
@@ -103,6 +106,116 @@ fn the_authorization_of_a_pairing_is_these_bytes() {
     for wrong in [&bytes[..21], &bytes[1..], b"", &[&bytes[..], b"x"].concat()] {
         assert_eq!(pairing::presented(wrong), None);
     }
+}
+
+#[test]
+fn the_mac_of_message_1_is_these_bytes() {
+    let executor = PublicKey([0xaa; 32]);
+    let preamble = Preamble::new(Dialer::Harness, executor, StreamId([0xbb; 16]), b"tok")
+        .unwrap()
+        .encode();
+    let mut message = vec![0xee; FIRST_MESSAGE_MIN_BYTES - 16];
+    MacKey::of(&executor).append(&preamble, &mut message);
+    assert_eq!(message.len(), FIRST_MESSAGE_MIN_BYTES);
+    let mac: String = message[FIRST_MESSAGE_MIN_BYTES - 16..]
+        .iter()
+        .map(|byte| format!("{byte:02x}"))
+        .collect();
+    assert_eq!(mac, "fa695bd344c87196cdbcd9f1cdc8851f");
+    let noise = &message[..FIRST_MESSAGE_MIN_BYTES - 16];
+    assert_eq!(
+        MacKey::of(&executor)
+            .check(&preamble, &message)
+            .map(|(noise, _)| noise),
+        Some(noise)
+    );
+}
+
+#[test]
+fn a_mac_is_of_one_message_one_preamble_and_one_executor() {
+    let executor = PublicKey([0xaa; 32]);
+    let preamble = support::harness_preamble(executor).encode();
+    let key = MacKey::of(&executor);
+    let mut message = vec![0xee; FIRST_MESSAGE_MIN_BYTES];
+    key.append(&preamble, &mut message);
+    assert!(key.check(&preamble, &message).is_some(), "positive control");
+    for bit in 0..message.len() * 8 {
+        let mut changed = message.clone();
+        changed[bit / 8] ^= 1 << (bit % 8);
+        assert!(key.check(&preamble, &changed).is_none(), "bit {bit}");
+    }
+    for byte in 0..PREAMBLE_BYTES {
+        let mut changed = preamble;
+        changed[byte] ^= 1;
+        assert!(
+            key.check(&changed, &message).is_none(),
+            "byte {byte} of the preamble"
+        );
+    }
+    assert!(
+        MacKey::of(&PublicKey([0xab; 32]))
+            .check(&preamble, &message)
+            .is_none()
+    );
+    // Of another length than a message 1 has, right or not.
+    for length in [0, FIRST_MESSAGE_MIN_BYTES - 17, FIRST_MESSAGE_MAX_BYTES - 15] {
+        let mut message = vec![0xee; length];
+        key.append(&preamble, &mut message);
+        assert!(key.check(&preamble, &message).is_none(), "{length}");
+    }
+}
+
+#[test]
+fn an_opening_is_these_bytes() {
+    let preamble = support::harness_preamble(PublicKey([0xaa; 32]));
+    let attestation = Attestation {
+        vouching: Vouching::Vouched,
+        source: SourceTag([1, 2, 3, 4, 5, 6, 7, 8]),
+    };
+    let mut golden = preamble.encode().to_vec();
+    golden.extend([0x01, 1, 2, 3, 4, 5, 6, 7, 8]);
+    golden.extend([0xee; 128]);
+    let head = [&preamble.encode()[..], &attestation.encode(), &[0xee; 128]].concat();
+    assert_eq!(head, golden);
+    let (read, attested, message) = split_open(BytesMut::from(&golden[..])).unwrap();
+    assert_eq!((read, attested), (preamble, attestation));
+    assert_eq!(message, [0xee; 128][..]);
+    golden[PREAMBLE_BYTES] = 2;
+    assert_eq!(
+        split_open(BytesMut::from(&golden[..])),
+        Err(OpenError::Reserved { flags: 2 })
+    );
+    assert_eq!(
+        split_open(BytesMut::from(&golden[..72])),
+        Err(OpenError::Truncated { actual: 72 })
+    );
+}
+
+#[test]
+fn a_stranger_may_send_no_frame_longer_than_message_1() {
+    for kind in OuterKind::ALL {
+        let (min, max) = payload_bounds(*kind);
+        let mut decoder = OuterDecoder::new();
+        decoder.set_stranger(true);
+        let length = max.min(FIRST_MESSAGE_MAX_BYTES);
+        decoder.feed(header(kind.to_wire(), u32::try_from(length.max(min)).unwrap()));
+        assert_eq!(decoder.next_frame(), Ok(None), "{kind:?}: positive control");
+        if max > FIRST_MESSAGE_MAX_BYTES {
+            let mut decoder = OuterDecoder::new();
+            decoder.set_stranger(true);
+            decoder.feed(header(
+                kind.to_wire(),
+                u32::try_from(FIRST_MESSAGE_MAX_BYTES + 1).unwrap(),
+            ));
+            assert!(
+                matches!(decoder.next_frame(), Err(OuterError::Length { .. })),
+                "{kind:?}"
+            );
+        }
+    }
+    let mut decoder = OuterDecoder::new();
+    decoder.set_stranger(true);
+    assert!(decoder.buffer_mut().capacity() <= 4 * 1024, "and reads are small");
 }
 
 #[test]

@@ -7,12 +7,15 @@ use std::time::Duration;
 
 use clap::builder::{OsStringValueParser, TypedValueParser as _};
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use dwell_actors::harness::signal_number;
 use dwell_actors::keys::{ExecutorName, Grant, ScopeSet, parse_authorization};
 use dwell_actors::relay_server::TOKEN_MAX_BYTES;
-use dwell_messages::{PublicKey, Role, TraceId};
+use dwell_messages::{PublicKey, Role};
 use dwell_relay::driver::tls::{Certificate, Trust as Roots};
 
 use super::failure::Failure;
+use super::oversight::{Inspected, Overseen};
+use super::sessions::Id;
 
 /// The longest a command may be given: 30 days.
 const TIMEOUT_MAX: Duration = Duration::from_secs(30 * 24 * 60 * 60);
@@ -28,9 +31,44 @@ Examples:
   dwell run --timeout 60 --limit memory=2G -- make test
   dwell run -- bash                     a terminal, when this is one; Ctrl-] three times leaves it
   tar c src | dwell run -- tar xC /tmp  input and output are bytes, untouched
+  id=$(dwell run --detach -- make)         it runs on without this side; then dwell logs -f $id, dwell attach $id
 
 Exit codes: those of the command; 128+n when signal n ended it; 124 when its time was over; 126 when it cannot be
 executed, 127 when it is not there, 125 for errors of dwell itself.";
+
+/// What `dwell ps --help` ends with.
+const PS_EXAMPLES: &str = "\
+Examples:
+  dwell ps --on build
+  dwell ps --all --json | jq -r '.commands[] | select(.state != \"running\") | .id'
+
+A command that has ended is kept until somebody has taken its end (`dwell attach`), for a day at the most unless the
+executor says otherwise; after that for 30 seconds. Commands of other keys are not shown.";
+
+/// What `dwell attach --help` ends with.
+const ATTACH_EXAMPLES: &str = "\
+Examples:
+  dwell attach k3f9x-12.1
+  dwell attach --new k3f9x-12.1      a terminal without what it said before
+
+Whoever had the command is told that it was taken over. Ctrl-] three times on a terminal, or an interrupt elsewhere,
+leaves the command running. Ends with the command's exit code, as `dwell run` does.";
+
+/// What `dwell logs --help` ends with.
+const LOGS_EXAMPLES: &str = "\
+Examples:
+  dwell logs k3f9x-12.1
+  dwell logs --follow --stderr k3f9x-12.1
+
+Shows the newest MiB of what the command said, and says what is missing before it. Any number may look at once, and
+nothing is taken from whoever has the command: `dwell attach` has all of it. With --follow and --json it prints one
+object a line.";
+
+/// What `dwell kill --help` ends with.
+const KILL_EXAMPLES: &str = "\
+Examples:
+  dwell kill k3f9x-12.1               TERM to it and all it started, KILL after 5 seconds
+  dwell kill --signal HUP k3f9x-12.1";
 
 /// What `dwell executor --help` ends with.
 const EXECUTOR_EXAMPLES: &str = "\
@@ -91,6 +129,19 @@ pub(crate) enum Verb {
     Executor(Executor),
     /// Run a command on an executor's machine.
     Run(Box<Run>),
+    /// List what this machine's key runs on an executor's machine, whoever started it.
+    Ps(Ps),
+    /// Take a command up: its output so far and from now on, its input, its exit code.
+    Attach(Attach),
+    /// Print what a command said, without taking it from anybody.
+    Logs(Logs),
+    /// End a command, or send it a signal.
+    Kill(Kill),
+    /// Show what is unfinished in the dwell processes of this machine, and what they wait for.
+    Inspect(super::inspect::Inspect),
+    /// As `dwell trace top`.
+    #[command(hide = true)]
+    Top(super::top::Top),
     /// Trust an executor, and be trusted by it, with the line that it printed.
     Trust(Trust),
     /// Started by an executor: ends its commands when it dies.
@@ -98,8 +149,14 @@ pub(crate) enum Verb {
     Guard,
     /// Show this machine's key, and make it on first use.
     Key(Key),
-    /// Draw where the time of a run went; the last one without an id.
-    Trace(Trace),
+    /// Where the time of calls went: draw one, list them, explain one, export one.
+    #[command(after_help = super::trace::EXAMPLES)]
+    Trace(super::trace::Trace),
+    /// The conversations that agents keep on this machine.
+    #[command(after_help = super::threads::EXAMPLES)]
+    Threads(super::threads::Threads),
+    /// Measure dwell on this machine.
+    Bench(super::bench::Bench),
     /// Print the version.
     Version,
 }
@@ -165,6 +222,8 @@ pub(crate) struct Relay {
     pub(crate) allow: Option<PathBuf>,
     #[command(flatten)]
     pub(crate) proving: Proving,
+    #[command(flatten)]
+    pub(crate) overseen: Overseen,
     /// For a parent process: print the ready line, and end when standard input does.
     #[arg(long, hide = true)]
     pub(crate) ready_json: bool,
@@ -196,6 +255,15 @@ pub(crate) struct Executor {
     /// The clients to serve, one key a line [default: authorized_clients beside the keys].
     #[arg(long, value_name = "FILE", env = "DWELL_AUTHORIZED_CLIENTS")]
     pub(crate) authorized_clients: Option<PathBuf>,
+    /// For how many seconds a session whose client is away goes on, what it runs running [default: 86400, a day].
+    #[arg(long, value_name = "SECS", env = "DWELL_DETACHED_LIFE", value_parser = seconds)]
+    pub(crate) detached_life: Option<Duration>,
+    /// Do not remember the last seconds of calls that are not traced: a client that asks for one which failed gets
+    /// nothing. Saves a megabyte a core.
+    #[arg(long)]
+    pub(crate) no_flight_recorder: bool,
+    #[command(flatten)]
+    pub(crate) overseen: Overseen,
     #[command(flatten)]
     pub(crate) trusting: Trusting,
     #[command(flatten)]
@@ -205,9 +273,9 @@ pub(crate) struct Executor {
     pub(crate) ready_json: bool,
 }
 
+/// Which executor, and how it is reached.
 #[derive(Args, Debug)]
-#[command(after_help = RUN_EXAMPLES)]
-pub(crate) struct Run {
+pub(crate) struct Reach {
     /// Reach the executor through this relay: HOST:PORT, or wss://, ws:// or tls:// before it [default:
     /// 127.0.0.1:7433].
     #[arg(long, value_name = "ADDR", env = "DWELL_RELAY")]
@@ -232,6 +300,13 @@ pub(crate) struct Run {
     pub(crate) relay_token: Option<String>,
     #[command(flatten)]
     pub(crate) trusting: Trusting,
+}
+
+#[derive(Args, Debug)]
+#[command(after_help = RUN_EXAMPLES)]
+pub(crate) struct Run {
+    #[command(flatten)]
+    pub(crate) reach: Reach,
     /// Working directory on the executor's machine.
     #[arg(long, value_name = "DIR")]
     pub(crate) cwd: Option<PathBuf>,
@@ -276,15 +351,89 @@ pub(crate) struct Run {
     /// files, processes, cpu (seconds), nice (-20 to 19); may be repeated.
     #[arg(long = "limit", value_name = "WHAT=N", value_parser = limit)]
     pub(crate) limits: Vec<Limit>,
-    /// Let the command outlive the executor itself; nothing else does.
-    #[arg(long)]
+    /// Start the command, print its id, and leave it: dwell ps, attach, logs and kill find it. It gets no terminal
+    /// unless --tty asks for one, and no input unless --stdin does.
+    #[arg(short = 'd', long, conflicts_with = "timings")]
     pub(crate) detach: bool,
+    /// With --detach: give the command an input, which `dwell attach` writes.
+    #[arg(long, requires = "detach")]
+    pub(crate) stdin: bool,
+    /// Let the command outlive the executor itself; nothing else does. Nobody finds it then but its machine.
+    #[arg(long)]
+    pub(crate) outlive_executor: bool,
+    /// Hand this member of $BAGGAGE on to the command; may be repeated. Without it none is.
+    #[arg(long, value_name = "NAME")]
+    pub(crate) baggage: Vec<String>,
     /// Print where the time went, to standard error.
     #[arg(long)]
     pub(crate) timings: bool,
+    /// Keep a trace only when the command fails or takes longer than this many seconds: it is remembered for a few
+    /// seconds at both ends, and costs nothing otherwise.
+    #[arg(long, value_name = "SECS", value_parser = seconds, conflicts_with = "detach")]
+    pub(crate) slower_than: Option<Duration>,
+    #[command(flatten)]
+    pub(crate) inspected: Inspected,
     /// The program and its arguments; no shell is between.
     #[arg(last = true, required = true, value_name = "CMD")]
     pub(crate) command: Vec<OsString>,
+}
+
+#[derive(Args, Debug)]
+#[command(after_help = PS_EXAMPLES)]
+pub(crate) struct Ps {
+    #[command(flatten)]
+    pub(crate) reach: Reach,
+    /// Also those that have ended and are still kept.
+    #[arg(short, long)]
+    pub(crate) all: bool,
+}
+
+#[derive(Args, Debug)]
+#[command(after_help = ATTACH_EXAMPLES)]
+pub(crate) struct Attach {
+    #[command(flatten)]
+    pub(crate) reach: Reach,
+    /// Only what it writes from now on, and not what it wrote before.
+    #[arg(long)]
+    pub(crate) new: bool,
+    /// Which, as `dwell ps` and `dwell run --detach` print it.
+    #[arg(value_name = "ID")]
+    pub(crate) id: Id,
+}
+
+#[derive(Args, Debug)]
+#[command(after_help = LOGS_EXAMPLES)]
+pub(crate) struct Logs {
+    #[command(flatten)]
+    pub(crate) reach: Reach,
+    /// Go on with what it writes, until it has ended.
+    #[arg(short, long)]
+    pub(crate) follow: bool,
+    /// Only its standard output.
+    #[arg(long)]
+    pub(crate) stdout: bool,
+    /// Only its standard error.
+    #[arg(long)]
+    pub(crate) stderr: bool,
+    /// Which, as `dwell ps` and `dwell run --detach` print it.
+    #[arg(value_name = "ID")]
+    pub(crate) id: Id,
+}
+
+#[derive(Args, Debug)]
+#[command(after_help = KILL_EXAMPLES)]
+pub(crate) struct Kill {
+    #[command(flatten)]
+    pub(crate) reach: Reach,
+    /// Send this signal to the command itself, by its name or number, instead of ending it and all it started.
+    #[arg(short, long, value_name = "NAME", value_parser = signal)]
+    pub(crate) signal: Option<i32>,
+    /// Time between TERM and KILL, in seconds [default: 5].
+    #[arg(long, value_name = "SECS", value_parser = seconds, conflicts_with = "signal")]
+    pub(crate) grace: Option<Duration>,
+    /// Which, as `dwell ps` and `dwell run --detach` print it.
+    #[arg(value_name = "ID")]
+    pub(crate) id: Id,
 }
 
 /// When a command gets a terminal.
@@ -363,16 +512,6 @@ pub(crate) struct Trust {
     pub(crate) relay_token: Option<String>,
 }
 
-#[derive(Args, Debug)]
-pub(crate) struct Trace {
-    /// The trace's id, 32 hexadecimal digits; without it, the newest call.
-    #[arg(value_parser = trace_id)]
-    pub(crate) trace_id: Option<TraceId>,
-    /// Columns of the picture [default: the terminal's].
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(60..=240))]
-    pub(crate) width: Option<u16>,
-}
-
 impl RoleName {
     pub(crate) fn role(self) -> Role {
         match self {
@@ -409,12 +548,6 @@ fn token(text: &str) -> Result<String, String> {
     Ok(text.to_owned())
 }
 
-fn trace_id(text: &str) -> Result<TraceId, String> {
-    unhex(&text.to_ascii_lowercase())
-        .map(TraceId)
-        .ok_or_else(|| "a trace id is 32 hexadecimal digits".into())
-}
-
 fn unhex<const N: usize>(text: &str) -> Option<[u8; N]> {
     let digits = text.as_bytes();
     if digits.len() != 2 * N {
@@ -441,6 +574,16 @@ fn variable(text: OsString) -> Result<(OsString, OsString), &'static str> {
     }
     let name = OsStr::from_bytes(&bytes[..at]).to_owned();
     Ok((name, OsString::from_vec(bytes[at + 1..].to_vec())))
+}
+
+fn signal(text: &str) -> Result<i32, String> {
+    let number = text
+        .parse::<i32>()
+        .ok()
+        .filter(|number| (1..=64).contains(number));
+    number.or_else(|| signal_number(text)).ok_or_else(|| {
+        format!("{text:?} is no signal: use a name, as TERM, HUP or USR1, or a number from 1 to 64")
+    })
 }
 
 fn limit(text: &str) -> Result<Limit, String> {

@@ -3,6 +3,7 @@
 use clap::CommandFactory as _;
 
 use super::*;
+use crate::cli::trace::{Action, FormatName};
 
 fn key() -> String {
     PublicKey([0xAB; 32]).to_string()
@@ -97,10 +98,10 @@ fn an_executor_is_named_by_its_key_or_by_what_it_is_called_here() {
     let Verb::Run(run) = named else {
         panic!("it is a run")
     };
-    assert_eq!(run.on.as_ref().map(ExecutorName::as_str), Some("build-7"));
-    assert_eq!(run.executor, None);
+    assert_eq!(run.reach.on.as_ref().map(ExecutorName::as_str), Some("build-7"));
+    assert_eq!(run.reach.executor, None);
     assert_eq!(
-        parse_run(&["--", "x"]).unwrap().executor,
+        parse_run(&["--", "x"]).unwrap().reach.executor,
         Some(PublicKey([0xAB; 32]))
     );
     assert!(parse(&["run", "--", "x"]).is_err());
@@ -126,18 +127,44 @@ fn a_client_is_authorized_with_its_options_behind_commas() {
 }
 
 #[test]
-fn a_trace_is_named_by_its_id_or_not_at_all() {
+fn a_trace_is_named_by_its_first_digits_or_not_at_all() {
     let id = |arguments: &[&str]| match parse(&[&["trace"], arguments].concat()) {
         Ok(Arguments {
             verb: Verb::Trace(trace),
             ..
-        }) => Some(trace.trace_id),
+        }) => Some(trace.show.one.trace_id.map(|prefix| prefix.to_string())),
         _ => None,
     };
     assert_eq!(id(&[]), Some(None));
-    assert_eq!(id(&[&"Ab".repeat(16)]), Some(Some(TraceId([0xAB; 16]))));
-    assert_eq!(id(&["abc"]), None);
+    assert_eq!(id(&[&"Ab".repeat(16)]), Some(Some("ab".repeat(16))));
+    assert_eq!(id(&["abc"]), Some(Some("abc".into())));
+    assert_eq!(id(&["abx"]), None);
+    assert_eq!(id(&[&"a".repeat(33)]), None);
     assert_eq!(id(&["--width", "10"]), None);
+}
+
+#[test]
+fn what_to_do_with_a_trace_is_said_before_its_id() {
+    let action = |arguments: &[&str]| match parse(&[&["trace"], arguments].concat()) {
+        Ok(Arguments {
+            verb: Verb::Trace(trace),
+            ..
+        }) => trace.action,
+        _ => None,
+    };
+    assert!(action(&[]).is_none() && action(&["abc"]).is_none());
+    assert!(
+        matches!(action(&["show", "abc", "--width", "80"]), Some(Action::Show(show)) if show.width == Some(80))
+    );
+    assert!(matches!(action(&["list", "--limit", "5"]), Some(Action::List(list)) if list.limit == 5));
+    assert!(matches!(action(&["why"]), Some(Action::Why(one)) if one.trace_id.is_none()));
+    let exported = action(&["export", "abc", "--format", "jaeger-json", "-o", "x"]);
+    assert!(matches!(exported, Some(Action::Export(export)) if export.format == FormatName::JaegerJson));
+    assert!(
+        parse(&["trace", "export", "abc"]).is_err(),
+        "a format has no default"
+    );
+    assert!(parse(&["trace", "list", "--limit", "0"]).is_err());
 }
 
 #[test]

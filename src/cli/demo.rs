@@ -17,7 +17,8 @@ use super::failure::Failure;
 use super::fleet::Fleet;
 use super::identity;
 use super::output::{self, Surroundings};
-use super::pump::{self, Outcome, Sink};
+use super::oversight::Inspected;
+use super::pump::{self, OnStop, Outcome, Pumped, Sink};
 use super::ready::Ready;
 use super::roles::{CommandSpec, ConnectSpec, Route, Session};
 use super::run;
@@ -70,9 +71,31 @@ async fn drive(
         )))
         .await?;
     let sink = Sink::new(json)?;
-    let outcome = pump::pump(session.exec(command(ask)?), None, sink, stop, false).await;
-    stop.orderly(session.shutdown()).await;
-    let outcome = outcome?;
+    let command = command(ask)?;
+    let cwd = command.cwd.clone().unwrap_or_default();
+    let program = command
+        .argv
+        .first()
+        .map(|name| name.to_string_lossy().into_owned());
+    let conversation = session.converse(&home.threads_dir(), &cwd).await?;
+    let running = session.exec(command);
+    conversation
+        .turn(&running, program.as_deref().unwrap_or("?"))
+        .await;
+    let how = (false, OnStop::Terminate);
+    let pumped = pump::pump(running, None, sink, stop, how).await;
+    let status = match &pumped {
+        Ok(Pumped::Ended(outcome)) => status_line(outcome.ended.status),
+        Ok(_) | Err(_) => "not known".to_owned(),
+    };
+    stop.orderly(async {
+        conversation.end(&status).await;
+        session.shutdown().await;
+    })
+    .await;
+    let Pumped::Ended(outcome) = pumped? else {
+        return Err(Failure::interrupted());
+    };
     let spans = trace::load(&home.traces_dir(), Some(outcome.ended.trace_id))?;
     if json {
         output::print_json(&to_json(&outcome, spans.as_ref()));
@@ -106,6 +129,8 @@ fn connect_spec(identity: StaticKeypair, relay: String, executor: &Ready, home: 
         token: None,
         traces: home.traces_dir(),
         store: home.runs_db(),
+        oversight: Inspected::default().oversight(home),
+        slower_than: None,
     }
 }
 

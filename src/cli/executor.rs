@@ -128,7 +128,10 @@ fn spec(ask: &Executor, identity: StaticKeypair, home: &Home) -> Result<Executor
         trust: ask.trusting.trust()?,
         listen,
         certificate,
+        detached_life: ask.detached_life,
         traces: home.traces_dir(),
+        oversight: ask.overseen.oversight(home),
+        flight: !ask.no_flight_recorder,
     })
 }
 

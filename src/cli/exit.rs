@@ -5,6 +5,8 @@ use std::io::Write as _;
 use dwell_messages::{ErrorCode, ExitStatus};
 use rustix::io::Errno;
 
+/// A process that was asked does not answer.
+pub(crate) const UNANSWERED: u8 = 1;
 /// The command was terminated because its time was over.
 pub(crate) const TIMED_OUT: u8 = 124;
 /// An error of dwell's own: nothing is known of the command, or it was never asked for.

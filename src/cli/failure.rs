@@ -29,6 +29,12 @@ impl Failure {
         }
     }
 
+    /// Its kind.
+    #[cfg(test)]
+    pub(crate) fn kind(&self) -> &'static str {
+        self.kind
+    }
+
     /// What failed, followed by its causes.
     pub(crate) fn because(kind: &'static str, what: &str, error: &dyn Error) -> Self {
         Self::new(kind, format!("{what}: {}", chain(error)))

@@ -2,6 +2,7 @@
 
 mod address;
 mod args;
+mod bench;
 mod capture;
 mod demo;
 mod executor;
@@ -9,17 +10,23 @@ mod exit;
 mod failure;
 mod fleet;
 mod identity;
+mod inspect;
 mod key;
 mod logs;
 mod output;
+mod oversight;
 mod pump;
 mod ready;
 mod relay;
 mod roles;
 mod run;
+mod sessions;
 mod signals;
 mod stdin;
+mod table;
 mod terminal;
+mod threads;
+mod top;
 mod trace;
 mod trust;
 mod version;
@@ -45,10 +52,18 @@ pub(crate) fn main() -> ExitCode {
         Verb::Executor(ask) => wait(executor::serve(ask, json)),
         // The session lives on this thread too: nothing is handed to another on its way.
         Verb::Run(ask) => dwell::block_on(run::run(*ask, json)),
+        Verb::Ps(ask) => dwell::block_on(sessions::ps(ask, json)),
+        Verb::Attach(ask) => dwell::block_on(sessions::attach(ask, json)),
+        Verb::Logs(ask) => dwell::block_on(sessions::logs(ask, json)),
+        Verb::Kill(ask) => dwell::block_on(sessions::kill(ask, json)),
         Verb::Trust(ask) => dwell::block_on(trust::trust(ask, json)),
         Verb::Guard => guard(),
         Verb::Key(ask) => key::key(&ask, json),
         Verb::Trace(ask) => trace::trace(&ask, json),
+        Verb::Inspect(ask) => inspect::inspect(&ask, json),
+        Verb::Top(ask) => top::top(&ask, json),
+        Verb::Threads(ask) => threads::threads(&ask, json),
+        Verb::Bench(ask) => dwell::block_on(bench::bench(ask, json)),
         Verb::Version => version::version(json),
     };
     ExitCode::from(done.unwrap_or_else(|failure| failure.report(json)))

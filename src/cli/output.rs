@@ -75,6 +75,18 @@ pub(crate) fn print_json(value: &Value) {
     print(&format!("{value}\n"));
 }
 
+/// Whether anybody still reads standard output: a pipe whose reader went away says so.
+pub(crate) fn is_read() -> bool {
+    let out = std::io::stdout();
+    let mut polled = [rustix::event::PollFd::new(&out, rustix::event::PollFlags::OUT)];
+    let now = rustix::event::Timespec {
+        tv_sec: 0,
+        tv_nsec: 0,
+    };
+    let ready = rustix::event::poll(&mut polled, Some(&now));
+    ready.is_err() || !polled[0].revents().contains(rustix::event::PollFlags::ERR)
+}
+
 /// Prints text to standard output. A reader that went away ends nothing: the exit code still tells.
 pub(crate) fn print(text: &str) {
     let mut out = std::io::stdout().lock();

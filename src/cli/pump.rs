@@ -16,6 +16,8 @@ use super::terminal::{self, Escape};
 
 /// Time between TERM and KILL when the user ends a command.
 const INTERRUPT_GRACE: Duration = Duration::from_secs(2);
+/// How long what a command said is still written when it is left.
+const LAST_WORDS: Duration = Duration::from_secs(1);
 /// Chunks of output on their way to a slow reader; behind them the command itself waits.
 const AHEAD_CHUNKS: usize = 16;
 
@@ -39,6 +41,24 @@ pub(crate) struct Writer {
 enum Chunk {
     Out(Bytes),
     Err(Bytes),
+}
+
+/// What a request to stop, or the way out that was typed, does to the command.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum OnStop {
+    /// The first ends it, the second leaves it to its executor.
+    Terminate,
+    /// It runs on.
+    Leave,
+}
+
+/// How driving a command ended.
+#[derive(Debug)]
+pub(crate) enum Pumped {
+    /// With the command.
+    Ended(Outcome),
+    /// It runs on. Dropping it terminates it, unless its link is gone by then.
+    Left(Running),
 }
 
 enum Step {
@@ -126,18 +146,18 @@ pub(crate) struct Outcome {
     pub(crate) exit: u8,
 }
 
-/// Drives a command to its end. The first request to stop terminates it, the second leaves it.
+/// Drives a command to its end, or until it is left.
 pub(crate) async fn pump(
     mut running: Running,
     input: Option<mpsc::Receiver<Bytes>>,
     mut sink: Sink,
     stop: &mut Stop,
-    raw: bool,
-) -> Result<Outcome, Failure> {
+    (raw, on_stop): (bool, OnStop),
+) -> Result<Pumped, Failure> {
     let mut resizing = std::pin::pin!(follow_size(running.input(), raw));
     let mut forwarded = std::pin::pin!(forward(running.input(), input, raw));
     let (mut forwarding, mut stopping, mut unread) = (true, false, false);
-    loop {
+    let left = loop {
         let step = tokio::select! {
             heard = running.next() => Step::Heard(heard),
             () = stop.recv() => Step::Stop,
@@ -145,18 +165,27 @@ pub(crate) async fn pump(
             left = &mut forwarded, if forwarding => {
                 forwarding = false;
                 if left {
-                    return Err(Failure::interrupted().advise("the command was left, and is told to end"));
+                    break true;
                 }
                 continue;
             }
             () = &mut resizing => continue,
         };
         match step {
-            Step::Heard(None) => break,
+            Step::Heard(None) => break false,
+            Step::Stop | Step::OutputClosed if on_stop == OnStop::Leave => break true,
             Step::Heard(Some(heard)) => {
-                if !unread && !hand_on(heard, &mut sink, stop, &mut stopping, &running).await? {
-                    unread = true;
-                    running.terminate(INTERRUPT_GRACE);
+                if unread {
+                    continue;
+                }
+                match hand_on(heard, &mut sink, stop, (&mut stopping, on_stop), &running).await? {
+                    Handed::On => {}
+                    Handed::Left => break true,
+                    Handed::Unread if on_stop == OnStop::Leave => break true,
+                    Handed::Unread => {
+                        unread = true;
+                        running.terminate(INTERRUPT_GRACE);
+                    }
                 }
             }
             Step::Stop => end(&running, &mut stopping)?,
@@ -165,6 +194,11 @@ pub(crate) async fn pump(
                 running.terminate(INTERRUPT_GRACE);
             }
         }
+    };
+    if left {
+        // What was shown is shown; a reader that takes nothing is not waited for.
+        drop(tokio::time::timeout(LAST_WORDS, sink.finish()).await);
+        return Ok(Pumped::Left(running));
     }
     let ended = stop.or(running.wait()).await?;
     let output = stop.or(async { Ok(sink.finish().await) }).await?;
@@ -173,17 +207,27 @@ pub(crate) async fn pump(
     } else {
         exit::of_status(ended.status)
     };
-    Ok(Outcome { ended, output, exit })
+    Ok(Pumped::Ended(Outcome { ended, output, exit }))
 }
 
-/// Gives one event to the sink, hearing requests to stop while the sink is full. `false` when nobody reads any more.
+/// What became of one event.
+enum Handed {
+    /// The sink has it.
+    On,
+    /// Nobody reads any more.
+    Unread,
+    /// The command is to be left.
+    Left,
+}
+
+/// Gives one event to the sink, hearing requests to stop while the sink is full.
 async fn hand_on(
     heard: Heard,
     sink: &mut Sink,
     stop: &mut Stop,
-    stopping: &mut bool,
+    (stopping, on_stop): (&mut bool, OnStop),
     running: &Running,
-) -> Result<bool, Failure> {
+) -> Result<Handed, Failure> {
     let chunk = match heard {
         Heard::Stdout(data) => Chunk::Out(data),
         Heard::Stderr(data) => Chunk::Err(data),
@@ -192,14 +236,19 @@ async fn hand_on(
                 ?names,
                 "variables that look like secrets were withheld from the command"
             );
-            return Ok(true);
+            return Ok(Handed::On);
         }
     };
     let mut taken = std::pin::pin!(sink.take(chunk));
     loop {
         tokio::select! {
-            read = &mut taken => return Ok(read),
-            () = stop.recv() => end(running, stopping)?,
+            read = &mut taken => return Ok(if read { Handed::On } else { Handed::Unread }),
+            () = stop.recv() => {
+                if on_stop == OnStop::Leave {
+                    return Ok(Handed::Left);
+                }
+                end(running, stopping)?;
+            }
         }
     }
 }

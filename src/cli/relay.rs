@@ -34,6 +34,7 @@ pub(crate) async fn serve(ask: Relay, json: bool) -> Result<u8, Failure> {
             identity,
             admission,
             certificate,
+            oversight: ask.overseen.oversight(&home),
         }))
         .await?;
     let ready = relay.ready();

@@ -7,12 +7,17 @@ use std::time::Duration;
 use bytes::Bytes;
 use dwell_actors::Address;
 use dwell_actors::access::PairingOffer;
-use dwell_actors::executor::{Executor, ExecutorHandle};
+use dwell_actors::executor::{DETACHES, Executor, ExecutorHandle};
 use dwell_actors::harness::{
-    Command, ConnectError, GRACE, Harness, Inherit, RESUME_FOR, Run, RunError, RunEvent, RunStdin, Target,
+    CallTimings, Command, ConnectError, GRACE, Harness, Inherit, Observed, RESUME_FOR, Run, RunError,
+    RunEvent, RunStdin, SessionInfo, StartedProcess, TakeUp, Target,
 };
 use dwell_actors::keys::{AuthorizedClients, Grant, KeyError};
+use dwell_actors::metadata_store::{Change, ThreadPatch};
+use dwell_actors::oversight::Oversight;
+use dwell_actors::propagation::Baggage;
 use dwell_actors::relay_server::{Relay, RelayHandle};
+use dwell_actors::threads::{Append, Item, ItemKind, NewThread, Thread};
 use dwell_messages::process::{Ending, Limits, Usage};
 use dwell_messages::{ExitStatus, PublicKey, Role, TraceContext, TraceId};
 use dwell_relay::driver::tls::{Certificate, Trust};
@@ -50,6 +55,9 @@ pub(crate) struct ConnectSpec {
     pub(crate) token: Option<Vec<u8>>,
     pub(crate) traces: PathBuf,
     pub(crate) store: PathBuf,
+    pub(crate) oversight: Oversight,
+    /// Traces are kept only of commands that fail or take longer than this.
+    pub(crate) slower_than: Option<Duration>,
 }
 
 #[derive(Debug, Default)]
@@ -63,11 +71,12 @@ pub(crate) struct CommandSpec {
     pub(crate) timeout: Option<Duration>,
     pub(crate) grace: Option<Duration>,
     pub(crate) limits: Vec<Limit>,
-    pub(crate) detach: bool,
+    pub(crate) outlive: bool,
     pub(crate) stdin: bool,
     /// Rows, columns and the name of the terminal it gets.
     pub(crate) terminal: Option<(u16, u16, String)>,
     pub(crate) parent: Option<TraceContext>,
+    pub(crate) baggage: Baggage,
 }
 
 /// What a running command lets hear.
@@ -96,6 +105,10 @@ pub(crate) struct Ended {
 #[derive(Debug)]
 pub(crate) struct Session(Harness);
 
+/// A conversation that a command is a turn of.
+#[derive(Debug)]
+pub(crate) struct Conversation(Thread);
+
 /// A command under way; dropping it terminates it.
 #[derive(Debug)]
 pub(crate) struct Running(Run);
@@ -106,6 +119,15 @@ pub(crate) struct Input(RunStdin);
 
 impl Session {
     pub(crate) async fn connect(spec: ConnectSpec) -> Result<Self, Failure> {
+        Self::connect_for(spec, None).await
+    }
+
+    /// Takes up a session that is there already.
+    pub(crate) async fn take_up(spec: ConnectSpec, session: TakeUp) -> Result<Self, Failure> {
+        Self::connect_for(spec, Some(session)).await
+    }
+
+    async fn connect_for(spec: ConnectSpec, session: Option<TakeUp>) -> Result<Self, Failure> {
         let client = spec.identity.public();
         let mut target = match &spec.route {
             Route::Relay(address) => Target::relay(
@@ -120,12 +142,19 @@ impl Session {
         if let Some(token) = spec.token {
             target = target.token(token);
         }
-        let builder = Harness::builder()
+        let mut builder = Harness::builder();
+        if let Some(session) = session {
+            builder = builder.take_up(session);
+        }
+        if let Some(slower_than) = spec.slower_than {
+            builder = builder.sampled(false).flight_threshold(slower_than);
+        }
+        let builder = builder
             .identity(spec.identity)
             .authorization(spec.authorization)
             .traces(spec.traces)
             .store(spec.store)
-            .sampled(true)
+            .oversight(spec.oversight)
             .resume_for(spec.resume_for.unwrap_or(RESUME_FOR))
             .here();
         let connected = builder.connect(target).await;
@@ -143,50 +172,149 @@ impl Session {
             .map_err(|error| not_run(&error))
     }
 
+    /// This key's sessions at the executor.
+    pub(crate) async fn sessions(&self) -> Result<Vec<SessionInfo>, Failure> {
+        self.0.sessions().await.map_err(|error| not_run(&error))
+    }
+
+    /// The executor's present life.
+    pub(crate) fn epoch(&self) -> &[u8] {
+        self.0.epoch()
+    }
+
+    /// This session's number in it.
+    pub(crate) fn number(&self) -> u64 {
+        self.0.session()
+    }
+
+    /// Whether sessions outlive their links there.
+    pub(crate) fn detaches(&self) -> bool {
+        let capabilities = &self.0.environment().capabilities;
+        capabilities.iter().any(|capability| capability == DETACHES)
+    }
+
+    /// A process of another session, to look at.
+    pub(crate) fn observe(&self, session: u64, process: u64) -> Observed {
+        self.0.observe(session, process)
+    }
+
+    /// A process that was taken up with this session.
+    pub(crate) fn adopt(&self, process: u64) -> Option<Running> {
+        self.0.adopt(process).map(Running)
+    }
+
+    /// Starts a command that nobody here waits for.
+    pub(crate) async fn start(&self, spec: CommandSpec) -> Result<StartedProcess, Failure> {
+        self.0.start(command(spec)).await.map_err(|error| not_run(&error))
+    }
+
+    /// Goes, and leaves the session and what it runs.
+    pub(crate) async fn leave(self) {
+        self.0.leave().await;
+    }
+
     pub(crate) fn exec(&self, spec: CommandSpec) -> Running {
-        let mut command = Command::from_argv(spec.argv);
-        if let Some(cwd) = spec.cwd {
-            command = command.current_dir(cwd);
-        }
-        for (name, value) in spec.variables {
-            command = command.env(name, value);
-        }
-        command = command.inherit(match spec.inherit {
-            InheritName::Core => Inherit::Core,
-            InheritName::All => Inherit::All,
-            InheritName::None => Inherit::None,
-        });
-        let [include, exclude] = spec.patterns;
-        command = include.iter().fold(command, Command::env_include);
-        command = exclude.iter().fold(command, Command::env_exclude);
-        if spec.secrets {
-            command = command.env_secrets();
-        }
-        let grace = spec.grace.unwrap_or(GRACE);
-        command = command.grace(grace).limits(limits(&spec.limits, spec.timeout));
-        if let Some(timeout) = spec.timeout {
-            // The executor sees to it; this side only gives up when it hears nothing of that.
-            command = command.deadline(timeout + grace + UNHEARD);
-        }
-        if let Some((rows, columns, term)) = spec.terminal {
-            command = command.pty(rows, columns).term(term);
-        }
-        if spec.detach {
-            command = command.detach();
-        }
-        if spec.stdin {
-            command = command.stdin_piped();
-        }
-        if let Some(parent) = spec.parent {
-            command = command.parent(parent);
-        }
-        Running(self.0.exec(command))
+        Running(self.0.exec(command(spec)))
+    }
+
+    /// Runs a program without a trace, and says where its time went.
+    pub(crate) async fn measure(&self, program: &str) -> Result<CallTimings, Failure> {
+        let run = self.0.exec(Command::new(program).sampled(false));
+        let finished = run.wait().await.map_err(|error| not_run(&error))?;
+        Ok(finished.timings)
+    }
+
+    /// Begins a conversation about a directory, kept below `dir`.
+    pub(crate) async fn converse(&self, dir: &Path, cwd: &Path) -> Result<Conversation, Failure> {
+        let new = NewThread {
+            patch: ThreadPatch {
+                cwd: Change::Set(cwd.to_string_lossy().into_owned()),
+                ..ThreadPatch::default()
+            },
+        };
+        let threads = self
+            .0
+            .threads(dir)
+            .map_err(|error| Failure::of("threads", &error))?;
+        let thread = threads.create(new).await;
+        thread
+            .map(Conversation)
+            .map_err(|error| Failure::of("threads", &error))
     }
 
     /// Waits, within bounds, for the spans the executor still owes, and writes what is pending.
     pub(crate) async fn shutdown(self) {
         self.0.shutdown().await;
     }
+}
+
+impl Conversation {
+    /// Its next turn is this command. The command's way does not wait for what is written of it.
+    pub(crate) async fn turn(&self, running: &Running, program: &str) {
+        let items = vec![
+            Item::now(ItemKind::TurnStarted, ""),
+            Item::now(ItemKind::ToolCall, program),
+        ];
+        let append = Append::new(items).parent(running.0.context().clone());
+        if let Err(error) = self.0.append(append).await {
+            tracing::warn!(%error, "the turn was not kept");
+        }
+    }
+
+    /// The turn is over, and so is the conversation.
+    pub(crate) async fn end(self, status: &str) {
+        let items = vec![
+            Item::now(ItemKind::ToolOutput, status),
+            Item::now(ItemKind::TurnEnded, ""),
+        ];
+        let ended = match self.0.append(items).await {
+            Ok(()) => self.0.shutdown().await,
+            Err(error) => Err(error),
+        };
+        if let Err(error) = ended {
+            tracing::warn!(%error, "not all of the conversation was kept");
+        }
+    }
+}
+
+fn command(spec: CommandSpec) -> Command {
+    let mut command = Command::from_argv(spec.argv);
+    if let Some(cwd) = spec.cwd {
+        command = command.current_dir(cwd);
+    }
+    for (name, value) in spec.variables {
+        command = command.env(name, value);
+    }
+    command = command.inherit(match spec.inherit {
+        InheritName::Core => Inherit::Core,
+        InheritName::All => Inherit::All,
+        InheritName::None => Inherit::None,
+    });
+    let [include, exclude] = spec.patterns;
+    command = include.iter().fold(command, Command::env_include);
+    command = exclude.iter().fold(command, Command::env_exclude);
+    if spec.secrets {
+        command = command.env_secrets();
+    }
+    let grace = spec.grace.unwrap_or(GRACE);
+    command = command.grace(grace).limits(limits(&spec.limits, spec.timeout));
+    if let Some(timeout) = spec.timeout {
+        // The executor sees to it; this side only gives up when it hears nothing of that.
+        command = command.deadline(timeout + grace + UNHEARD);
+    }
+    if let Some((rows, columns, term)) = spec.terminal {
+        command = command.pty(rows, columns).term(term);
+    }
+    if spec.outlive {
+        command = command.outlive_executor();
+    }
+    if spec.stdin {
+        command = command.stdin_piped();
+    }
+    if let Some(parent) = spec.parent {
+        command = command.parent(parent);
+    }
+    command.baggage(&spec.baggage)
 }
 
 impl Running {
@@ -274,10 +402,14 @@ fn not_connected(error: &ConnectError, route: &Route, client: &PublicKey) -> Fai
     let kind = match error {
         ConnectError::HandshakeRefused { .. } => "handshake_refused",
         ConnectError::ExecutorKeyMismatch { .. } => "executor_key_mismatch",
+        ConnectError::NoSession => "unknown",
+        ConnectError::Superseded { .. } => "superseded",
+        ConnectError::NotTakenUp(_) => "refused",
         ConnectError::Unreachable { .. }
         | ConnectError::Transport { .. }
         | ConnectError::Failed { .. }
         | ConnectError::Refused(_)
+        | ConnectError::Oversight(_)
         | ConnectError::Runtime(_)
         | ConnectError::Local(_) => "connect",
     };
@@ -305,9 +437,12 @@ fn not_connected(error: &ConnectError, route: &Route, client: &PublicKey) -> Fai
         (ConnectError::ExecutorKeyMismatch { .. }, _) => failure.advise(
             "if the new key is the right one, take its old line out of known_executors and trust it again, or give it with --executor",
         ),
+        (ConnectError::NoSession | ConnectError::Superseded { .. }, _) => failure.advise("what there is: dwell ps --all"),
         (
             ConnectError::Transport { .. }
+            | ConnectError::NotTakenUp(_)
             | ConnectError::Refused(_)
+            | ConnectError::Oversight(_)
             | ConnectError::Runtime(_)
             | ConnectError::Local(_),
             _,
@@ -315,7 +450,7 @@ fn not_connected(error: &ConnectError, route: &Route, client: &PublicKey) -> Fai
     }
 }
 
-fn not_run(error: &RunError) -> Failure {
+pub(crate) fn not_run(error: &RunError) -> Failure {
     let kind = match error {
         RunError::Refused(_) => "refused",
         RunError::NotStarted(_) => "not_started",
@@ -342,7 +477,12 @@ pub(crate) struct ExecutorSpec {
     pub(crate) listen: Option<String>,
     /// For the listener.
     pub(crate) certificate: Option<Certificate>,
+    /// How long sessions without a client go on.
+    pub(crate) detached_life: Option<Duration>,
     pub(crate) traces: PathBuf,
+    pub(crate) oversight: Oversight,
+    /// Whether the last seconds of untraced calls are remembered.
+    pub(crate) flight: bool,
 }
 
 #[derive(Debug)]
@@ -354,7 +494,12 @@ impl ServingExecutor {
             .identity(spec.identity)
             .authorized_clients(spec.authorized_clients)
             .audit(spec.audit)
-            .traces(spec.traces);
+            .traces(spec.traces)
+            .oversight(spec.oversight)
+            .flight_recorder(spec.flight);
+        if let Some(life) = spec.detached_life {
+            builder = builder.detached_life(life);
+        }
         if let Some(offer) = spec.pairing {
             builder = builder.pairing(offer);
         }
@@ -401,6 +546,7 @@ pub(crate) struct RelaySpec {
     pub(crate) identity: StaticKeypair,
     pub(crate) admission: Admission,
     pub(crate) certificate: Option<Certificate>,
+    pub(crate) oversight: Oversight,
 }
 
 #[derive(Debug)]
@@ -411,6 +557,7 @@ impl ServingRelay {
         let mut builder = Relay::builder()
             .listen(spec.listen)
             .identity(spec.identity)
+            .oversight(spec.oversight)
             .admission(spec.admission);
         if let Some(certificate) = spec.certificate {
             builder = builder.tls(certificate);

@@ -3,19 +3,21 @@
 use std::io::IsTerminal as _;
 
 use dwell_actors::config::{EXECUTOR_PORT_DEFAULT, Home, RELAY_PORT_DEFAULT};
+use dwell_actors::propagation::{AllowList, Extracted, Propagators, environment_name};
 use dwell_messages::process::Ending;
-use dwell_messages::{ExitStatus, PublicKey, Role, TraceContext};
+use dwell_messages::{ExitStatus, PublicKey, Role};
 use dwell_relay::StaticKeypair;
 use serde_json::{Value, json};
 
 use super::address::with_port;
-use super::args::{Run, Tty};
+use super::args::{Reach, Run, Tty};
 use super::exit;
 use super::failure::Failure;
 use super::identity;
 use super::output;
-use super::pump::{self, Outcome, Sink};
+use super::pump::{self, OnStop, Outcome, Pumped, Sink};
 use super::roles::{CommandSpec, ConnectSpec, Route, Session};
+use super::sessions::Id;
 use super::signals::Stop;
 use super::stdin;
 use super::terminal::{self, RawMode};
@@ -24,7 +26,7 @@ use super::trust;
 pub(crate) async fn run(ask: Run, json: bool) -> Result<u8, Failure> {
     let mut stop = Stop::listen()?;
     let home = identity::home()?;
-    let (executor, route) = target(&ask, &home)?;
+    let (executor, route) = target(&ask.reach, &home)?;
     let own = identity::load_or_make(&home, Role::Harness)?;
     if own.created {
         output::note(&format!("dwell: made this machine's key {}", own.pair.public()));
@@ -34,6 +36,9 @@ pub(crate) async fn run(ask: Run, json: bool) -> Result<u8, Failure> {
             own.pair, route, executor, &ask, &home,
         )?))
         .await?;
+    if ask.detach {
+        return detach(session, ask, &mut stop, json).await;
+    }
     let tty = match ask.tty {
         Tty::Auto => !json && terminal::is_interactive(),
         Tty::Always => true,
@@ -51,7 +56,16 @@ pub(crate) async fn run(ask: Run, json: bool) -> Result<u8, Failure> {
     } else {
         None
     };
-    let outcome = pump::pump(session.exec(command), input, sink, &mut stop, raw.is_some()).await;
+    let how = (raw.is_some(), OnStop::Terminate);
+    let outcome = pump::pump(session.exec(command), input, sink, &mut stop, how).await;
+    let outcome = match outcome {
+        Ok(Pumped::Ended(outcome)) => Ok(outcome),
+        Ok(Pumped::Left(running)) => {
+            drop(running);
+            Err(Failure::interrupted().advise("the command was left, and is told to end"))
+        }
+        Err(failure) => Err(failure),
+    };
     // Before anything else is printed.
     drop(raw);
     // Also after a failure: its trace is what explains it.
@@ -75,8 +89,42 @@ pub(crate) async fn run(ask: Run, json: bool) -> Result<u8, Failure> {
     Ok(outcome.exit)
 }
 
+/// Starts the command, says how it is found again, and leaves.
+async fn detach(session: Session, ask: Run, stop: &mut Stop, json: bool) -> Result<u8, Failure> {
+    if !session.detaches() {
+        let refused = Failure::new(
+            "refused",
+            "this executor ends what it runs with its client's link",
+        )
+        .advise("its operator lets no session outlive its link: stay connected, or ask for that");
+        stop.orderly(session.shutdown()).await;
+        return Err(refused);
+    }
+    let (stdin, tty) = (ask.stdin, ask.tty == Tty::Always);
+    let started = stop.or(session.start(command_spec(ask, stdin, tty))).await;
+    let id = started.as_ref().map(|started| {
+        let id = Id::new(session.epoch(), session.number(), started.process);
+        (id, started.pid)
+    });
+    match id {
+        Ok((id, pid)) => {
+            if json {
+                output::print_json(&json!({ "id": id.to_string(), "pid": pid }));
+            } else {
+                output::print(&format!("{id}\n"));
+            }
+            stop.orderly(session.leave()).await;
+            Ok(0)
+        }
+        Err(_) => {
+            stop.orderly(session.shutdown()).await;
+            started.map(|_| 0)
+        }
+    }
+}
+
 /// Which executor, and how it is reached. A name stands before a key; an address that is given, before a known one.
-fn target(ask: &Run, home: &Home) -> Result<(PublicKey, Route), Failure> {
+pub(crate) fn target(ask: &Reach, home: &Home) -> Result<(PublicKey, Route), Failure> {
     let known = ask.on.as_ref().map(|name| trust::named(home, name)).transpose()?;
     let executor = known
         .as_ref()
@@ -104,17 +152,24 @@ fn connect_spec(
     Ok(ConnectSpec {
         identity,
         route,
-        trust: ask.trusting.trust()?,
+        trust: ask.reach.trusting.trust()?,
         executor,
         authorization: Vec::new(),
         resume_for: ask.resume_for,
-        token: ask.relay_token.clone().map(String::into_bytes),
+        token: ask.reach.relay_token.clone().map(String::into_bytes),
         traces: home.traces_dir(),
+        oversight: ask.inspected.oversight(home),
+        slower_than: ask.slower_than,
         store: home.runs_db(),
     })
 }
 
 fn command_spec(ask: Run, stdin: bool, tty: bool) -> CommandSpec {
+    let inherited = inherited(
+        Propagators::of_this_process(),
+        &AllowList::names(ask.baggage),
+        |name| std::env::var(name).ok(),
+    );
     CommandSpec {
         argv: ask.command,
         cwd: ask.cwd,
@@ -125,24 +180,29 @@ fn command_spec(ask: Run, stdin: bool, tty: bool) -> CommandSpec {
         timeout: ask.timeout,
         grace: ask.grace,
         limits: ask.limits,
-        detach: ask.detach,
+        outlive: ask.outlive_executor,
         stdin: stdin && !tty,
         terminal: tty.then(|| {
             let (rows, columns) = terminal::size();
             (rows, columns, terminal::name())
         }),
-        parent: inherited(|name| std::env::var(name).ok()),
+        parent: inherited.context,
+        baggage: inherited.baggage,
     }
 }
 
-/// The span that whoever started dwell has for this; a malformed one is passed over.
-fn inherited(lookup: impl Fn(&str) -> Option<String>) -> Option<TraceContext> {
-    let parent = lookup("TRACEPARENT").filter(|text| !text.is_empty())?;
-    let context = TraceContext::from_traceparent(&parent, lookup("TRACESTATE").as_deref());
-    if context.is_none() {
-        tracing::warn!("TRACEPARENT is malformed: a new trace begins");
+/// The span that whoever started dwell has for this, and what came with it; what is malformed is passed over.
+fn inherited(
+    propagators: &Propagators,
+    allowed: &AllowList,
+    lookup: impl Fn(&str) -> Option<String>,
+) -> Extracted {
+    let inherited = propagators.extract(|field| lookup(&environment_name(field)), allowed);
+    for field in &inherited.malformed {
+        let name = environment_name(field);
+        tracing::warn!("{name} is malformed: what it says is passed over");
     }
-    context
+    inherited
 }
 
 /// A finished command for programs.
@@ -170,7 +230,7 @@ fn ending_text(ending: Ending) -> &'static str {
     }
 }
 
-fn status_json(status: ExitStatus) -> Value {
+pub(crate) fn status_json(status: ExitStatus) -> Value {
     match status {
         ExitStatus::Code(code) => json!({ "code": code, "signal": null }),
         ExitStatus::Signal(signal) => json!({ "code": null, "signal": signal }),
@@ -222,13 +282,22 @@ mod tests {
     #[test]
     fn an_inherited_context_is_the_parent_and_a_malformed_one_is_none() {
         let parent = format!("00-{}-{}-01", "ab".repeat(16), "cd".repeat(8));
-        let with = |text: &str| inherited(|name| (name == "TRACEPARENT").then(|| text.to_owned()));
+        let with = |variable: &str, text: &str| {
+            let lookup = |name: &str| (name == variable).then(|| text.to_owned());
+            inherited(&Propagators::default(), &AllowList::nothing(), lookup)
+        };
+        let inherited = with("TRACEPARENT", &parent);
         assert_eq!(
-            with(&parent).map(|context| context.to_traceparent()),
+            inherited.context.map(|context| context.to_traceparent()),
             Some(parent)
         );
-        assert_eq!(with("00-nonsense"), None);
-        assert_eq!(with(""), None);
-        assert_eq!(inherited(|_| None), None);
+        let nonsense = with("TRACEPARENT", "00-nonsense");
+        assert_eq!(
+            (nonsense.context, nonsense.malformed),
+            (None, vec!["traceparent"])
+        );
+        assert_eq!(with("TRACEPARENT", ""), Extracted::default());
+        // Not spoken unless asked for.
+        assert_eq!(with("UBER_TRACE_ID", "1:2:0:1"), Extracted::default());
     }
 }

@@ -4,6 +4,7 @@ use dwell_actors::config::{EXECUTOR_PORT_DEFAULT, Home, RELAY_PORT_DEFAULT};
 use dwell_actors::keys::{
     ExecutorName, KeyError, KnownExecutor, KnownExecutors, KnownRoute, Pinned, TrustLine,
 };
+use dwell_actors::oversight::Oversight;
 use dwell_messages::Role;
 use dwell_relay::fingerprint;
 use serde_json::json;
@@ -50,6 +51,8 @@ pub(crate) async fn trust(ask: Trust, json: bool) -> Result<u8, Failure> {
         resume_for: None,
         token: ask.relay_token.map(String::into_bytes),
         traces: home.traces_dir(),
+        oversight: Oversight::new(),
+        slower_than: None,
         store: home.runs_db(),
     };
     let session = stop.or(Session::connect(spec)).await.map_err(|failure| {

@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 
+use dwell_actors::telemetry::{ATTR_ACTOR, ATTR_MESSAGE, semconv};
 use dwell_messages::{Role, Span};
 
 use crate::roles::{Picture, System, text};
@@ -11,7 +12,7 @@ fn sender(role: Role, actor: &str, message: &str) -> &'static str {
     match (role, actor, message) {
         (Role::Harness, "Dispatcher", "Exec")
         | (Role::Harness, "RpcQueue", "Call")
-        | (Role::Harness, "MetadataWriter", "Record") => "call",
+        | (Role::Harness, "RunRecorder", "Record") => "call",
         (Role::Harness, "RelayFramer", "Send")
         | (Role::Harness, "RpcQueue", "Response")
         | (Role::Executor, "RpcQueue", "Request") => "Process/Start client",
@@ -58,7 +59,7 @@ fn one_command_is_one_whole_trace_in_the_harness_file() {
                 "RpcQueue",
                 "RelayFramer",
                 "TerminalDelivery",
-                "MetadataWriter",
+                "RunRecorder",
                 "TraceCollector",
             ][..],
         ),
@@ -84,7 +85,7 @@ fn one_command_is_one_whole_trace_in_the_harness_file() {
         }
     }
     for (role, span) in spans.iter().filter(|(_, span)| span.name.starts_with("mailbox ")) {
-        let (actor, message) = (text(span, "actor.type"), text(span, "actor.message.type"));
+        let (actor, message) = (text(span, ATTR_ACTOR), text(span, ATTR_MESSAGE));
         let (expected, actual) = (sender(*role, actor, message), described(&picture, span));
         assert!(
             expected.contains(&actual),
@@ -128,7 +129,7 @@ fn one_command_is_one_whole_trace_in_the_harness_file() {
     let exited = picture
         .named(Role::Executor, "mailbox TerminalDelivery")
         .into_iter()
-        .find(|span| text(span, "actor.message.type") == "Exited")
+        .find(|span| text(span, ATTR_MESSAGE) == "Exited")
         .expect("the exit was delivered");
     assert!(
         server.end_unix_ns <= exited.start_unix_ns,
@@ -155,7 +156,7 @@ fn a_gibibyte_has_as_many_spans_as_a_kibibyte() {
     let large = system.last_trace();
     assert_eq!(census(&large), small);
     let reader = large.one(Role::Executor, "stdout reader");
-    let bytes = reader.attribute("process.io.bytes");
+    let bytes = reader.attribute(semconv::STREAM_BYTES);
     assert_eq!(
         bytes,
         Some(&dwell_messages::Value::I64(1 << 30)),

@@ -277,7 +277,7 @@ fn an_executor_that_is_killed_leaves_only_what_was_detached() {
         for round in 0..rounds {
             let mut place = Place::start(user);
             let detached = place.stand(
-                &["--detach", "--resume-for", "1"],
+                &["--outlive-executor", "--resume-for", "1"],
                 "trap '' HUP; echo up; exec sleep 4321",
             );
             // While it executes its program it has no environment to be known by.

@@ -26,6 +26,14 @@ impl Serving {
     }
 }
 
+#[cfg(feature = "system-tests")]
+impl Serving {
+    /// Whether it has not ended.
+    pub(crate) fn lives(&mut self) -> bool {
+        self.child.try_wait().unwrap().is_none()
+    }
+}
+
 impl Drop for Serving {
     fn drop(&mut self) {
         self.end();

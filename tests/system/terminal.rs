@@ -39,6 +39,11 @@ impl Drop for Sitting {
 
 impl Sitting {
     fn start(system: &System, options: &[&str], command: &[&str]) -> Self {
+        Self::sit(system, "run", &[options, &["--"], command].concat())
+    }
+
+    /// Any verb that reaches the executor.
+    fn sit(system: &System, verb: &str, arguments: &[&str]) -> Self {
         let flags = OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC;
         let master = openpt(flags).unwrap();
         grantpt(&master).unwrap();
@@ -49,14 +54,9 @@ impl Sitting {
         let end = || Stdio::from(terminal.try_clone().unwrap());
         let child = dwell(&system.harness_home())
             .env("TERM", "vt100")
-            .args(["run", "--relay", system.relay.ready["address"].as_str().unwrap()])
-            .args([
-                "--executor",
-                system.executor.ready["public_key"].as_str().unwrap(),
-            ])
-            .args(options)
-            .arg("--")
-            .args(command)
+            .arg(verb)
+            .args(reach(system))
+            .args(arguments)
             .stdin(end())
             .stdout(end())
             .stderr(end())
@@ -127,6 +127,15 @@ impl Sitting {
             assert!(Instant::now() < end, "it does not end: {:?}", self.seen);
         }
     }
+}
+
+fn reach(system: &System) -> [&str; 4] {
+    [
+        "--relay",
+        system.relay.ready["address"].as_str().unwrap(),
+        "--executor",
+        system.executor.ready["public_key"].as_str().unwrap(),
+    ]
 }
 
 fn set_size(terminal: &OwnedFd, ws_row: u16, ws_col: u16) {
@@ -214,6 +223,31 @@ fn the_way_out_leaves_a_command_that_answers_nothing() {
     run.until("up");
     run.press(b"\x03\x1d\x1d\x1d");
     assert_eq!(run.ended().code(), Some(130));
+}
+
+/// A shell that was left on no terminal at all is taken up on one, left by the way out, and taken up again.
+#[test]
+fn the_way_out_leaves_an_attached_command_running_and_the_next_one_has_it() {
+    let system = System::start(&[]);
+    let started = dwell(&system.harness_home())
+        .arg("run")
+        .args(reach(&system))
+        .args(["--detach", "--tty=always", "--", "sh"])
+        .output()
+        .unwrap();
+    let id = String::from_utf8(started.stdout).unwrap().trim().to_owned();
+    let mut first = Sitting::sit(&system, "attach", &[&id]);
+    first.press(b"x=$((40+1)); echo up$((1+1)); stty size\r");
+    first.until("up2\r\n40 100");
+    assert!(first.is_raw());
+    first.press(b"\x1d\x1d\x1d");
+    first.until("it runs on");
+    assert_eq!(first.ended().code(), Some(0));
+    let mut second = Sitting::sit(&system, "attach", &["--new", &id]);
+    second.press(b"echo still$((x+1))\r");
+    second.until("still42");
+    second.press(b"exit 9\r");
+    assert_eq!(second.ended().code(), Some(9));
 }
 
 #[test]

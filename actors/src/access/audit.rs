@@ -24,6 +24,8 @@ pub(crate) enum What {
     Pair { ok: bool, why: &'static str },
     /// A session began.
     Begin,
+    /// A client took a session over, or was not given one that it asked for.
+    Take { ok: bool, why: &'static str },
     /// A session ended.
     End { why: &'static str },
     /// A call was refused.
@@ -50,8 +52,9 @@ impl What {
     pub(crate) fn crowd(&self) -> Option<Crowd> {
         match self {
             Self::Authorize { ok: false, .. } | Self::Pair { ok: false, .. } => Some(Crowd::Strangers),
-            Self::Refused { .. } => Some(Crowd::Calls),
-            Self::Authorize { ok: true, .. }
+            Self::Refused { .. } | Self::Take { ok: false, .. } => Some(Crowd::Calls),
+            Self::Take { ok: true, .. }
+            | Self::Authorize { ok: true, .. }
             | Self::Pair { ok: true, .. }
             | Self::Begin
             | Self::End { .. }
@@ -80,6 +83,7 @@ impl Entry {
             What::Authorize { ok, why } => ("authorize", *ok, *why),
             What::Pair { ok, why } => ("pair", *ok, *why),
             What::Begin => ("session_begin", true, ""),
+            What::Take { ok, why } => ("session_take", *ok, *why),
             What::End { why } => ("session_end", true, *why),
             What::Refused { why, .. } => ("call", false, why.as_str()),
             What::List { ok, why } => ("list", *ok, why.as_str()),
@@ -89,6 +93,7 @@ impl Entry {
             What::Authorize { .. }
             | What::Pair { .. }
             | What::Begin
+            | What::Take { .. }
             | What::End { .. }
             | What::List { .. } => (None, None),
         };

@@ -13,6 +13,9 @@ use super::pass::{Pass, SessionPass};
 use super::writer::AuditLog;
 use crate::keys::{AuthorizedClients, Grant, KeyError, Reload};
 
+/// Sessions of one client whose line says nothing about it: an eighth of what an executor has for all.
+pub(crate) const SESSIONS_PER_CLIENT_MAX: usize = 128;
+
 /// Who may be served.
 pub(crate) enum Clients {
     /// Nobody, until a file is named.
@@ -138,6 +141,12 @@ impl Gate {
             .write(Some(client), Some(handshake), What::Authorize { ok: false, why });
     }
 
+    /// A client asked for a session that it may not have, or that is not there.
+    pub(crate) fn not_taken_up(&self, client: &PublicKey, handshake: &[u8; 32], why: &'static str) {
+        let what = What::Take { ok: false, why };
+        self.audit.write(Some(client), Some(handshake), what);
+    }
+
     /// A client's first record has opened: it is real. Lists it if it came with the code, and gives it its pass.
     ///
     /// # Errors
@@ -193,7 +202,9 @@ impl Gate {
             .filter(|grant| !grant.is_expired(now_unix_s))
             .ok_or(("the key was revoked", REVOKED.to_owned()))?;
         let open = inner.live.values().filter(|live| live.pass.client == *client);
-        let most = grant.sessions_max.map_or(usize::MAX, |most| most as usize);
+        let most = grant
+            .sessions_max
+            .map_or(SESSIONS_PER_CLIENT_MAX, |most| most as usize);
         if open.count() >= most {
             let sentence = format!("this key may have {most} sessions at a time: end another one first");
             return Err(("too many sessions", sentence));

@@ -130,6 +130,15 @@ impl SessionPass {
         Arc::clone(&self.pass)
     }
 
+    /// Another client with the same key has taken the session over; it is written down.
+    pub(crate) fn taken_over(&self) {
+        let what = What::Take { ok: true, why: "" };
+        let pass = &self.pass;
+        pass.gate
+            .audit()
+            .write(Some(&pass.client), Some(&pass.handshake), what);
+    }
+
     /// Why the session ended, in a word or two of ours.
     pub(crate) fn ended(&mut self, why: &'static str) {
         self.why = why;

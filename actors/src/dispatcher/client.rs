@@ -4,22 +4,24 @@
 //! the dispatcher starts. Full: `exec` waits in the mailbox's room. Stop: waiting calls are told that nothing was
 //! begun. Who sends: the `Harness`, and the deliveries when their calls are over.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
-use std::time::Duration;
+use std::sync::atomic::{AtomicU64, Ordering};
 
-use dwell_messages::process::{EnvironmentPolicy, Inherit as WireInherit, Start};
+use dwell_messages::process::{EnvironmentPolicy, Inherit as WireInherit, Start, Terminate};
 use dwell_messages::{Envelope, ErrorCode, ProcessId, Reply as WireReply, Request, TraceContext, WireError};
 use serde_bytes::ByteBuf;
 
 use super::lock::{Full, LockCore, Mode, WAITING_MAX};
 use crate::account::{Account, Segment};
-use crate::harness::{Command, Inherit, RunError, RunShared};
+use crate::fault_point::delay::{self, DelayPoint};
+use crate::harness::{Command, GRACE, Inherit, RunError, RunShared};
+use crate::in_flight::Stage;
 use crate::mailbox::{Actor, HostOptions, Mailbox, Message, Reply, Turn, start_here};
-use crate::metadata_writer::MetadataWriter;
 use crate::relay_framer::{FramerControl, RelayFramer};
-use crate::rpc_queue::caller::{Call, RpcMessage, RpcQueue};
-use crate::telemetry::{Collector, Stage, Tick};
+use crate::rpc_queue::caller::{Call, RpcMessage, RpcQueue, Ticket};
+use crate::run_recorder::RunRecorder;
+use crate::telemetry::{Collector, Stage as Span, Tick, semconv};
 use crate::terminal_delivery::OUTPUT_WINDOW_BYTES;
 use crate::terminal_delivery::receive::{
     DELIVERY_MAILBOX_MAX, Progress, ReceiveControl, RunFacts, TerminalDelivery as Delivery, Wiring,
@@ -39,23 +41,32 @@ pub(crate) struct Exec {
 pub(crate) enum DispatcherMessage {
     /// Run a command.
     Exec(Box<Exec>),
-    /// Something for a process that runs.
+    /// Something for the executor, mostly for a process that runs. The ticket says when nobody waits any more.
     Ask {
-        process: ProcessId,
+        process: Option<ProcessId>,
         request: Box<Request>,
-        deadline: Option<Duration>,
+        ticket: Ticket,
         reply: Reply<Result<WireReply, WireError>>,
     },
-    /// What is the environment? Costs one round trip.
-    Environment {
-        reply: Reply<Result<WireReply, WireError>>,
+    /// Start a command that nobody here waits for. Its id is put into the slot when it runs.
+    Start {
+        command: Box<Command>,
+        ticket: Ticket,
+        slot: Arc<AtomicU64>,
+        reply: Reply<(ProcessId, Result<WireReply, WireError>)>,
     },
+    /// End a process that was started for nobody, and whose start was given up when it had been answered.
+    Unwanted(ProcessId),
 }
 
 /// What it is told urgently.
 pub(crate) enum DispatcherControl {
     /// The link is up.
     Ready,
+    /// The session had other owners, and this is the highest process id of theirs.
+    GoesOnBehind(u64),
+    /// Processes that another owner started are this side's now.
+    Adopted(Vec<(ProcessId, Mailbox<Delivery>)>),
     /// A started call is over.
     Finished(ProcessId, Mode),
     /// The link is gone.
@@ -63,13 +74,14 @@ pub(crate) enum DispatcherControl {
 }
 
 impl Message for DispatcherMessage {
-    const NAMES: &'static [&'static str] = &["Exec", "Ask", "Environment"];
+    const NAMES: &'static [&'static str] = &["Exec", "Ask", "Start", "Unwanted"];
 
     fn index(&self) -> usize {
         match self {
             Self::Exec(_) => 0,
             Self::Ask { .. } => 1,
-            Self::Environment { .. } => 2,
+            Self::Start { .. } => 2,
+            Self::Unwanted(_) => 3,
         }
     }
 }
@@ -85,7 +97,7 @@ pub(crate) struct Dispatcher {
     lock: LockCore<Waiting>,
     rpc: Mailbox<RpcQueue>,
     framer: Mailbox<RelayFramer>,
-    metadata: Mailbox<MetadataWriter>,
+    metadata: Mailbox<RunRecorder>,
     collector: Collector,
     next_process: u64,
     deliveries: HashMap<ProcessId, Mailbox<Delivery>>,
@@ -96,7 +108,7 @@ impl Dispatcher {
     pub(crate) fn new(
         rpc: Mailbox<RpcQueue>,
         framer: Mailbox<RelayFramer>,
-        metadata: Mailbox<MetadataWriter>,
+        metadata: Mailbox<RunRecorder>,
         collector: Collector,
     ) -> Self {
         Self {
@@ -113,7 +125,7 @@ impl Dispatcher {
 
     fn exec(&mut self, exec: Exec, turn: &mut Turn<'_, Self>) {
         let mut account = Account::begin(exec.begun);
-        account.lap(Segment::HandOff, turn.residence().dequeued);
+        account.lap(Segment::Submit, turn.now());
         if let Err(error) = check(&exec.command) {
             return exec.shared.end(Err(RunError::Refused(error)), Tick::now());
         }
@@ -122,6 +134,7 @@ impl Dispatcher {
                 .shared
                 .end(Err(RunError::NotStarted(why.clone())), Tick::now());
         }
+        exec.shared.at(Stage::Dispatch);
         let mode = exec.command.mode;
         match self.lock.submit(
             mode,
@@ -131,13 +144,28 @@ impl Dispatcher {
                 taken: turn.now(),
             },
         ) {
-            Ok(Some(call)) => self.begin(call, turn),
+            Ok(Some(call)) => self.begin_all(vec![call], turn),
             Ok(None) => {}
             Err(Full(call)) => {
                 let error = WireError::new(ErrorCode::Busy, "too many commands wait for their turn")
                     .with_limit(WAITING_MAX as u64, WAITING_MAX as u64 + 1);
                 call.exec.shared.end(Err(RunError::Refused(error)), Tick::now());
             }
+        }
+    }
+
+    /// Begins calls whose turn it is. One whose consumer gave it up is not begun, and gives its turn to the next.
+    fn begin_all(&mut self, calls: Vec<Waiting>, turn: &mut Turn<'_, Self>) {
+        let mut calls = VecDeque::from(calls);
+        while let Some(call) = calls.pop_front() {
+            if call.exec.shared.is_cancelled() {
+                let why = "it was given up before it was begun";
+                let given_up = RunError::NotStarted(why.into());
+                call.exec.shared.end(Err(given_up), Tick::now());
+                calls.extend(self.lock.finished(call.exec.command.mode));
+                continue;
+            }
+            self.begin(call, turn);
         }
     }
 
@@ -196,26 +224,29 @@ impl Dispatcher {
             upper.route(process, route, progress)
         }))));
         shared.begun(process, &delivery);
+        delay::reach(DelayPoint::HarnessDispatch);
         let now = Tick::now();
         account.lap(Segment::Dispatch, now);
-        self.collector
-            .stage(Stage::new(&context, "tool dispatch", taken, now).text(
-                "dispatch.lock",
+        self.collector.stage(
+            Span::new(&context, semconv::span::TOOL_DISPATCH, taken, now).text(
+                semconv::DISPATCH_LOCK,
                 if command.mode == Mode::Serial {
                     "serial"
                 } else {
                     "parallel"
                 },
-            ));
+            ),
+        );
         let reply = Box::new(move |outcome| {
             drop(delivery.control(ReceiveControl::Started(Box::new(outcome))));
         });
-        let request = Request::Start(Box::new(start(command, &context)));
+        let request = Request::Start(Box::new(start(command, &context, false)));
         // The delivery has the deadline: it must hear of a start that is answered late, to end what came of it.
         let call = Call {
             process: Some(process),
             request,
             deadline: None,
+            ticket: None,
             account,
             reply,
         };
@@ -226,7 +257,7 @@ impl Dispatcher {
         &self,
         context: TraceContext,
         (process, request): (Option<ProcessId>, Request),
-        deadline: Option<Duration>,
+        ticket: Ticket,
         reply: Reply<Result<WireReply, WireError>>,
         turn: &mut Turn<'_, Self>,
     ) {
@@ -235,8 +266,50 @@ impl Dispatcher {
         let call = Call {
             process,
             request,
-            deadline,
+            deadline: None,
+            ticket: Some(ticket),
             account,
+            reply,
+        };
+        turn.tell(&self.rpc, context, RpcMessage::Call(Box::new(call)));
+    }
+
+    /// Starts a command whose events go to nobody here: whoever takes the session up asks for them.
+    fn start_for_nobody(
+        &mut self,
+        context: TraceContext,
+        command: Command,
+        (ticket, slot): (Ticket, Arc<AtomicU64>),
+        reply: Reply<(ProcessId, Result<WireReply, WireError>)>,
+        turn: &mut Turn<'_, Self>,
+    ) {
+        let process = ProcessId(self.next_process);
+        if let Err(error) = check(&command) {
+            return reply.send((process, Err(error)));
+        }
+        if let Some(why) = &self.lost {
+            let error = WireError::new(ErrorCode::Disconnected, why.clone());
+            return reply.send((process, Err(error)));
+        }
+        self.next_process += 1;
+        let request = Request::Start(Box::new(start(command, &context, true)));
+        let (given_up, dispatcher) = (Arc::clone(&ticket), turn.mailbox());
+        let reply = Box::new(move |outcome: crate::rpc_queue::caller::Outcome| {
+            if outcome.result.is_ok() {
+                // Whoever gives it up does this the other way round: one of the two sees the other.
+                slot.store(process.0, Ordering::SeqCst);
+                if given_up.load(Ordering::SeqCst) {
+                    unwanted(&dispatcher, process);
+                }
+            }
+            reply.send((process, outcome.result));
+        });
+        let call = Call {
+            process: Some(process),
+            request,
+            deadline: None,
+            ticket: Some(ticket),
+            account: Account::begin(turn.residence().enqueued),
             reply,
         };
         turn.tell(&self.rpc, context, RpcMessage::Call(Box::new(call)));
@@ -252,6 +325,14 @@ impl Dispatcher {
             drop(delivery.control(ReceiveControl::Lost(why.clone())));
         }
         self.lost = Some(why);
+    }
+}
+
+/// Ends a process that was started for nobody and is wanted by nobody.
+pub(crate) fn unwanted(dispatcher: &Mailbox<Dispatcher>, process: ProcessId) {
+    let message = DispatcherMessage::Unwanted(process);
+    if let Err(full) = dispatcher.try_tell(Envelope::new(TraceContext::default(), message)) {
+        tracing::warn!(process = process.0, %full, "a process that nobody wants runs on");
     }
 }
 
@@ -287,7 +368,7 @@ fn check(command: &Command) -> Result<(), WireError> {
     Ok(())
 }
 
-fn start(command: Command, context: &TraceContext) -> Start {
+fn start(command: Command, context: &TraceContext, unattended: bool) -> Start {
     Start {
         argv: command.argv.into_iter().map(ByteBuf::from).collect(),
         cwd: command.cwd.map(ByteBuf::from),
@@ -314,7 +395,8 @@ fn start(command: Command, context: &TraceContext) -> Start {
         retention_bytes: command.retention,
         overflow: command.overflow,
         spool_bytes: command.spool,
-        detach: command.detach,
+        outlive: command.outlive,
+        unattended,
         credit: OUTPUT_WINDOW_BYTES,
         grace_ms: u32::try_from(command.grace.as_millis()).unwrap_or(u32::MAX),
         launch: Some(ByteBuf::from(context.span_id.0.to_vec())),
@@ -333,13 +415,32 @@ impl Actor for Dispatcher {
             DispatcherMessage::Ask {
                 process,
                 request,
-                deadline,
+                ticket,
                 reply,
             } => {
-                self.ask(context, (Some(process), *request), deadline, reply, turn);
+                self.ask(context, (process, *request), ticket, reply, turn);
             }
-            DispatcherMessage::Environment { reply } => {
-                self.ask(context, (None, Request::EnvironmentInfo), None, reply, turn);
+            DispatcherMessage::Start {
+                command,
+                ticket,
+                slot,
+                reply,
+            } => self.start_for_nobody(context, *command, (ticket, slot), reply, turn),
+            DispatcherMessage::Unwanted(process) => {
+                let terminate = Request::Terminate(Terminate {
+                    grace_ms: u32::try_from(GRACE.as_millis()).unwrap_or(u32::MAX),
+                    session: None,
+                });
+                let nobody = Reply::channel().0;
+                // Nor is anything of it wanted again.
+                drop(self.framer.control(FramerControl::Unroute(process)));
+                self.ask(
+                    context,
+                    (Some(process), terminate),
+                    Ticket::default(),
+                    nobody,
+                    turn,
+                );
             }
         }
     }
@@ -347,16 +448,23 @@ impl Actor for Dispatcher {
     fn control(&mut self, control: DispatcherControl, turn: &mut Turn<'_, Self>) {
         match control {
             DispatcherControl::Ready => {
-                for call in self.lock.ready() {
-                    self.begin(call, turn);
+                let calls = self.lock.ready();
+                self.begin_all(calls, turn);
+            }
+            DispatcherControl::GoesOnBehind(last) => {
+                self.next_process = self.next_process.max(last.saturating_add(1));
+            }
+            DispatcherControl::Adopted(runs) => {
+                for (process, delivery) in runs {
+                    self.lock.adopt();
+                    self.deliveries.insert(process, delivery);
                 }
             }
             DispatcherControl::Finished(process, mode) => {
                 self.deliveries.remove(&process);
                 drop(self.framer.control(FramerControl::Unroute(process)));
-                for call in self.lock.finished(mode) {
-                    self.begin(call, turn);
-                }
+                let calls = self.lock.finished(mode);
+                self.begin_all(calls, turn);
             }
             DispatcherControl::Lost(why) => self.abandon(why),
         }

@@ -62,6 +62,11 @@ impl<T> LockCore<T> {
         self.release()
     }
 
+    /// A call that somebody else began counts from now on, as one of many.
+    pub(super) fn adopt(&mut self) {
+        self.parallel += 1;
+    }
+
     /// A started call is over. Returns the calls to start now, in order.
     pub(super) fn finished(&mut self, mode: Mode) -> Vec<T> {
         match mode {

@@ -4,12 +4,17 @@
 
 use std::sync::Arc;
 
-use dwell_messages::{Envelope, EnvironmentInfo, Reply, Request, TraceContext, WireError};
+use dwell_messages::{
+    Envelope, EnvironmentInfo, ErrorCode, ProcessId, Reply, Request, TraceContext, WireError,
+};
 
 use crate::access::{Pass, ProcessSlot};
 use crate::account::Segment;
+use crate::executor::Directory;
+use crate::fault_point::delay::{self, DelayPoint};
+use crate::in_flight::Stage;
 use crate::keys::{Scope, ScopeSet};
-use crate::mailbox::{Actor, Mailbox, Message, Turn};
+use crate::mailbox::{Actor, Mailbox, Message, TellError, Turn};
 use crate::process_supervisor::{ProcessSupervisor, SupervisorMessage};
 use crate::rpc_queue::server::Call;
 use crate::telemetry::Tick;
@@ -24,11 +29,28 @@ fn scopes_of(request: &Request) -> ScopeSet {
             None => ScopeSet::of(&[Scope::Spawn]),
         },
         // To end the input of what it started says nothing to it, and without that it would wait for ever.
-        Request::Write(write) if write.data.is_empty() => ScopeSet::of(&[Scope::Spawn]),
+        Request::Write(write) if write.data.is_empty() && write.eof => ScopeSet::of(&[Scope::Spawn]),
         Request::Write(_) => ScopeSet::of(&[Scope::Stdin]),
         Request::Resize(_) => ScopeSet::of(&[Scope::Pty]),
         Request::Signal(_) | Request::Terminate(_) => ScopeSet::of(&[Scope::Signal]),
-        Request::Read(_) => ScopeSet::of(&[Scope::Attach]),
+        Request::Read(_) | Request::Sessions(_) => ScopeSet::of(&[Scope::Attach]),
+    }
+}
+
+/// The scopes that a client needs to take a session over from another one of its own.
+pub(crate) const TAKE_OVER: (&str, ScopeSet) = ("Session/TakeOver", ScopeSet::of(&[Scope::Attach]));
+
+/// The session that a request is about, where it says so.
+fn session_of(request: &Request) -> Option<u64> {
+    match request {
+        Request::Read(read) => read.session,
+        Request::Signal(signal) => signal.session,
+        Request::Terminate(terminate) => terminate.session,
+        Request::EnvironmentInfo
+        | Request::Start(_)
+        | Request::Write(_)
+        | Request::Resize(_)
+        | Request::Sessions(_) => None,
     }
 }
 
@@ -36,13 +58,18 @@ fn scopes_of(request: &Request) -> ScopeSet {
 pub(crate) enum DispatcherMessage {
     /// An admitted request.
     Call(Box<Call>),
+    /// The client has withdrawn the start of this process, which was under way.
+    Withdrawn(ProcessId),
 }
 
 impl Message for DispatcherMessage {
-    const NAMES: &'static [&'static str] = &["Call"];
+    const NAMES: &'static [&'static str] = &["Call", "Withdrawn"];
 
     fn index(&self) -> usize {
-        0
+        match self {
+            Self::Call(_) => 0,
+            Self::Withdrawn(_) => 1,
+        }
     }
 }
 
@@ -51,6 +78,7 @@ pub(crate) struct Dispatcher {
     environment: EnvironmentInfo,
     supervisor: Mailbox<ProcessSupervisor>,
     pass: Arc<Pass>,
+    directory: Directory,
 }
 
 impl Dispatcher {
@@ -58,11 +86,13 @@ impl Dispatcher {
         environment: EnvironmentInfo,
         supervisor: Mailbox<ProcessSupervisor>,
         pass: Arc<Pass>,
+        directory: Directory,
     ) -> Self {
         Self {
             environment,
             supervisor,
             pass,
+            directory,
         }
     }
 
@@ -78,18 +108,31 @@ impl Dispatcher {
     }
 
     fn call(&mut self, context: TraceContext, mut call: Call, turn: &mut Turn<'_, Self>) {
-        call.account.lap(Segment::Mailbox, turn.residence().dequeued);
+        call.account.lap(Segment::DispatcherMailbox, turn.now());
         match self.admit(&call.request) {
             Ok(slot) => call.slot = slot,
             Err(error) => {
                 return call.responder.answer(turn, context, Err(error), call.account);
             }
         }
+        delay::reach(DelayPoint::ExecutorDispatch);
         call.account.lap(Segment::Dispatch, Tick::now());
+        if let Some(session) = session_of(&call.request).filter(|id| *id != self.directory.session()) {
+            return self.elsewhere(session, context, call, turn);
+        }
         match &call.request {
             Request::EnvironmentInfo => {
                 let reply = Reply::EnvironmentInfo(self.environment.clone());
                 call.responder.answer(turn, context, Ok(reply), call.account);
+            }
+            Request::Sessions(list) => {
+                let listing = self.directory.list(list.after);
+                let (responder, account) = (call.responder, call.account);
+                turn.spawn(async move {
+                    let reply = Reply::Sessions(listing.await);
+                    responder.answer_later(context, Ok(reply), account).await;
+                })
+                .detach();
             }
             Request::Start(_)
             | Request::Write(_)
@@ -97,8 +140,35 @@ impl Dispatcher {
             | Request::Signal(_)
             | Request::Terminate(_)
             | Request::Read(_) => {
+                call.responder.at(Stage::Service);
                 turn.tell(&self.supervisor, context, SupervisorMessage::Call(Box::new(call)));
             }
+        }
+    }
+}
+
+impl Dispatcher {
+    /// A call about a process of another session of this client: its supervisor answers. Whatever is wrong with the
+    /// session, the answer is the same.
+    fn elsewhere(&self, session: u64, context: TraceContext, call: Call, turn: &mut Turn<'_, Self>) {
+        let refuse = |call: Call, context, error, turn: &mut Turn<'_, Self>| {
+            call.responder.answer(turn, context, Err(error), call.account);
+        };
+        let unknown = || WireError::new(ErrorCode::UnknownSession, "this client has no such session here");
+        let Some(supervisor) = self.directory.elsewhere(session) else {
+            return refuse(call, context, unknown(), turn);
+        };
+        let message = SupervisorMessage::Call(Box::new(call));
+        let (envelope, error) = match supervisor.try_tell(Envelope::new(context, message)) {
+            Ok(()) => return,
+            Err(TellError::Full(envelope)) => {
+                let text = "too much is asked of that session at once";
+                (envelope, WireError::new(ErrorCode::Busy, text))
+            }
+            Err(TellError::Stopped(envelope)) => (envelope, unknown()),
+        };
+        if let SupervisorMessage::Call(call) = envelope.body {
+            refuse(*call, envelope.context, error, turn);
         }
     }
 }
@@ -109,8 +179,13 @@ impl Actor for Dispatcher {
     type Control = std::convert::Infallible;
 
     fn receive(&mut self, envelope: Envelope<DispatcherMessage>, turn: &mut Turn<'_, Self>) {
-        let DispatcherMessage::Call(call) = envelope.body;
-        self.call(envelope.context, *call, turn);
+        match envelope.body {
+            DispatcherMessage::Call(call) => self.call(envelope.context, *call, turn),
+            DispatcherMessage::Withdrawn(process) => {
+                let message = SupervisorMessage::Withdrawn(process);
+                turn.tell(&self.supervisor, envelope.context, message);
+            }
+        }
     }
 
     fn control(&mut self, control: Self::Control, _: &mut Turn<'_, Self>) {

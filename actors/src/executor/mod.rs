@@ -1,10 +1,12 @@
 //! The executor: runs what listed clients ask, on this machine.
 
+mod directory;
+mod door;
 mod gate;
+mod past;
 mod port;
 mod session;
 
-use std::collections::BTreeSet;
 use std::fmt;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -16,8 +18,9 @@ use dwell_messages::{EnvironmentInfo, PublicKey, Resume, Role};
 use dwell_relay::driver::memory::MemoryListener;
 use dwell_relay::driver::tls::Certificate;
 use dwell_relay::driver::{Listen, net};
-use dwell_relay::resume::{GRANT_BYTES, Grants};
-use dwell_relay::{OsRandomness, Randomness as _, StaticKeypair};
+use dwell_relay::resume::{GRANT_BYTES, Grants, Pings};
+pub use dwell_relay::strangers::HandshakeCounts;
+use dwell_relay::{LinkOptions, OsRandomness, Randomness as _, StaticKeypair};
 use tokio::sync::{Notify, oneshot, watch};
 
 use crate::access::{AuditLog, Clients, Gate, PairingOffer, watch as watch_access};
@@ -25,18 +28,29 @@ use crate::address::Address;
 use crate::guard::GuardOptions;
 use crate::keys::{AuthorizedClients, Grant};
 use crate::mailbox::Mailbox;
+use crate::metrics::families;
+use crate::oversight::{Overseen, Oversight, OversightError};
 use crate::process::{SPOOL_BYTES, SpoolPlace};
+use crate::process_supervisor::IDLE_LIFE;
 use crate::relay_framer::{FramerControl, RelayFramer, Transport};
 use crate::runtime::{Place, Runtime, RuntimeError};
 use crate::spawn::Spawner;
-use crate::telemetry::{Collector, CollectorOptions, FileSink, SpanSink, ThreadTag, thread_tag};
+use crate::telemetry::{Collector, CollectorOptions, Exporters, FileSink, SpanSink, ThreadTag, thread_tag};
+
+use self::door::Door;
+pub use self::door::{UNPROVEN_MAX, UNPROVEN_PER_SOURCE_MAX};
+use self::past::{Anew, Over, Past};
+pub use directory::LIST_TIMEOUT;
+pub(crate) use directory::{Directory, Facts};
 
 /// How long `shutdown` waits for processes to end.
 pub const SHUTDOWN_GRACE: Duration = Duration::from_secs(10);
 /// How long a session without a link waits for its client unless the builder says otherwise: a day.
 pub const DETACHED_LIFE: Duration = Duration::from_secs(24 * 3_600);
-/// Sessions that are over and remembered as such.
-const ENDED_MAX: usize = 4_096;
+/// What an executor says it can whose sessions outlive their links.
+pub const DETACHES: &str = "detach";
+/// What an executor says it can that remembers the last seconds of calls which are not sampled.
+pub const FLIGHT: &str = "flight";
 /// Sessions of one executor.
 pub const SESSIONS_MAX: usize = 1_024;
 
@@ -73,6 +87,9 @@ pub enum ServeError {
         /// What the system says.
         source: std::io::Error,
     },
+    /// It cannot be looked at as was asked.
+    #[error(transparent)]
+    Oversight(#[from] OversightError),
     /// This side could not be set up.
     #[error(transparent)]
     Runtime(#[from] RuntimeError),
@@ -97,9 +114,15 @@ pub struct ExecutorBuilder {
     arbiters: usize,
     guard: GuardOptions,
     detached_life: Duration,
+    idle_life: Duration,
     spool_dir: Option<PathBuf>,
     spool_bytes: u64,
     credulous: bool,
+    limited: bool,
+    relay_pings: Pings,
+    links: fn(LinkOptions) -> LinkOptions,
+    oversight: Option<Oversight>,
+    flight: bool,
 }
 
 impl fmt::Debug for ExecutorBuilder {
@@ -211,6 +234,13 @@ impl ExecutorBuilder {
         self
     }
 
+    /// How long a session without a link is there when nothing runs in it and nothing of it is untold. Default `IDLE_LIFE`.
+    #[must_use]
+    pub fn idle_life(mut self, life: Duration) -> Self {
+        self.idle_life = life;
+        self
+    }
+
     /// Where output is kept that nobody takes, and how many bytes of one stream of a process; 64 KiB or less keeps
     /// none, and the process waits. Default: the system's temporary directory, `SPOOL_BYTES`.
     #[must_use]
@@ -220,11 +250,50 @@ impl ExecutorBuilder {
         self
     }
 
+    /// How often the relay is pinged, and how long an answer may take before its connection counts as dead and is made
+    /// anew. Default: every 5 s, 10 s. A connection that breaks with a word is left at once in any case.
+    #[must_use]
+    pub fn relay_pings(mut self, every: Duration, dead_after: Duration) -> Self {
+        self.relay_pings = Pings { every, dead_after };
+        self
+    }
+
     /// Takes repeated requests for new ones, which is wrong: for tests that show what the session's order is good for.
     #[doc(hidden)]
     #[must_use]
     pub fn credulous(mut self) -> Self {
         self.credulous = true;
+        self
+    }
+
+    /// Looks into every message 1 however many come, which is wrong: for tests that show what the limits are good for.
+    #[doc(hidden)]
+    #[must_use]
+    pub fn without_limits_for_strangers(mut self) -> Self {
+        self.limited = false;
+        self
+    }
+
+    /// Changes how links behave: for tests of what only time or much traffic brings.
+    #[doc(hidden)]
+    #[must_use]
+    pub fn links(mut self, links: fn(LinkOptions) -> LinkOptions) -> Self {
+        self.links = links;
+        self
+    }
+
+    /// Looks at this executor while it runs: see there. Default: nobody does.
+    #[must_use]
+    pub fn oversight(mut self, oversight: Oversight) -> Self {
+        self.oversight = Some(oversight);
+        self
+    }
+
+    /// Remembers the last seconds of calls that are not sampled, for harnesses that ask for one which failed or was
+    /// slow. Default false. Takes a megabyte a thread.
+    #[must_use]
+    pub fn flight_recorder(mut self, on: bool) -> Self {
+        self.flight = on;
         self
     }
 
@@ -271,38 +340,42 @@ impl ExecutorBuilder {
                 FileSink::open(dir, Role::Executor).map_err(|error| ServeError::Local(error.to_string()))?;
             sinks.push(Box::new(sink));
         }
-        #[cfg(feature = "otlp")]
-        match crate::telemetry::otlp::OtlpSink::from_environment(Role::Executor, |name| {
-            std::env::var(name).ok()
-        }) {
-            Ok(Some(sink)) => sinks.push(Box::new(sink)),
-            Ok(None) => {}
-            Err(error) => tracing::warn!(%error, "traces are not exported over OTLP"),
-        }
+        sinks.extend(Exporters::of_this_process(Role::Executor));
         let options = CollectorOptions {
             role: Role::Executor,
             keep_recent: true,
             sinks,
         };
         let collector = Collector::start(options).map_err(local)?;
+        if self.flight {
+            collector.remember_unsampled();
+        }
         let runtime = Runtime::start(self.arbiters, collector.clone())?;
+        let overseen = match self.oversight {
+            Some(oversight) => Some(oversight.start(&collector, &runtime)?),
+            None => None,
+        };
         let mut epoch = [0; 16];
         rng.fill(&mut epoch)
             .map_err(|error| ServeError::Local(error.to_string()))?;
         let shared = Arc::new(Shared {
             public: identity.public(),
+            door: Arc::new(Door::new(&identity.public(), self.limited)),
             identity: Arc::new(identity),
             gate,
             epoch,
-            environment: environment(),
+            environment: environment(!self.detached_life.is_zero(), self.flight),
             spawner: Arc::new(Spawner::with_guard(self.guard).map_err(local)?),
             collector,
             sessions: DashMap::new(),
             credulous: self.credulous,
+            relay_pings: self.relay_pings,
+            links: self.links,
             next_session: AtomicU64::new(1),
             grants: Grants::draw(&mut rng).map_err(|error| ServeError::Local(error.to_string()))?,
-            ended: Mutex::default(),
+            past: Mutex::default(),
             detached_life: self.detached_life,
+            idle_life: self.idle_life,
             spool: SpoolPlace {
                 dir: self.spool_dir.unwrap_or_else(std::env::temp_dir),
                 limit: self.spool_bytes,
@@ -310,7 +383,9 @@ impl ExecutorBuilder {
             stopping: AtomicBool::new(false),
             changed: Notify::new(),
         });
+        count(&shared);
         let mut handle = ExecutorHandle {
+            overseen,
             shared: Arc::clone(&shared),
             runtime,
             places: Vec::new(),
@@ -322,6 +397,17 @@ impl ExecutorBuilder {
         handle.start(listen, self.hub, self.relay).await?;
         Ok(handle)
     }
+}
+
+/// Who has proven nothing to an executor, and what became of those who asked.
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
+pub struct Strangers {
+    /// Every message 1 since the start.
+    pub handshakes: HandshakeCounts,
+    /// Handshakes that have been answered and not confirmed, at most `PENDING_MAX`.
+    pub pending: usize,
+    /// Direct connections whose client has proven nothing, at most [`UNPROVEN_MAX`].
+    pub connections: usize,
 }
 
 /// Whether the relay knows this executor.
@@ -341,45 +427,26 @@ struct Session {
     client: PublicKey,
     /// Where it lives: a shared connection of another thread cannot carry it.
     thread: ThreadTag,
+    facts: Arc<Facts>,
 }
 
 /// What became of a request to take a session up.
 pub(crate) enum Found {
     /// Here it is.
     Session(Mailbox<RelayFramer>),
-    /// Its client never said anything over its first link: nothing of it was done.
+    /// It is this client's, and lives where this transport cannot carry it.
+    OutOfReach,
+    /// Its client never said anything over its first link: nothing of it was done, and nothing of it ever will be.
     NeverBegun,
     /// It is over, or not this client's.
     Nothing,
-}
-
-/// Sessions that are over, the newest: what is neither there nor here never began.
-#[derive(Default)]
-struct Ended {
-    ids: BTreeSet<SessionId>,
-    /// Of numbers up to here nothing is known any more.
-    forgotten: SessionId,
-}
-
-impl Ended {
-    fn insert(&mut self, id: SessionId) {
-        self.ids.insert(id);
-        if self.ids.len() > ENDED_MAX
-            && let Some(lowest) = self.ids.pop_first()
-        {
-            self.forgotten = lowest;
-        }
-    }
-
-    fn may_have_begun(&self, id: SessionId) -> bool {
-        id <= self.forgotten || self.ids.contains(&id)
-    }
 }
 
 /// What all sessions of one executor share.
 pub(crate) struct Shared {
     pub(crate) public: PublicKey,
     pub(crate) identity: Arc<StaticKeypair>,
+    door: Arc<Door>,
     pub(crate) gate: Arc<Gate>,
     pub(crate) epoch: [u8; 16],
     pub(crate) environment: EnvironmentInfo,
@@ -388,11 +455,14 @@ pub(crate) struct Shared {
     /// Sessions of every arbiter, by number. Values are cloned out: no guard outlives a call.
     sessions: DashMap<SessionId, Session>,
     pub(crate) credulous: bool,
+    relay_pings: Pings,
+    pub(crate) links: fn(LinkOptions) -> LinkOptions,
     next_session: AtomicU64,
     grants: Grants,
-    ended: Mutex<Ended>,
+    past: Mutex<Past>,
     /// How long a session without a link waits for its client.
     pub(crate) detached_life: Duration,
+    pub(crate) idle_life: Duration,
     pub(crate) spool: SpoolPlace,
     stopping: AtomicBool,
     changed: Notify,
@@ -405,8 +475,15 @@ impl Shared {
         (session, self.grants.issue(session, client))
     }
 
-    /// A new session is on its way. False: there are too many, or the executor is stopping.
-    pub(crate) fn enter(&self, id: SessionId, client: PublicKey, framer: &Mailbox<RelayFramer>) -> bool {
+    /// A new session is on its way. False: there are too many, the executor is stopping, or the client has begun it over
+    /// another link since.
+    pub(crate) fn enter(
+        &self,
+        id: SessionId,
+        client: PublicKey,
+        framer: &Mailbox<RelayFramer>,
+        facts: &Arc<Facts>,
+    ) -> bool {
         if self.sessions.len() >= SESSIONS_MAX || self.stopping.load(Ordering::Acquire) {
             return false;
         }
@@ -414,45 +491,93 @@ impl Shared {
             framer: framer.clone(),
             client,
             thread: thread_tag(),
+            facts: Arc::clone(facts),
         };
+        // Under the lock: whoever asks for it meanwhile finds it, or has made sure that it does not begin.
+        let past = self.past();
+        if !past.may_begin(id) && !self.credulous {
+            return false;
+        }
         self.sessions.insert(id, session);
         true
     }
 
-    /// The session that a client may take up over this transport. Whatever is wrong, the answer is the same.
-    pub(crate) fn session(&self, resume: &Resume, client: &PublicKey, transport: &Transport) -> Found {
+    /// The session that a client may take up over this transport, whose own link could begin `fresh`. Whatever is wrong,
+    /// the answer is the same.
+    pub(crate) fn session(
+        &self,
+        resume: &Resume,
+        client: &PublicKey,
+        transport: &Transport,
+        fresh: SessionId,
+    ) -> Found {
         let id = resume.session;
         if !self.grants.verify(id, client, &resume.token) {
             return Found::Nothing;
         }
+        let mut past = self.past();
         if let Some(session) = self.sessions.get(&id) {
             let reaches = match transport {
                 Transport::Own(..) => true,
                 Transport::Shared(uplink) => uplink.thread() == session.thread,
             };
-            let usable = reaches && session.client == *client && !session.framer.is_stopped();
-            return if usable {
-                Found::Session(session.framer.clone())
-            } else {
-                Found::Nothing
+            return match session.client == *client && !session.framer.is_stopped() {
+                true if reaches => Found::Session(session.framer.clone()),
+                true => Found::OutOfReach,
+                false => Found::Nothing,
             };
         }
-        if self.ended().may_have_begun(id) {
-            Found::Nothing
-        } else {
-            Found::NeverBegun
+        // Whoever takes a session over has seen it, so that it did begin.
+        if resume.owner > 1 {
+            return Found::Nothing;
+        }
+        let anew = Anew {
+            session: fresh,
+            link: resume.link,
+        };
+        match past.begin_anew(id, anew) {
+            Ok(None) => Found::NeverBegun,
+            Ok(Some(unheard)) => {
+                // Its client never heard that it began, or it would not ask for the one before.
+                if let Some(session) = self.sessions.get(&unheard) {
+                    let why = "it was begun over another link";
+                    drop(session.framer.control(FramerControl::End(why.into())));
+                }
+                Found::NeverBegun
+            }
+            Err(Over) => Found::Nothing,
         }
     }
 
-    fn ended(&self) -> std::sync::MutexGuard<'_, Ended> {
-        self.ended.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+    fn past(&self) -> std::sync::MutexGuard<'_, Past> {
+        self.past.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
     }
 
     /// A session and all its processes are gone.
     pub(crate) fn leave(&self, session: SessionId) {
-        self.ended().insert(session);
+        self.past().end(session);
         self.sessions.remove(&session);
         self.changed.notify_waiters();
+    }
+
+    /// What is known of a session, if it is this client's.
+    pub(crate) fn facts_of(&self, id: SessionId, client: &PublicKey) -> Option<Arc<Facts>> {
+        let session = self.sessions.get(&id)?;
+        (session.client == *client).then(|| Arc::clone(&session.facts))
+    }
+
+    /// This client's sessions, in no order.
+    pub(crate) fn sessions_of(&self, client: &PublicKey) -> Vec<(SessionId, Arc<Facts>)> {
+        self.sessions
+            .iter()
+            .filter(|session| session.client == *client)
+            .map(|session| (*session.key(), Arc::clone(&session.facts)))
+            .collect()
+    }
+
+    /// What a client takes a session of its own up with.
+    pub(crate) fn grant(&self, id: SessionId, client: &PublicKey) -> [u8; GRANT_BYTES] {
+        self.grants.issue(id, client)
     }
 
     fn running(&self) -> Vec<Mailbox<RelayFramer>> {
@@ -463,7 +588,29 @@ impl Shared {
     }
 }
 
-fn environment() -> EnvironmentInfo {
+/// What the metrics say of this executor beside what every role has.
+fn count(shared: &Arc<Shared>) {
+    let counted = Arc::downgrade(shared);
+    shared.collector.board().meters().add(move |all| {
+        let Some(shared) = counted.upgrade() else { return };
+        all.number(families::SESSIONS, &[], shared.sessions.len() as f64);
+        let (handshakes, _) = shared.door.counts();
+        for (outcome, count) in [
+            ("wrong_mac", handshakes.wrong_mac),
+            ("repeated", handshakes.repeated),
+            ("over_rate", handshakes.over_rate),
+            ("over_source_rate", handshakes.over_source_rate),
+            ("penalised", handshakes.penalised),
+            ("failed", handshakes.failed),
+            ("confirmed", handshakes.confirmed),
+            ("evicted", handshakes.evicted),
+        ] {
+            all.number(families::HANDSHAKES, &[outcome], count as f64);
+        }
+    });
+}
+
+fn environment(detaches: bool, flight: bool) -> EnvironmentInfo {
     use std::os::unix::ffi::OsStringExt as _;
     let hostname = rustix::system::uname().nodename().to_string_lossy().into_owned();
     let cwd = std::env::current_dir()
@@ -477,12 +624,18 @@ fn environment() -> EnvironmentInfo {
         cwd: serde_bytes::ByteBuf::from(cwd),
         shell: std::env::var("SHELL").ok(),
         cpus: std::thread::available_parallelism().map_or(1, |n| u32::try_from(n.get()).unwrap_or(u32::MAX)),
-        capabilities: vec!["pipes".into()],
+        capabilities: ["pipes"]
+            .into_iter()
+            .chain(detaches.then_some(DETACHES))
+            .chain(flight.then_some(FLIGHT))
+            .map(str::to_owned)
+            .collect(),
     }
 }
 
 /// An executor that serves. Dropping it ends every session and what they run; `shutdown` does so in order.
 pub struct ExecutorHandle {
+    overseen: Option<Overseen>,
     shared: Arc<Shared>,
     runtime: Runtime,
     places: Vec<Place>,
@@ -521,9 +674,15 @@ impl Executor {
             arbiters: std::thread::available_parallelism().map_or(1, usize::from),
             guard: GuardOptions::default(),
             detached_life: DETACHED_LIFE,
+            idle_life: IDLE_LIFE,
             spool_dir: None,
             spool_bytes: SPOOL_BYTES,
             credulous: false,
+            limited: true,
+            relay_pings: Pings::default(),
+            links: std::convert::identity,
+            oversight: None,
+            flight: false,
         }
     }
 }
@@ -539,9 +698,29 @@ impl ExecutorHandle {
         self.listening.clone()
     }
 
+    /// The socket at which it answers `dwell inspect`, if it does.
+    pub fn inspect_socket(&self) -> Option<&std::path::Path> {
+        self.overseen.as_ref()?.socket()
+    }
+
+    /// Where its metrics are, if they are anywhere.
+    pub fn metrics_addr(&self) -> Option<std::net::SocketAddr> {
+        self.overseen.as_ref()?.metrics_addr()
+    }
+
     /// Sessions at the moment.
     pub fn sessions(&self) -> usize {
         self.shared.running().len()
+    }
+
+    /// What became of every handshake that was asked for, and what is under way.
+    pub fn strangers(&self) -> Strangers {
+        let (handshakes, pending) = self.shared.door.counts();
+        Strangers {
+            handshakes,
+            pending,
+            connections: self.shared.door.unproven(),
+        }
     }
 
     /// Waits until the relay has registered this executor. Cancellation safe.
@@ -571,6 +750,7 @@ impl ExecutorHandle {
     /// Admits nobody new, tells every client, ends every process (TERM, then KILL) and waits for that, at most
     /// `SHUTDOWN_GRACE`. Cancellation: what was begun goes on.
     pub async fn shutdown(self) {
+        self.shared.collector.board().meters().set_ready(false);
         self.shared.stopping.store(true, Ordering::Release);
         self.stop.send_replace(true);
         let wait = async {
@@ -651,6 +831,9 @@ impl ExecutorHandle {
                 actix_rt::spawn(port::accept(listener, shared, stop, arbiters));
             });
             self.places.push(place);
+        }
+        if relay.is_none() {
+            self.shared.collector.board().meters().set_ready(true);
         }
         if let Some(address) = relay {
             let place = self.runtime.place();

@@ -3,7 +3,7 @@
 //! Every session of a connection lives on the connection's arbiter: a record never crosses threads on its way between
 //! socket and session. Direct connections are spread over the arbiters.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -13,25 +13,31 @@ use bytes::BytesMut;
 use dwell_messages::kinds::OuterKind;
 use dwell_messages::{Envelope, StreamId, TraceContext};
 use dwell_relay::driver::{Connection, Listen};
-use dwell_relay::handshake::split_open;
+use dwell_relay::opening::split_open;
+use dwell_relay::outer::PING_BYTES;
 use dwell_relay::registration::{AwaitingRegistered, Registrant, RegistrationError};
+use dwell_relay::resume::{Beat, Pulse};
+use dwell_relay::strangers::Vouching;
 use dwell_relay::{
     Dialer, LinkError, OsRandomness, OuterDecoder, OuterFrame, Preamble, PreambleDecoder, Refusal,
     RefusalReason, Reset, ResetCode, encode_outer, inquiry,
 };
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 
-use super::gate::{Gate, Passed, Step};
+use super::door::{Origin, Stranger};
+use super::gate::{Gate, Passed, Step, Visitor};
 use super::session::answer;
 use super::{Registration, Shared};
 use crate::address::Address;
+use crate::in_flight::{Link as Watched, LinkKind};
 use crate::mailbox::Mailbox;
 use crate::relay_framer::{
     ConnectionError, FramerControl, FramerMessage, INBOUND_FRAMES_MAX, LINKS_MAX, LinkLost, RelayFramer,
     Transport, Uplink, UplinkId, read_loop,
 };
 use crate::runtime::Runtime;
+use crate::rush_log::RushLog;
 use crate::telemetry::Tick;
 
 /// How long a dialler, or a relay, may take for what comes before frames.
@@ -40,6 +46,16 @@ const OPENING_TIMEOUT: Duration = Duration::from_secs(10);
 const RETRY_FIRST: Duration = Duration::from_millis(100);
 /// The longest between attempts to register.
 const RETRY_MAX: Duration = Duration::from_secs(5);
+/// Before registering again where another process with this key has registered since: the newer one serves meanwhile, and
+/// two that go on so take turns less and less often. By the relay's word, so it is a pause and no end.
+const SUPERSEDED_FIRST: Duration = Duration::from_secs(5);
+/// The longest such pause.
+const SUPERSEDED_MAX: Duration = Duration::from_secs(300);
+/// Before registering again where the relay refused: its operator may list this key meanwhile, or it was not the relay that
+/// said so.
+const REFUSED_FIRST: Duration = Duration::from_secs(5);
+/// The longest such pause.
+const REFUSED_MAX: Duration = Duration::from_secs(300);
 /// How often a listener that fails is tried again.
 const ACCEPT_RETRY: Duration = Duration::from_millis(100);
 
@@ -48,6 +64,10 @@ const GATE_TIMEOUT: Duration = Duration::from_secs(10);
 /// How often gates of a relay's connection are looked at that take too long.
 const GATE_SWEEP: Duration = Duration::from_secs(1);
 
+/// The stream of an executor's own pings: nobody's. A relay that answers none is left, since an idle connection that died
+/// without a word would keep this executor out of reach for ever.
+const PING_STREAM: StreamId = StreamId([0; 16]);
+
 /// Takes connections until told to stop.
 pub(super) async fn accept(
     mut listener: Box<dyn Listen>,
@@ -55,19 +75,26 @@ pub(super) async fn accept(
     mut stop: watch::Receiver<bool>,
     runtime: Runtime,
 ) {
+    let mut rush = RushLog::default();
     loop {
         let accepted = tokio::select! {
             accepted = listener.accept() => accepted,
             _ = stop.wait_for(|stop| *stop) => return,
         };
+        rush.look(Instant::now(), listener.as_ref());
         match accepted {
             Ok(connection) => {
+                // Until there is a place nothing more is accepted: what waits, waits in the kernel.
+                let stranger = tokio::select! {
+                    stranger = shared.door.enter(connection.source) => stranger,
+                    _ = stop.wait_for(|stop| *stop) => return,
+                };
                 let place = runtime.place();
                 let shared = Arc::clone(&shared);
                 let arbiter = place.arbiter().clone();
                 arbiter.spawn_fn(move || {
                     actix_rt::spawn(async move {
-                        serve_direct(connection, shared).await;
+                        serve_direct(connection, stranger, shared).await;
                         drop(place);
                     });
                 });
@@ -84,17 +111,46 @@ pub(super) async fn accept(
 }
 
 /// One direct connection: its preamble, then one stream.
-async fn serve_direct(connection: Connection, shared: Arc<Shared>) {
+async fn serve_direct(connection: Connection, stranger: Stranger, shared: Arc<Shared>) {
+    let passed = tokio::select! {
+        passed = prove(connection, &stranger, &shared) => passed,
+        () = stranger.wake().notified() => {
+            tracing::debug!("a connection that had proven nothing made room for another");
+            None
+        }
+    };
+    drop(stranger);
+    if let Some((passed, transport)) = passed
+        && let Some(framer) = passed.enter(&shared, transport)
+    {
+        // The place on this arbiter is taken for as long as its session is.
+        framer.stopped().await;
+    }
+}
+
+/// A direct connection up to its client's first message.
+async fn prove(
+    connection: Connection,
+    stranger: &Stranger,
+    shared: &Shared,
+) -> Option<(Box<Passed>, Transport)> {
     let Connection {
         mut reader,
         mut writer,
         peer,
+        source,
+        restraint,
+        weight,
     } = connection;
     let opening = async {
         let mut decoder = PreambleDecoder::new();
         loop {
             match decoder.decode() {
-                Ok(Some((preamble, _token))) => return Some((preamble, decoder.into_frames())),
+                Ok(Some((preamble, _token))) => {
+                    let mut frames = decoder.into_frames();
+                    frames.set_stranger(true);
+                    return Some((preamble, frames));
+                }
                 Ok(None) => {}
                 Err(error) => {
                     tracing::debug!(%peer, %error, "a connection that is none of ours was closed");
@@ -106,12 +162,10 @@ async fn serve_direct(connection: Connection, shared: Arc<Shared>) {
             }
         }
     };
-    let Ok(Some((preamble, decoder))) = tokio::time::timeout(OPENING_TIMEOUT, opening).await else {
-        return;
-    };
+    let (preamble, decoder) = tokio::time::timeout(OPENING_TIMEOUT, opening).await.ok()??;
     if preamble.dialer == Dialer::Inquirer {
         drop(writer.write_all(&inquiry::answer(&preamble, shared.public)).await);
-        return;
+        return None;
     }
     let mut clear = BytesMut::new();
     let stream = preamble.stream;
@@ -123,27 +177,34 @@ async fn serve_direct(connection: Connection, shared: Arc<Shared>) {
     }
     if !clear.is_empty() {
         drop(writer.write_all(&clear).await);
-        return;
+        return None;
     }
-    let link = match answer(&shared, &preamble, false) {
+    let link = match answer(shared, &preamble, false) {
         Ok(link) => link,
         Err(error) => {
             if let LinkError::Refused(refusal) = &error {
                 say_refused(&mut clear, stream, refusal);
                 drop(writer.write_all(&clear).await);
             }
-            return;
+            return None;
         }
     };
-    let connection = Connection { reader, writer, peer };
-    let passing = pass(Gate::new(link, false), connection, decoder, &shared);
-    let Ok(Some((passed, transport))) = tokio::time::timeout(GATE_TIMEOUT, passing).await else {
-        return;
+    let connection = Connection {
+        reader,
+        writer,
+        peer,
+        source,
+        restraint,
+        weight,
     };
-    if let Some(framer) = passed.enter(&shared, transport) {
-        // The place on this arbiter is taken for as long as its session is.
-        framer.stopped().await;
-    }
+    let visitor = Visitor {
+        preamble,
+        origin: stranger.origin(),
+        vouching: Vouching::Unvouched,
+        wake: Arc::clone(stranger.wake()),
+    };
+    let passing = pass(Gate::new(link, visitor, false), connection, decoder, shared);
+    tokio::time::timeout(GATE_TIMEOUT, passing).await.ok()?
 }
 
 /// Takes a connection through its gate: the handshake, and the client's first message.
@@ -158,8 +219,15 @@ async fn pass(
         let read = Tick::now();
         while let Some(frame) = decoder.next_frame().ok()? {
             match gate.handle(shared, frame, read) {
-                Step::Waiting(waiting) => gate = *waiting,
+                Step::Waiting(waiting) => {
+                    gate = *waiting;
+                    if gate.is_answered() {
+                        decoder.set_stranger(false);
+                        connection.restraint.answered();
+                    }
+                }
                 Step::Passed(passed) => {
+                    connection.restraint.lift();
                     return Some((passed, Transport::Own(connection, Box::new(decoder))));
                 }
                 Step::Over(last) => {
@@ -210,11 +278,14 @@ pub(super) async fn register(
     mut stop: watch::Receiver<bool>,
     progress: watch::Sender<Registration>,
 ) {
-    let mut pause = RETRY_FIRST;
+    let (mut pause, mut superseded) = (RETRY_FIRST, SUPERSEDED_FIRST);
+    let mut refused = REFUSED_FIRST;
     loop {
+        let begun = Instant::now();
         let attempt = async {
             let (connection, decoder) = register_once(&address, &shared).await?;
             progress.send_replace(Registration::Registered);
+            shared.collector.board().meters().set_ready(true);
             tracing::info!(relay = %address, "registered");
             Ok::<_, Attempt>(serve_relay(connection, decoder, &shared).await)
         };
@@ -227,21 +298,40 @@ pub(super) async fn register(
         };
         match outcome {
             Ok(over) => {
-                pause = RETRY_FIRST;
+                (pause, refused) = (RETRY_FIRST, REFUSED_FIRST);
+                if begun.elapsed() > SUPERSEDED_MAX {
+                    // It was this executor's for long: no two take it from each other.
+                    superseded = SUPERSEDED_FIRST;
+                }
+                if matches!(over, ConnectionError::Superseded) {
+                    pause = superseded;
+                    superseded = (superseded * 2).min(SUPERSEDED_MAX);
+                }
                 tracing::warn!(relay = %address, %over, "the connection to the relay is lost: registering again");
                 progress.send_replace(Registration::Pending);
+                shared.collector.board().meters().set_ready(false);
             }
             Err(Attempt::Final(why)) => {
                 tracing::error!(relay = %address, %why, "the relay does not register this executor");
                 progress.send_replace(Registration::Failed(why));
                 return;
             }
+            Err(Attempt::Refused(why)) => {
+                // Whoever is in between can say so as well: it is told to whoever asks, and ends nothing.
+                tracing::error!(relay = %address, %why, "the relay does not register this executor: trying again later");
+                progress.send_replace(Registration::Failed(why));
+                pause = refused;
+                refused = (refused * 2).min(REFUSED_MAX);
+            }
             Err(Attempt::Retry(why)) => {
                 tracing::warn!(relay = %address, %why, "registering failed: trying again");
             }
         }
-        tokio::time::sleep(pause).await;
-        pause = (pause * 2).min(RETRY_MAX);
+        tokio::select! {
+            () = tokio::time::sleep(pause) => {}
+            _ = stop.wait_for(|stop| *stop) => return,
+        }
+        pause = (pause * 2).clamp(RETRY_FIRST, RETRY_MAX);
     }
 }
 
@@ -249,6 +339,8 @@ pub(super) async fn register(
 enum Attempt {
     /// Trying again may help.
     Retry(String),
+    /// By a word that nobody proves.
+    Refused(String),
     /// It will not.
     Final(String),
 }
@@ -277,7 +369,7 @@ async fn register_once(address: &Address, shared: &Shared) -> Result<(Connection
         let frame = next_frame(&mut connection, &mut decoder).await?;
         let (waiting, proof) = waiting
             .handle_frame(&frame)
-            .map_err(|error| final_or_retry(&error))?;
+            .map_err(|error| refused_or_retry(&error))?;
         connection
             .writer
             .write_all(&proof)
@@ -287,7 +379,7 @@ async fn register_once(address: &Address, shared: &Shared) -> Result<(Connection
         let frame = next_frame(&mut connection, &mut decoder).await?;
         waiting
             .handle_frame(&frame)
-            .map_err(|error| final_or_retry(&error))?;
+            .map_err(|error| refused_or_retry(&error))?;
         Ok(decoder)
     };
     let decoder = tokio::time::timeout(OPENING_TIMEOUT, handshake)
@@ -296,10 +388,10 @@ async fn register_once(address: &Address, shared: &Shared) -> Result<(Connection
     Ok((connection, decoder))
 }
 
-fn final_or_retry(error: &RegistrationError) -> Attempt {
+fn refused_or_retry(error: &RegistrationError) -> Attempt {
     let text = chain(error);
     match error {
-        RegistrationError::Refused(_) => Attempt::Final(text),
+        RegistrationError::Refused(_) => Attempt::Refused(text),
         _ => Attempt::Retry(text),
     }
 }
@@ -331,25 +423,63 @@ async fn next_frame(connection: &mut Connection, decoder: &mut OuterDecoder) -> 
     }
 }
 
-/// Streams of one registration that are not sessions yet.
+/// Streams of one registration that are not sessions yet: those that were answered, so no more than may be under way.
 #[derive(Default)]
 struct Gates {
     waiting: HashMap<StreamId, (Gate, Instant)>,
+    /// One of them has to make room for another.
+    crowded: Arc<Notify>,
 }
 
 /// Serves the streams of one registration until its connection ends.
 async fn serve_relay(connection: Connection, decoder: OuterDecoder, shared: &Arc<Shared>) -> ConnectionError {
-    let uplink = Rc::new(Uplink::default());
+    let uplink = Rc::new(Uplink::counting(shared.collector.board()));
     let id = uplink.share();
     let gates: RefCell<Gates> = RefCell::default();
     let writer = actix_rt::spawn(Rc::clone(&uplink).write_loop(connection.writer));
-    let reading = read_loop(connection.reader, decoder, |frame, read| {
-        relay_frame(shared, &uplink, id, &gates, frame, read);
+    let superseded = Cell::new(false);
+    let pulse = Cell::new(Pulse::pinging(Instant::now(), shared.relay_pings));
+    let board = shared.collector.board();
+    let registration = board.link(Watched::new(
+        LinkKind::Registration,
+        PING_STREAM,
+        uplink.writing(),
+    ));
+    let meters = Arc::clone(board.meters());
+    let reading = read_loop(connection.reader, (decoder, meters), |frame, read| {
+        if frame.kind == OuterKind::Pong && frame.stream == PING_STREAM {
+            let mut heard = pulse.get();
+            heard.pong(Instant::now());
+            pulse.set(heard);
+            registration.heard();
+        } else {
+            superseded.set(superseded.get() || frame.kind == OuterKind::Refused);
+            relay_frame(shared, &uplink, id, &gates, frame, read);
+        }
         std::future::ready(true)
     });
-    let sweeping = async {
+    let pinging = async {
         loop {
-            tokio::time::sleep(GATE_SWEEP).await;
+            let mut beating = pulse.get();
+            let beat = beating.beat(Instant::now());
+            pulse.set(beating);
+            match beat {
+                Beat::Wait(until) => tokio::time::sleep_until(until.into()).await,
+                Beat::Ping => {
+                    registration.pinged();
+                    uplink.say(|out| encode_outer(out, OuterKind::Ping, PING_STREAM, 0, &[0; PING_BYTES]))
+                }
+                Beat::Dead => return ConnectionError::Silent,
+            }
+        }
+    };
+    let sweeping = async {
+        let crowded = Arc::clone(&gates.borrow().crowded);
+        loop {
+            tokio::select! {
+                () = tokio::time::sleep(GATE_SWEEP) => {}
+                () = crowded.notified() => {}
+            }
             gates.borrow_mut().sweep(&uplink);
         }
     };
@@ -357,6 +487,12 @@ async fn serve_relay(connection: Connection, decoder: OuterDecoder, shared: &Arc
         over = reading => over,
         written = writer => written.unwrap_or(ConnectionError::Closed),
         () = sweeping => ConnectionError::Closed,
+        silent = pinging => silent,
+    };
+    let over = if superseded.get() {
+        ConnectionError::Superseded
+    } else {
+        over
     };
     for (stream, framer) in uplink.take_routes() {
         let lost = LinkLost::Connection(over.to_string());
@@ -367,18 +503,23 @@ async fn serve_relay(connection: Connection, decoder: OuterDecoder, shared: &Arc
 }
 
 impl Gates {
-    /// Ends what takes too long.
+    /// Ends what takes too long, and what has made room for others.
     fn sweep(&mut self, uplink: &Uplink) {
         let now = Instant::now();
         let late: Vec<_> = self
             .waiting
             .iter()
-            .filter(|(_, (_, deadline))| *deadline <= now)
+            .filter(|(_, (gate, deadline))| *deadline <= now || gate.is_evicted())
             .map(|(stream, _)| *stream)
             .collect();
         for stream in late {
             if let Some((gate, _)) = self.waiting.remove(&stream) {
-                uplink.say(|out| out.extend_from_slice(&gate.timeout()));
+                let last = if gate.is_evicted() {
+                    gate.evict()
+                } else {
+                    gate.timeout()
+                };
+                uplink.say(|out| out.extend_from_slice(&last));
             }
         }
     }
@@ -476,7 +617,7 @@ fn open_stream(
     if taken || !uplink.has_room() || gates.borrow().waiting.len() >= LINKS_MAX {
         return refuse();
     }
-    let Ok((preamble, hello)) = split_open(frame.payload) else {
+    let Ok((preamble, attested, hello)) = split_open(frame.payload) else {
         return refuse();
     };
     if preamble.executor != shared.public || preamble.stream != stream {
@@ -492,6 +633,12 @@ fn open_stream(
         payload: hello,
         ..frame
     };
-    let gate = (Gate::new(link, true), Instant::now() + GATE_TIMEOUT);
+    let visitor = Visitor {
+        preamble,
+        origin: Origin::Relayed(attested.source),
+        vouching: attested.vouching,
+        wake: Arc::clone(&gates.borrow().crowded),
+    };
+    let gate = (Gate::new(link, visitor, true), Instant::now() + GATE_TIMEOUT);
     through_gate(shared, uplink, id, gates, gate, (first, read));
 }

@@ -8,18 +8,20 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use dwell_messages::codec::DecodeError;
-use dwell_messages::{Envelope, ErrorCode, Message as Wire, ProcessId, Resume, TraceContext, WireError};
+use dwell_messages::{
+    Envelope, ErrorCode, Message as Wire, ProcessId, PublicKey, RequestId, Resume, TraceContext, WireError,
+};
 use dwell_relay::{Link, LinkError, LinkEstablished, LinkOptions, OsRandomness, Preamble};
 use tokio::sync::watch;
 
-use super::{SessionId, Shared};
+use super::{Directory, Facts, SessionId, Shared};
 use crate::access::{Pass, SessionPass};
 use crate::dispatcher::DISPATCHER_MAILBOX_MAX;
-use crate::dispatcher::server::Dispatcher;
+use crate::dispatcher::server::{Dispatcher, TAKE_OVER};
 use crate::mailbox::{HostOptions, Mailbox, Turn, start_here};
 use crate::process::{Presence, SessionView};
 use crate::process_supervisor::{
-    ProcessSupervisor, SUPERVISOR_MAILBOX_MAX, SupervisorControl, SupervisorMessage,
+    ELSEWHERE_CALLS_MAX, ProcessSupervisor, SUPERVISOR_MAILBOX_MAX, SupervisorControl, SupervisorMessage,
 };
 use crate::relay_framer::{
     Arrival, Attachment, FramerControl, LinkLost, OUTCOME_ROOM_MAX, RelayFramer, Sent, Unacknowledged, Upper,
@@ -28,7 +30,7 @@ use crate::relay_framer::{
 use crate::rpc_queue::RPC_MAILBOX_MAX;
 use crate::rpc_queue::server::{RpcMessage, RpcQueue};
 use crate::telemetry::{Tick, wall_unix_ms};
-use crate::trace_collector::{TRACE_MAILBOX_MAX, TraceCollector};
+use crate::trace_collector::{TRACE_MAILBOX_MAX, TraceCollector, TraceMessage};
 
 /// Answers a dialler: a link that waits for message 1.
 pub(super) fn answer(shared: &Shared, preamble: &Preamble, relayed: bool) -> Result<Link<Sent>, LinkError> {
@@ -41,7 +43,7 @@ pub(super) fn answer(shared: &Shared, preamble: &Preamble, relayed: bool) -> Res
         Instant::now(),
         Arc::clone(&shared.identity),
         preamble,
-        options,
+        (shared.links)(options),
         &mut OsRandomness::new(),
     )
 }
@@ -59,10 +61,14 @@ pub(super) fn begin(
     let credulous = shared.credulous;
     let mut first = Some(Box::new(attachment));
     let unacknowledged: Rc<Unacknowledged> = Rc::default();
+    let facts = Facts::new();
+    let known = Arc::clone(&facts);
     let framer = start_here(HostOptions::new(OUTCOME_ROOM_MAX), move || {
         let (present, presence) = Presence::new(true);
         let upper = SessionUpper {
             shared: Arc::clone(&upper_shared),
+            client,
+            facts: Arc::clone(&known),
             slot: Rc::clone(&upper_slot),
             trace: None,
             actors: None,
@@ -75,7 +81,7 @@ pub(super) fn begin(
             .counting(Rc::clone(&unacknowledged));
         if credulous { framer.credulous() } else { framer }
     });
-    if !shared.enter(session, client, &framer) {
+    if !shared.enter(session, client, &framer, &facts) {
         framer.begin_drain();
         return None;
     }
@@ -95,6 +101,8 @@ struct Actors {
 /// The session above a framer.
 struct SessionUpper {
     shared: Arc<Shared>,
+    client: PublicKey,
+    facts: Arc<Facts>,
     slot: Slot,
     trace: Option<Mailbox<TraceCollector>>,
     actors: Option<Actors>,
@@ -118,6 +126,8 @@ impl SessionUpper {
         let view = SessionView {
             presence: self.presence.clone(),
             attachment: 1,
+            taken: 0,
+            idle_life: shared.idle_life,
             spool: shared.spool.clone(),
         };
         let options = |capacity| HostOptions::new(capacity).escalating(ends_link(&framer));
@@ -128,13 +138,20 @@ impl SessionUpper {
             let on_empty = Box::new(move || shared.leave(session));
             ProcessSupervisor::new(Arc::clone(&spawner), f.clone(), c.clone(), view.clone(), on_empty)
         });
+        self.facts.begun(supervisor.port(ELSEWHERE_CALLS_MAX));
         let (environment, s, pass) = (
             self.shared.environment.clone(),
             supervisor.clone(),
             Arc::clone(pass),
         );
+        let directory = Directory::new(Arc::clone(&self.shared), self.client, session);
         let dispatcher = start_here(dispatching, move || {
-            Dispatcher::new(environment.clone(), s.clone(), Arc::clone(&pass))
+            Dispatcher::new(
+                environment.clone(),
+                s.clone(),
+                Arc::clone(&pass),
+                directory.clone(),
+            )
         });
         let (d, f, c) = (dispatcher.clone(), framer.clone(), collector.clone());
         let (unacknowledged, credulous) = (Rc::clone(&self.unacknowledged), self.shared.credulous);
@@ -179,12 +196,38 @@ impl Upper for SessionUpper {
         }
     }
 
-    fn resumed(&mut self, attachment: u64, resume: Option<Resume>, turn: &mut Turn<'_, RelayFramer>) {
-        tracing::info!(attachment, "a session goes on over a fresh link");
+    fn resumed(
+        &mut self,
+        attachment: u64,
+        resume: Option<Resume>,
+        taken: Option<RequestId>,
+        turn: &mut Turn<'_, RelayFramer>,
+    ) {
+        tracing::info!(
+            attachment,
+            taken = taken.is_some(),
+            "a session goes on over a fresh link"
+        );
         self.present.send_replace(true);
+        self.facts.connected(true);
         if let (Some(resume), Some(actors)) = (resume, &self.actors) {
-            let message = SupervisorMessage::Attached(attachment, Box::new(resume));
+            if let Some(last) = taken {
+                self.facts.taken_over(resume.owner);
+                if let Some(pass) = &self.pass {
+                    pass.taken_over();
+                }
+                turn.tell(&actors.rpc, TraceContext::default(), RpcMessage::TakenOver(last));
+            }
+            let message = SupervisorMessage::Attached(attachment, Box::new(resume), taken.is_some());
             turn.tell(&actors.supervisor, TraceContext::default(), message);
+        }
+    }
+
+    fn may_take_over(&self) -> Result<(), WireError> {
+        let (method, scopes) = TAKE_OVER;
+        match &self.pass {
+            Some(pass) => pass.pass().check(scopes, method, None),
+            None => Ok(()),
         }
     }
 
@@ -204,10 +247,18 @@ impl Upper for SessionUpper {
         actors.supervisor.control(SupervisorControl::WindDown).is_ok()
     }
 
-    fn detached(&mut self, why: &LinkLost, _: &mut Turn<'_, RelayFramer>) -> Option<Duration> {
+    fn detached(&mut self, why: &LinkLost, turn: &mut Turn<'_, RelayFramer>) -> Option<Duration> {
         let life = self.shared.detached_life;
         tracing::info!(%why, seconds = life.as_secs(), "a session has lost its link and waits for its client");
         self.present.send_replace(false);
+        self.facts.connected(false);
+        if let Some(actors) = &self.actors {
+            turn.tell(
+                &actors.supervisor,
+                TraceContext::default(),
+                SupervisorMessage::Detached,
+            );
+        }
         (!life.is_zero()).then_some(life)
     }
 
@@ -232,7 +283,14 @@ impl Upper for SessionUpper {
                 // A full control queue loses nothing: credit is absolute, and restated.
                 drop(actors.supervisor.control(control));
             }
-            Wire::Cancel(_) | Wire::Pong(_) => {}
+            Wire::Cancel(id) => turn.tell(&actors.rpc, envelope.context, RpcMessage::Cancel(id)),
+            Wire::Pong(_) => {}
+            // Empty and not the last: the client asks for what is remembered of a call.
+            Wire::TraceRecords { process, records } if records.spans.is_empty() && !records.last => {
+                if let Some(trace) = &self.trace {
+                    turn.tell(trace, TraceContext::default(), TraceMessage::Fetch(process));
+                }
+            }
             Wire::Response { .. }
             | Wire::Event { .. }
             | Wire::Ping(_)
@@ -247,21 +305,22 @@ impl Upper for SessionUpper {
         }
     }
 
-    fn unanswerable(&mut self, error: &DecodeError, turn: &mut Turn<'_, RelayFramer>) {
+    fn unanswerable(&mut self, context: TraceContext, error: &DecodeError, turn: &mut Turn<'_, RelayFramer>) {
         let (Some(actors), Some(id)) = (&self.actors, error.request_id()) else {
             return;
         };
-        let code = match error {
-            DecodeError::UnknownMethod { .. } => ErrorCode::UnknownMethod,
-            _ => ErrorCode::BadRequest,
+        let (code, method) = match error {
+            DecodeError::UnknownMethod { kind, .. } => (ErrorCode::UnknownMethod, Some(*kind)),
+            _ => (ErrorCode::BadRequest, None),
         };
         let error = WireError::new(code, error.to_string());
         let message = RpcMessage::Refuse {
             id,
+            method,
             error,
             arrival: Tick::now(),
         };
-        turn.tell(&actors.rpc, TraceContext::default(), message);
+        turn.tell(&actors.rpc, context, message);
     }
 
     fn lost(&mut self, why: LinkLost, _: &mut Turn<'_, RelayFramer>) {

@@ -38,6 +38,9 @@ mod cgroup;
 mod channel;
 mod client;
 mod codec;
+#[cfg(fuzzing)]
+#[doc(hidden)]
+pub mod fuzzing;
 mod keeper;
 mod namespace;
 mod pool;

@@ -9,6 +9,7 @@ use dwell_messages::TraceContext;
 use dwell_messages::process::{Drain, Limits, Overflow, Pty, TerminalSize};
 
 use crate::dispatcher::Mode;
+use crate::propagation::Baggage;
 use crate::terminal_delivery::OUTPUT_LIMIT_BYTES;
 
 /// The terminal that commands are told they are on, unless they are told otherwise.
@@ -43,7 +44,7 @@ pub struct Command {
     pub(crate) pty: Option<Pty>,
     pub(crate) limits: Limits,
     pub(crate) drain: Option<Drain>,
-    pub(crate) detach: bool,
+    pub(crate) outlive: bool,
     pub(crate) retention: Option<u64>,
     pub(crate) overflow: Overflow,
     pub(crate) spool: Option<u64>,
@@ -71,7 +72,7 @@ impl Command {
             pty: None,
             limits: Limits::default(),
             drain: None,
-            detach: false,
+            outlive: false,
             retention: None,
             overflow: Overflow::Block,
             spool: None,
@@ -225,10 +226,10 @@ impl Command {
     }
 
     /// Lets the command outlive its session and the executor itself: nothing else does. Its pipes end with them.
-    /// Refused by an executor without a guard.
+    /// Refused by an executor without a guard. To outlive this harness alone, see `Harness::start` and `Run::detach`.
     #[must_use]
-    pub fn detach(mut self) -> Self {
-        self.detach = true;
+    pub fn outlive_executor(mut self) -> Self {
+        self.outlive = true;
         self
     }
 
@@ -260,10 +261,22 @@ impl Command {
         self
     }
 
-    /// The span this call belongs under; its sampled flag decides whether the call is traced.
+    /// The span this call belongs under; its sampled flag decides whether the call is traced, unless
+    /// `OTEL_TRACES_SAMPLER` names a sampler that asks no parent. Works with any version of OpenTelemetry, and goes
+    /// before the span that the calling code is in.
     #[must_use]
     pub fn parent(mut self, parent: TraceContext) -> Self {
         self.parent = Some(parent);
+        self
+    }
+
+    /// Hands these members on to the command, as `BAGGAGE` in its environment. Nothing else ever puts baggage there.
+    #[must_use]
+    pub fn baggage(mut self, baggage: &Baggage) -> Self {
+        if !baggage.is_empty() {
+            self.set
+                .push((b"BAGGAGE".to_vec(), baggage.to_string().into_bytes()));
+        }
         self
     }
 

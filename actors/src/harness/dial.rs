@@ -11,7 +11,7 @@ use dwell_relay::link::HANDSHAKE_TIMEOUT;
 use dwell_relay::resume::{Pings, Redial};
 use dwell_relay::{
     Dialer as DialerRole, Link, LinkError, LinkEvent, LinkOptions, OsRandomness, OuterDecoder, Preamble,
-    Randomness as _, StaticKeypair,
+    Randomness as _, ResetCode, StaticKeypair,
 };
 use serde_bytes::ByteBuf;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -24,6 +24,8 @@ use crate::telemetry::{Tick, unix_now_ns};
 
 /// Attempts of one round that may be under way together.
 const RACERS_MAX: usize = 3;
+/// For so long an executor that says it has too much to do is asked again before that is the answer.
+const OVERLOADED_FOR: Duration = Duration::from_secs(5);
 /// A link that lived so long is not part of a series of losses: the next dial is made at once.
 const SETTLED_AFTER: Duration = Duration::from_secs(1);
 
@@ -33,6 +35,7 @@ pub(crate) struct Dialer {
     pub(crate) target: Target,
     pub(crate) authorization: Vec<u8>,
     pub(crate) pings: Pings,
+    pub(crate) links: fn(LinkOptions) -> LinkOptions,
 }
 
 impl Dialer {
@@ -48,6 +51,29 @@ impl Dialer {
                 };
                 Err(LinkLost::Failed(late.to_string()).into())
             })
+    }
+
+    /// The first link of a session. Whoever is told that there is too much to do just now comes again.
+    pub(crate) async fn first(&self) -> Result<Attachment, Failed> {
+        let begun = Instant::now();
+        let mut again = Redial::default();
+        // The first pause of a redial is none, and this is no redial.
+        again.pause(Duration::ZERO, 0);
+        loop {
+            match self.establish().await {
+                Err(Failed::Lost(LinkLost::Reset {
+                    code: ResetCode::Overloaded,
+                    ..
+                })) if begun.elapsed() < OVERLOADED_FOR => {
+                    tracing::debug!("the executor, or the relay, has too much to do: dialling again");
+                    let mut draw = [0; 8];
+                    OsRandomness::new().fill(&mut draw).ok();
+                    let pause = again.pause(begun.elapsed(), u64::from_ne_bytes(draw));
+                    tokio::time::sleep(pause).await;
+                }
+                outcome => return outcome,
+            }
+        }
     }
 
     async fn shake_hands(
@@ -140,7 +166,7 @@ impl Dialer {
             &preamble,
             &target.token,
             &hello,
-            options,
+            (self.links)(options),
             &mut rng,
         )
         .map_err(|error| chain(&error))

@@ -5,39 +5,57 @@ mod dial;
 mod refusal;
 mod run;
 mod session;
+mod sessions;
 mod shared;
 mod signal;
 mod text;
 mod timings;
 
+use std::collections::HashSet;
 use std::fmt;
 use std::path::PathBuf;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use dwell_messages::{
-    EnvironmentInfo, ErrorCode, PublicKey, Reply as WireReply, Role, TraceContext, WireError,
+    EnvironmentInfo, ErrorCode, ProcessId, PublicKey, Reply as WireReply, Request, Role, TraceContext,
+    TraceFlags, WireError,
 };
 use dwell_relay::resume::Pings;
-use dwell_relay::{OsRandomness, StaticKeypair, fingerprint};
+use dwell_relay::{LinkOptions, OsRandomness, StaticKeypair, fingerprint};
+use serde_bytes::ByteBuf;
 use tokio::sync::oneshot;
 
 use crate::address::Address;
 use crate::dispatcher::client::{Dispatcher, DispatcherMessage, Exec};
+use crate::executor::FLIGHT;
+use crate::fault_point::delay::{self, DelayPoint};
+use crate::in_flight::{Call, CallKind};
 use crate::mailbox::Mailbox;
-use crate::metadata_writer::{self, MetadataWriter};
+use crate::metadata_store::worker::StoreHandle;
+use crate::metadata_store::{MemoryStore, MetadataStore};
+use crate::oversight::{Overseen, Oversight, OversightError};
+use crate::propagation;
 use crate::relay_framer::{FramerControl, LinkLost, RelayFramer};
 use crate::rpc_queue::caller::RpcQueue;
-use crate::run_store::{MemoryRunStore, RunStore};
+use crate::run_recorder::{self, RunRecorder};
 use crate::runtime::{Place, Runtime, RuntimeError};
-use crate::telemetry::{Collector, CollectorOptions, FileSink, SpanSink, Tick, root, span_id};
+use crate::telemetry::{
+    Collector, CollectorOptions, Exporters, FileSink, Sampler, SpanSink, Tick, root, span_id, trace_id,
+};
+use crate::threads::{ThreadError, Threads};
 use crate::trace_collector::{TraceCollector, TraceMessage};
+
+use run::{Asker, Flight};
 
 pub use command::{Command, GRACE, Inherit, TERM};
 pub use refusal::INQUIRY_TIMEOUT;
 pub(crate) use run::Ended;
 pub use run::{Finished, Run, RunError, RunEvent, RunStdin};
+pub use sessions::{
+    LIST_PAGES_MAX, Observed, ProcessInfo, ProcessState, SessionInfo, StartedProcess, TakeUp,
+};
 pub(crate) use shared::RunShared;
 pub use signal::{signal_name, signal_number};
 pub use text::TextDecoder;
@@ -45,6 +63,8 @@ pub use timings::CallTimings;
 
 /// How long `shutdown` waits for spans that executors still owe.
 pub const SPANS_WAIT: Duration = Duration::from_secs(2);
+/// The method of a command's start.
+pub(crate) const START: &str = "Process/Start";
 /// Runs an in-memory store keeps.
 const MEMORY_RUNS_MAX: usize = 1_024;
 
@@ -144,6 +164,23 @@ pub enum ConnectError {
         /// Why.
         why: String,
     },
+    /// The session that was to be taken up is not there, or not this client's: both look the same.
+    #[error("there is no such session: it has ended, or the executor was restarted; see which there are")]
+    NoSession,
+    /// Somebody else has taken the session over meanwhile.
+    #[error(
+        "the session has owner {owner} by now, who was quicker: look at the list again, and take it up from there"
+    )]
+    Superseded {
+        /// The present owner's number.
+        owner: u64,
+    },
+    /// The session is there, and this key may not have it.
+    #[error("the session cannot be taken up: {0}")]
+    NotTakenUp(WireError),
+    /// It cannot be looked at as was asked.
+    #[error(transparent)]
+    Oversight(#[from] OversightError),
     /// This side could not be set up.
     #[error(transparent)]
     Runtime(#[from] RuntimeError),
@@ -191,11 +228,16 @@ pub struct HarnessBuilder {
     identity: Option<StaticKeypair>,
     traces: Option<PathBuf>,
     store: Option<PathBuf>,
-    sampled: bool,
+    metadata: Option<Box<dyn MetadataStore>>,
+    sampled: Option<bool>,
     here: bool,
     resume_for: Duration,
     pings: Pings,
+    links: fn(LinkOptions) -> LinkOptions,
+    take_up: Option<TakeUp>,
     sinks: Vec<Box<dyn SpanSink>>,
+    oversight: Option<Oversight>,
+    flight: Option<Duration>,
 }
 
 impl fmt::Debug for HarnessBuilder {
@@ -236,10 +278,18 @@ impl HarnessBuilder {
         self
     }
 
-    /// Whether calls are traced that do not say. Default true.
+    /// Keeps what ran in a store of the caller's instead.
+    #[must_use]
+    pub fn metadata_store(mut self, store: impl MetadataStore + 'static) -> Self {
+        self.metadata = Some(Box::new(store));
+        self
+    }
+
+    /// Whether calls without a parent are traced that do not say. Default: as `OTEL_TRACES_SAMPLER` says, and without that
+    /// every one.
     #[must_use]
     pub fn sampled(mut self, sampled: bool) -> Self {
-        self.sampled = sampled;
+        self.sampled = Some(sampled);
         self
     }
 
@@ -270,6 +320,40 @@ impl HarnessBuilder {
         self
     }
 
+    /// Changes how links behave: for tests of what only time or much traffic brings.
+    #[doc(hidden)]
+    #[must_use]
+    pub fn links(mut self, links: fn(LinkOptions) -> LinkOptions) -> Self {
+        self.links = links;
+        self
+    }
+
+    /// Takes up a session that another harness began, or began before it was killed, instead of beginning one. Whoever has
+    /// it is told and shut out; its processes run on, and `Harness::adopt` gives them. The same client key as theirs is
+    /// needed, and the scope `attach`.
+    #[must_use]
+    pub fn take_up(mut self, session: TakeUp) -> Self {
+        self.take_up = Some(session);
+        self
+    }
+
+    /// Looks at this harness while it runs: see there. Default: nobody does.
+    #[must_use]
+    pub fn oversight(mut self, oversight: Oversight) -> Self {
+        self.oversight = Some(oversight);
+        self
+    }
+
+    /// Remembers calls that are not sampled for a few seconds, and keeps the trace of each that failed or took longer
+    /// than this, the executor's part included where its flight recorder is on. `Duration::MAX`: only of those that
+    /// failed, which are those without a status, those that a signal killed, and those that the executor ended. Default:
+    /// what is not sampled is not kept.
+    #[must_use]
+    pub fn flight_threshold(mut self, slower_than: Duration) -> Self {
+        self.flight = Some(slower_than);
+        self
+    }
+
     /// Another place for spans to go.
     #[must_use]
     pub fn sink(mut self, sink: impl SpanSink + 'static) -> Self {
@@ -295,14 +379,8 @@ impl HarnessBuilder {
                 FileSink::open(dir, Role::Harness).map_err(|error| ConnectError::Local(error.to_string()))?;
             sinks.push(Box::new(sink));
         }
-        #[cfg(feature = "otlp")]
-        match crate::telemetry::otlp::OtlpSink::from_environment(Role::Harness, |name| {
-            std::env::var(name).ok()
-        }) {
-            Ok(Some(sink)) => sinks.push(Box::new(sink)),
-            Ok(None) => {}
-            Err(error) => tracing::warn!(%error, "traces are not exported over OTLP"),
-        }
+        sinks.extend(Exporters::of_this_process(Role::Harness));
+        let sampler = sampler(self.sampled);
         let local = |error: std::io::Error| ConnectError::Local(error.to_string());
         let options = CollectorOptions {
             role: Role::Harness,
@@ -310,13 +388,23 @@ impl HarnessBuilder {
             sinks,
         };
         let collector = Collector::start(options).map_err(local)?;
+        if self.flight.is_some() {
+            collector.remember_unsampled();
+        }
         let runtime = if self.here {
             Runtime::here(collector.clone()).ok_or_else(not_here)?
         } else {
             Runtime::start(1, collector.clone())?
         };
-        let store = open_store(self.store.as_deref())?;
-        let metadata = MetadataWriter::start_worker(store, collector.clone()).map_err(local)?;
+        let store = match self.metadata {
+            Some(store) => store,
+            None => open_store(self.store.as_deref())?,
+        };
+        let store = StoreHandle::start(store, collector.clone()).map_err(local)?;
+        let overseen = match self.oversight {
+            Some(oversight) => Some(oversight.start(&collector, &runtime)?),
+            None => None,
+        };
         let place = runtime.place();
         let (ready, wait) = oneshot::channel();
         let client = identity.public();
@@ -327,10 +415,12 @@ impl HarnessBuilder {
                 target,
                 authorization: self.authorization,
                 pings: self.pings,
+                links: self.links,
             },
             resume_for: self.resume_for,
             collector: collector.clone(),
-            metadata,
+            metadata: store.clone(),
+            take_up: self.take_up,
             ready,
         };
         place.arbiter().spawn_fn(move || {
@@ -339,15 +429,31 @@ impl HarnessBuilder {
         let connected = wait.await.unwrap_or_else(|_| Err(LinkLost::Ended.into()));
         match connected {
             Ok(connected) => Ok(Harness {
+                overseen,
+                flight: self.flight,
+                adopted: Mutex::default(),
                 connected,
                 collector,
-                sampled: self.sampled,
+                store,
+                sampler,
                 _place: place,
                 _runtime: runtime,
             }),
             Err(failed) => Err(refusal::explain(failed, asked, client, &place).await),
         }
     }
+}
+
+/// What code says stands before what the environment says.
+fn sampler(sampled: Option<bool>) -> Sampler {
+    if let Some(sampled) = sampled {
+        return Sampler::roots(sampled);
+    }
+    let (sampler, problem) = Sampler::from_lookup(|name| std::env::var(name).ok());
+    if let Some(problem) = problem {
+        tracing::warn!("{problem}");
+    }
+    sampler
 }
 
 fn not_here() -> ConnectError {
@@ -357,17 +463,32 @@ fn not_here() -> ConnectError {
     )
 }
 
-fn open_store(path: Option<&std::path::Path>) -> Result<Box<dyn RunStore>, ConnectError> {
+fn open_store(path: Option<&std::path::Path>) -> Result<Box<dyn MetadataStore>, ConnectError> {
     match path {
         #[cfg(feature = "store")]
-        Some(path) => crate::run_store::SqliteRunStore::open(path)
-            .map(|store| Box::new(store) as Box<dyn RunStore>)
+        Some(path) => open_database(path)
+            .map(|store| Box::new(store) as Box<dyn MetadataStore>)
             .map_err(|error| ConnectError::Local(error.to_string())),
         #[cfg(not(feature = "store"))]
         Some(_) => Err(ConnectError::Local(
             "keeping runs in a file needs the feature `store`".into(),
         )),
-        None => Ok(Box::new(MemoryRunStore::with_kept_max(MEMORY_RUNS_MAX))),
+        None => Ok(Box::new(MemoryStore::with_runs_kept_max(MEMORY_RUNS_MAX))),
+    }
+}
+
+/// A disk that is full or broken must not keep commands from running: what is not recorded is said by the barriers.
+#[cfg(feature = "store")]
+fn open_database(
+    path: &std::path::Path,
+) -> Result<crate::metadata_store::SqliteStore, crate::metadata_store::StoreError> {
+    use crate::metadata_store::{SqliteStore, StoreError};
+    match SqliteStore::open(path) {
+        Err(error @ StoreError::Open { .. }) => {
+            tracing::warn!(%error, "runs are not recorded until the store can be opened");
+            SqliteStore::unopened(path)
+        }
+        opened => opened,
     }
 }
 
@@ -376,10 +497,15 @@ pub(crate) struct Connected {
     pub(crate) dispatcher: Mailbox<Dispatcher>,
     pub(crate) rpc: Mailbox<RpcQueue>,
     pub(crate) framer: Mailbox<RelayFramer>,
-    pub(crate) metadata: Mailbox<MetadataWriter>,
+    pub(crate) metadata: Mailbox<RunRecorder>,
     pub(crate) trace: Mailbox<TraceCollector>,
     pub(crate) environment: EnvironmentInfo,
     pub(crate) ping_us: Arc<AtomicU64>,
+    /// The session's number; one that never began begins over as another.
+    pub(crate) session: Arc<AtomicU64>,
+    pub(crate) epoch: ByteBuf,
+    /// Processes that were taken up with the session.
+    pub(crate) adopted: Vec<(ProcessId, Arc<RunShared>)>,
 }
 
 /// One link to one executor. `Send` and `Sync`; usable from any runtime flavour and from plain threads.
@@ -387,8 +513,14 @@ pub(crate) struct Connected {
 /// Dropping it ends the link, and with it every run that was not waited for. `shutdown` does so in order.
 pub struct Harness {
     connected: Connected,
+    /// Those of them that somebody has asked for already.
+    adopted: Mutex<HashSet<ProcessId>>,
     collector: Collector,
-    sampled: bool,
+    store: StoreHandle,
+    sampler: Sampler,
+    overseen: Option<Overseen>,
+    /// Beyond which an unsampled call's trace is kept.
+    flight: Option<Duration>,
     _place: Place,
     _runtime: Runtime,
 }
@@ -409,11 +541,16 @@ impl Harness {
             identity: None,
             traces: None,
             store: None,
-            sampled: true,
+            metadata: None,
+            sampled: None,
             here: false,
             resume_for: RESUME_FOR,
             pings: Pings::default(),
+            links: std::convert::identity,
+            take_up: None,
             sinks: Vec::new(),
+            oversight: None,
+            flight: None,
         }
     }
 
@@ -428,31 +565,30 @@ impl Harness {
     /// Runs a command. Returns at once; what goes wrong is told by the run.
     pub fn exec(&self, command: Command) -> Run {
         let begun = Tick::now();
-        let parent = command.parent.clone();
-        let context = match &parent {
-            Some(parent) => parent.child(span_id()),
-            None => root(command.sampled.unwrap_or(self.sampled)),
-        };
-        let shared = Arc::new(RunShared::new());
+        let (context, parent) = self.ancestry(&command);
+        let call = Call::new(CallKind::Run, START, &context, begun);
+        let shared = Arc::new(RunShared::new(self.collector.board().call(call)));
         let run = Run {
             shared: Arc::clone(&shared),
             input: RunStdin {
                 shared: Arc::clone(&shared),
-                dispatcher: self.connected.dispatcher.clone(),
-                context: context.clone(),
+                asker: self.asker(context.clone()),
                 written: Arc::default(),
+                unsure: Arc::default(),
                 closed: Arc::default(),
             },
             collector: self.collector.clone(),
+            flight: self.flight_of(&context),
             context: context.clone(),
             parent,
             begun,
             grace: command.grace,
             output_limit: command.output_limit,
-            ping_us: self.connected.ping_us.load(Ordering::Relaxed),
+            ping_us: Arc::clone(&self.connected.ping_us),
             done: false,
             detached: false,
         };
+        delay::reach(DelayPoint::HarnessSubmit);
         let exec = Exec {
             command,
             shared: Arc::clone(&shared),
@@ -473,6 +609,48 @@ impl Harness {
         run
     }
 
+    /// What is kept of a call that is not sampled.
+    fn flight_of(&self, context: &TraceContext) -> Option<Box<Flight>> {
+        let slower_than = self.flight.filter(|_| !context.is_sampled())?;
+        let capabilities = &self.connected.environment.capabilities;
+        let remembers = capabilities.iter().any(|capability| capability == FLIGHT);
+        Some(Box::new(Flight {
+            slower_than,
+            executor: remembers.then(|| self.connected.trace.clone()),
+        }))
+    }
+
+    /// The socket at which it answers `dwell inspect`, if it does.
+    pub fn inspect_socket(&self) -> Option<&std::path::Path> {
+        self.overseen.as_ref()?.socket()
+    }
+
+    /// Where its metrics are, if they are anywhere.
+    pub fn metrics_addr(&self) -> Option<std::net::SocketAddr> {
+        self.overseen.as_ref()?.metrics_addr()
+    }
+
+    /// A call's own context, and the span it hangs below: the one that the command names, else the one that the calling
+    /// code is in. A parent that is none begins a new trace.
+    fn ancestry(&self, command: &Command) -> (TraceContext, Option<TraceContext>) {
+        let parent = command.parent.clone().or_else(propagation::current);
+        let parent = parent.filter(TraceContext::is_valid);
+        let mut context = match &parent {
+            Some(parent) => parent.child(span_id()),
+            None => TraceContext::new(trace_id(), span_id(), TraceFlags::NONE),
+        };
+        let sampled = match (&parent, command.sampled) {
+            (None, Some(sampled)) => sampled,
+            (parent, _) => self.sampler.decide(parent.as_ref(), context.trace_id),
+        };
+        context.flags = if sampled {
+            TraceFlags::SAMPLED
+        } else {
+            TraceFlags::NONE
+        };
+        (context, parent)
+    }
+
     /// What the executor said of itself when the link came up: no round trip.
     pub fn environment(&self) -> &EnvironmentInfo {
         &self.connected.environment
@@ -484,19 +662,20 @@ impl Harness {
     /// When the link is gone.
     pub async fn environment_info(&self) -> Result<EnvironmentInfo, RunError> {
         let context = TraceContext {
-            flags: dwell_messages::TraceFlags::NONE,
+            flags: TraceFlags::NONE,
             ..root(false)
         };
-        let answer = self
-            .connected
-            .dispatcher
-            .ask(context, |reply| DispatcherMessage::Environment { reply })
-            .await
-            .map_err(|error| RunError::NotStarted(error.to_string()))?;
-        match answer {
-            Ok(WireReply::EnvironmentInfo(info)) => Ok(info),
-            Ok(_) => Err(RunError::Lost("the executor answered with something else".into())),
-            Err(error) => Err(RunError::Refused(error)),
+        match self.asker(context).ask(None, Request::EnvironmentInfo).await? {
+            WireReply::EnvironmentInfo(info) => Ok(info),
+            _ => Err(RunError::Lost("the executor answered with something else".into())),
+        }
+    }
+
+    fn asker(&self, context: TraceContext) -> Asker {
+        Asker {
+            dispatcher: self.connected.dispatcher.clone(),
+            rpc: self.connected.rpc.clone(),
+            context,
         }
     }
 
@@ -505,12 +684,25 @@ impl Harness {
         self.connected.ping_us.load(Ordering::Relaxed)
     }
 
+    /// The place where threads are kept whose event logs are below `dir`, on this harness's store, threads and trace file.
+    ///
+    /// # Errors
+    /// When the thread of the event logs cannot be started.
+    pub fn threads(&self, dir: impl Into<PathBuf>) -> Result<Threads, ThreadError> {
+        Threads::on(
+            dir.into(),
+            self.store.clone(),
+            self.collector.clone(),
+            self._runtime.clone(),
+        )
+    }
+
     /// Everything recorded so far is in the store when this returns.
     ///
     /// # Errors
     /// Why something is not.
     pub async fn flush(&self) -> Result<(), String> {
-        metadata_writer::barrier(&self.connected.metadata).await
+        run_recorder::barrier(&self.connected.metadata).await
     }
 
     /// Waits, at most `SPANS_WAIT`, for the spans that the executor still owes, and flushes them.
@@ -620,8 +812,9 @@ mod tests {
         let why = is_told(crate::executor::DETACHED_LIFE, |harness| {
             let call = Call {
                 process: None,
-                request: dwell_messages::Request::EnvironmentInfo,
+                request: Request::EnvironmentInfo,
                 deadline: None,
+                ticket: None,
                 account: Account::begin(Tick::now()),
                 reply: Box::new(|_| panic!("injected")),
             };

@@ -13,8 +13,8 @@ use dwell_messages::process::{
     Terminate, Terminated, Usage, Write,
 };
 use dwell_messages::{
-    Closed, ErrorCode, ExitStatus, Exited, Reply as WireReply, Request, TraceContext, TraceFlags, TraceId,
-    WireError,
+    Closed, Envelope, ErrorCode, ExitStatus, Exited, ProcessId, Reply as WireReply, Request, TraceContext,
+    TraceFlags, TraceId, WireError,
 };
 
 use super::command::GRACE;
@@ -22,11 +22,14 @@ use super::shared::RunShared;
 use super::timings::CallTimings;
 use crate::account::{Account, Segment};
 use crate::dispatcher::client::{Dispatcher, DispatcherMessage};
+use crate::fault_point::delay::{self, DelayPoint};
 use crate::mailbox::{AskError, Mailbox};
 use crate::relay_framer::Arrival;
-use crate::telemetry::{Collector, Stage, Tick};
+use crate::rpc_queue::caller::{RpcControl, RpcQueue, Ticket};
+use crate::telemetry::{Collector, Stage, Tick, semconv};
 use crate::terminal_delivery::Captured;
 use crate::terminal_delivery::receive::ReceiveControl;
+use crate::trace_collector::{TraceCollector, TraceMessage};
 
 /// What a running command tells.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -135,6 +138,12 @@ pub struct Finished {
     pub trace_id: TraceId,
 }
 
+/// When the trace of an unsampled call is kept, and who asks the executor for its part.
+pub(super) struct Flight {
+    pub(super) slower_than: Duration,
+    pub(super) executor: Option<Mailbox<TraceCollector>>,
+}
+
 /// A command under way. Dropping it terminates the process (TERM, then KILL after the command's grace), unless it was
 /// detached.
 #[must_use = "dropping a run terminates its process: wait for it, or detach it"]
@@ -142,13 +151,16 @@ pub struct Run {
     pub(super) shared: Arc<RunShared>,
     pub(super) input: RunStdin,
     pub(super) collector: Collector,
+    /// Set where it is not sampled and may be kept all the same.
+    pub(super) flight: Option<Box<Flight>>,
     pub(super) context: TraceContext,
     /// The span this call hangs below, if the caller gave one.
     pub(super) parent: Option<TraceContext>,
     pub(super) begun: Tick,
     pub(super) grace: Duration,
     pub(super) output_limit: usize,
-    pub(super) ping_us: u64,
+    /// The link's usual round trip.
+    pub(super) ping_us: Arc<AtomicU64>,
     pub(super) done: bool,
     pub(super) detached: bool,
 }
@@ -180,6 +192,7 @@ impl Run {
         }
         let last = std::future::poll_fn(|cx| self.shared.poll_end(cx)).await;
         self.done = true;
+        delay::reach(DelayPoint::HarnessConsume);
         let now = Tick::now();
         match last.ended {
             Ok(ended) => {
@@ -190,9 +203,20 @@ impl Run {
                     mut account,
                     arrival,
                 } = ended;
-                account.lap(Segment::HandOff, now);
-                let timings = CallTimings::new(&account, &closed.timings, &arrival, self.ping_us);
+                account.lap(Segment::Consume, now);
+                let timings = CallTimings::new(
+                    &account,
+                    &closed.timings,
+                    &arrival,
+                    self.ping_us.load(Ordering::Relaxed),
+                );
                 self.record(last.put, now, Some(&timings), None);
+                let ending = exited.and_then(|exited| exited.ending);
+                self.keep_if(
+                    matches!(status, ExitStatus::Signal(_)) || ending.is_some(),
+                    now,
+                    true,
+                );
                 Ok(Finished {
                     status,
                     stdout: last.stdout,
@@ -210,6 +234,8 @@ impl Run {
             }
             Err(error) => {
                 self.record(last.put, now, None, Some(error.error_type()));
+                let answered = matches!(error, RunError::Refused(_) | RunError::DeadlineExceeded);
+                self.keep_if(true, now, answered);
                 Err(error)
             }
         }
@@ -249,8 +275,7 @@ impl Run {
     /// # Errors
     /// As `signal`.
     pub async fn signal_to(&self, target: SignalTarget, signal: i32) -> Result<(), RunError> {
-        let request = Request::Signal(Signal { signal, target });
-        self.input.ask(request).await.map(drop)
+        self.input.signal_to(target, signal).await
     }
 
     /// Gives the command's terminal another size; its foreground job hears of it. After the end it is no error.
@@ -272,6 +297,7 @@ impl Run {
             after,
             max_bytes,
             wait_ms: u32::try_from(wait.as_millis()).unwrap_or(u32::MAX),
+            session: None,
         };
         match self.input.ask(Request::Read(read)).await? {
             WireReply::Read(reply) => Ok(reply),
@@ -288,7 +314,11 @@ impl Run {
     /// When it has ended before, or the link is lost.
     pub async fn stop(&self, grace: Duration) -> Result<Terminated, RunError> {
         let grace_ms = u32::try_from(grace.as_millis()).unwrap_or(u32::MAX);
-        match self.input.ask(Request::Terminate(Terminate { grace_ms })).await? {
+        let terminate = Terminate {
+            grace_ms,
+            session: None,
+        };
+        match self.input.ask(Request::Terminate(terminate)).await? {
             WireReply::Terminated(report) => Ok(report),
             _ => Err(RunError::Lost(
                 "the executor answered a termination with something else".into(),
@@ -312,6 +342,11 @@ impl Run {
         self.context.trace_id
     }
 
+    /// The call's context: what belongs to it hangs below this.
+    pub fn context(&self) -> &TraceContext {
+        &self.context
+    }
+
     fn tell(&self, control: ReceiveControl) {
         if let Some(delivery) = self.shared.delivery() {
             drop(delivery.control(control));
@@ -331,15 +366,43 @@ impl Run {
         }
     }
 
-    /// The call's own span and its last stage, written also when it failed.
-    fn record(&self, put: Tick, now: Tick, timings: Option<&CallTimings>, error: Option<&'static str>) {
-        if !self.context.is_sampled() {
+    /// Keeps the trace of an unsampled call that failed or was slow. The executor is asked for its part if it answers.
+    fn keep_if(&self, failed: bool, now: Tick, answers: bool) {
+        let Some(flight) = &self.flight else { return };
+        let took = Duration::from_micros(now.micros_since(self.begun));
+        if !failed && took < flight.slower_than {
             return;
         }
-        self.collector
-            .stage(Stage::new(&self.context, "terminal consume", put, now));
-        let parent = self.parent.as_ref().unwrap_or(&self.context);
-        let mut stage = Stage::with_id(parent, self.context.span_id, "call", self.begun, now).failed(error);
+        self.collector.dump(self.context.trace_id);
+        if let (Some(executor), Some(process), true) = (&flight.executor, self.shared.number(), answers) {
+            let ask = TraceMessage::Ask(process);
+            // A full mailbox costs a trace, as a full queue does anywhere in telemetry.
+            drop(executor.try_tell(Envelope::new(TraceContext::default(), ask)));
+        }
+    }
+
+    /// The call's own span and its last stage, written also when it failed.
+    fn record(&self, put: Tick, now: Tick, timings: Option<&CallTimings>, error: Option<&'static str>) {
+        if !self.collector.wants(&self.context) {
+            return;
+        }
+        self.collector.stage(Stage::new(
+            &self.context,
+            semconv::span::TERMINAL_CONSUME,
+            put,
+            now,
+        ));
+        let mut parent = self.parent.clone().unwrap_or_else(|| self.context.clone());
+        // The call's own decision, where a sampler went past its parent's.
+        parent.flags.0 |= self.context.flags.0;
+        let mut stage = Stage::with_id(
+            &parent,
+            self.context.span_id,
+            semconv::span::CALL,
+            self.begun,
+            now,
+        )
+        .failed(error);
         if self.parent.is_none() {
             stage = stage.root();
         }
@@ -355,9 +418,10 @@ impl Run {
 #[derive(Clone)]
 pub struct RunStdin {
     pub(super) shared: Arc<RunShared>,
-    pub(super) dispatcher: Mailbox<Dispatcher>,
-    pub(super) context: TraceContext,
+    pub(super) asker: Asker,
     pub(super) written: Arc<AtomicU64>,
+    /// Whether it has to be asked first how far the stream is: somebody else has written to it, or a write was given up.
+    pub(super) unsure: Arc<AtomicBool>,
     pub(super) closed: Arc<AtomicBool>,
 }
 
@@ -371,7 +435,7 @@ impl fmt::Debug for RunStdin {
 
 impl RunStdin {
     /// Writes; returns when the process's pipe has taken all of it. Not cancellation safe: how much was written is not
-    /// known after a dropped call.
+    /// known after a dropped call. The next one goes on behind it.
     ///
     /// # Errors
     /// A `RunError` with `StdinClosed` when the command has no pipe as input, or closed it.
@@ -410,20 +474,44 @@ impl RunStdin {
     /// # Errors
     /// As there.
     pub async fn signal_to(&self, target: SignalTarget, signal: i32) -> Result<(), RunError> {
-        self.ask(Request::Signal(Signal { signal, target }))
-            .await
-            .map(drop)
+        let signal = Signal {
+            signal,
+            target,
+            session: None,
+        };
+        self.ask(Request::Signal(signal)).await.map(drop)
     }
 
     async fn put(&self, data: Bytes, eof: bool) -> Result<(), RunError> {
-        let write = Write {
-            offset: self.written.load(Ordering::Acquire),
-            data,
-            eof,
-        };
-        match self.ask(Request::Write(write)).await? {
+        if data.is_empty() {
+            // The end alone stands wherever the stream is.
+            return self.put_at(0, data, eof).await;
+        }
+        if self.unsure.load(Ordering::Acquire) {
+            // Writes are served in their order: behind this nobody else's is under way.
+            self.put_at(0, Bytes::new(), false).await?;
+        }
+        let offset = self.written.load(Ordering::Acquire);
+        self.put_at(offset, data, eof).await
+    }
+
+    async fn put_at(&self, offset: u64, data: Bytes, eof: bool) -> Result<(), RunError> {
+        let before = self.unsure.swap(true, Ordering::AcqRel);
+        let write = Write { offset, data, eof };
+        let answer = self.ask(Request::Write(write)).await;
+        if let Err(RunError::Refused(error)) = &answer
+            && matches!(
+                error.code,
+                ErrorCode::PermissionDenied | ErrorCode::Busy | ErrorCode::Cancelled
+            )
+        {
+            // Nothing of it was written.
+            self.unsure.store(before, Ordering::Release);
+        }
+        match answer? {
             WireReply::Written(written) => {
                 self.written.store(written.offset, Ordering::Release);
+                self.unsure.store(false, Ordering::Release);
                 Ok(())
             }
             _ => Err(RunError::Lost(
@@ -432,7 +520,6 @@ impl RunStdin {
         }
     }
 
-    /// Input is stream data: it travels under the call's trace without spans of its own, however much there is.
     async fn ask(&self, request: Request) -> Result<WireReply, RunError> {
         // The lanes of input and signals overtake a start: wait for its answer first.
         std::future::poll_fn(|cx| self.shared.poll_started(cx)).await;
@@ -441,6 +528,65 @@ impl RunStdin {
                 "the command has ended or was never sent".into(),
             ));
         };
+        self.asker.ask(Some(process), request).await
+    }
+}
+
+/// Asks the executor something, and withdraws the question when the future that waits for its answer is dropped.
+#[derive(Clone)]
+pub(crate) struct Asker {
+    pub(super) dispatcher: Mailbox<Dispatcher>,
+    pub(super) rpc: Mailbox<RpcQueue>,
+    pub(super) context: TraceContext,
+}
+
+impl fmt::Debug for Asker {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Asker").finish_non_exhaustive()
+    }
+}
+
+/// Withdraws a question that has no answer yet.
+pub(super) struct Withdrawing {
+    ticket: Ticket,
+    rpc: Mailbox<RpcQueue>,
+    answered: bool,
+}
+
+impl Withdrawing {
+    pub(super) fn new(rpc: &Mailbox<RpcQueue>) -> (Self, Ticket) {
+        let ticket = Ticket::default();
+        let guard = Self {
+            ticket: Arc::clone(&ticket),
+            rpc: rpc.clone(),
+            answered: false,
+        };
+        (guard, ticket)
+    }
+
+    pub(super) fn answered(mut self) {
+        self.answered = true;
+    }
+}
+
+impl Drop for Withdrawing {
+    fn drop(&mut self) {
+        if !self.answered {
+            self.ticket.store(true, Ordering::SeqCst);
+            // With a full control queue the answer comes all the same, and is nobody's.
+            drop(self.rpc.control(RpcControl::Withdrawn));
+        }
+    }
+}
+
+impl Asker {
+    /// Input is stream data: it travels under the call's trace without spans of its own, however much there is. Dropping
+    /// the future withdraws the request: if the executor has not begun on it, it does nothing.
+    pub(super) async fn ask(
+        &self,
+        process: Option<ProcessId>,
+        request: Request,
+    ) -> Result<WireReply, RunError> {
         let flags = match request {
             Request::Write(_) => TraceFlags::NONE,
             Request::EnvironmentInfo
@@ -448,28 +594,35 @@ impl RunStdin {
             | Request::Signal(_)
             | Request::Terminate(_)
             | Request::Resize(_)
-            | Request::Read(_) => self.context.flags,
+            | Request::Read(_)
+            | Request::Sessions(_) => self.context.flags,
         };
         let context = TraceContext {
             flags,
             ..self.context.clone()
         };
+        let (withdrawing, ticket) = Withdrawing::new(&self.rpc);
         let answer = self.dispatcher.ask(context, |reply| DispatcherMessage::Ask {
             process,
             request: Box::new(request),
-            deadline: None,
+            ticket,
             reply,
         });
-        match answer.await {
+        let answer = answer.await;
+        withdrawing.answered();
+        match answer {
             Ok(Ok(reply)) => Ok(reply),
             Ok(Err(error)) => Err(RunError::Refused(error)),
-            Err(AskError::NotStarted | AskError::Stopped) => {
-                Err(RunError::NotStarted("the harness was shut down".into()))
-            }
-            Err(error @ (AskError::OutcomeUnknown | AskError::ActorFailed)) => {
-                Err(RunError::Lost(error.to_string()))
-            }
+            Err(error) => Err(unanswered(&error)),
         }
+    }
+}
+
+/// Why this side's own actors gave no answer.
+pub(super) fn unanswered(error: &AskError) -> RunError {
+    match error {
+        AskError::NotStarted | AskError::Stopped => RunError::NotStarted("the harness was shut down".into()),
+        AskError::OutcomeUnknown | AskError::ActorFailed => RunError::Lost(error.to_string()),
     }
 }
 

@@ -9,28 +9,41 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use dwell_messages::codec::DecodeError;
-use dwell_messages::{Envelope, Event, Message as Wire, ProcessId, PublicKey, Resume, TraceContext, Welcome};
+use dwell_messages::{
+    Envelope, ErrorCode, Event, Message as Wire, OutputStream, ProcessId, PublicKey, RequestId, Resume,
+    Resumed, TraceContext, Welcome,
+};
 use dwell_relay::resume::Redial;
 use dwell_relay::{LinkEstablished, ResetCode};
 use tokio::sync::oneshot;
 
 use super::dial::{Dialer, redial};
-use super::{ConnectError, Connected, RefusedBy};
-use crate::dispatcher::DISPATCHER_MAILBOX_MAX;
+use super::sessions::{Adoption, TakeUp};
+use super::{ConnectError, Connected, GRACE, RefusedBy, RunError, RunShared, START};
 use crate::dispatcher::client::{Dispatcher, DispatcherControl};
+use crate::dispatcher::{DISPATCHER_MAILBOX_MAX, Mode};
+use crate::in_flight::{Call, CallKind};
 use crate::mailbox::{BulkResidence, HostOptions, Mailbox, TimerGuard, Turn, start_here};
-use crate::metadata_writer::{METADATA_MAILBOX_MAX, MetadataHandle, MetadataWriter};
-use crate::relay_framer::{Arrival, LinkLost, OUTBOUND_MESSAGES_MAX, RelayFramer, Upper, ends_link};
+use crate::metadata_store::worker::StoreHandle;
+use crate::relay_framer::{
+    Arrival, LinkLost, OUTBOUND_MESSAGES_MAX, RelayFramer, RoundTrip, Upper, ends_link,
+};
 use crate::rpc_queue::RPC_MAILBOX_MAX;
 use crate::rpc_queue::caller::{RpcControl, RpcMessage, RpcQueue};
-use crate::telemetry::{ClockOffset, Collector, Tick, unix_now_ns};
-use crate::terminal_delivery::receive::{Progress, ReceiveControl, ReceiveMessage, TerminalDelivery};
+use crate::run_recorder::{RUN_RECORDER_MAILBOX_MAX, RunRecorder};
+use crate::telemetry::{Anchor, ClockEstimate, Collector, Tick, root, unix_now_ns};
+use crate::terminal_delivery::receive::{
+    DELIVERY_MAILBOX_MAX, Progress, ReceiveControl, ReceiveMessage, RunFacts, TerminalDelivery,
+    Wiring as DeliveryWiring,
+};
 use crate::trace_collector::{TRACE_MAILBOX_MAX, TraceCollector, TraceControl, TraceMessage};
 
 /// Why a link did not come up.
 pub(crate) enum Failed {
     Dial(std::io::Error),
     Lost(LinkLost),
+    /// The executor has another life than the session that was to be taken up.
+    NoSession,
     Local(String),
 }
 
@@ -45,6 +58,7 @@ impl std::fmt::Display for Failed {
         match self {
             Self::Dial(error) => write!(f, "{error}"),
             Self::Lost(lost) => write!(f, "{lost}"),
+            Self::NoSession => f.write_str("the executor was restarted"),
             Self::Local(why) => f.write_str(why),
         }
     }
@@ -69,6 +83,12 @@ impl Failed {
                 by: RefusedBy::Relay,
             },
             Self::Lost(LinkLost::Refused(text)) => ConnectError::Refused(text),
+            Self::Lost(LinkLost::TurnedAway { error, owner }) => match error.code {
+                ErrorCode::Superseded => ConnectError::Superseded { owner },
+                ErrorCode::UnknownSession => ConnectError::NoSession,
+                _ => ConnectError::NotTakenUp(error),
+            },
+            Self::NoSession => ConnectError::NoSession,
             Self::Lost(lost) => ConnectError::Failed {
                 address,
                 why: lost.to_string(),
@@ -82,7 +102,9 @@ pub(crate) struct Plan {
     pub(crate) dialer: Dialer,
     pub(crate) resume_for: Duration,
     pub(crate) collector: Collector,
-    pub(crate) metadata: MetadataHandle,
+    pub(crate) metadata: StoreHandle,
+    /// The session to take up instead of beginning one.
+    pub(crate) take_up: Option<TakeUp>,
     pub(crate) ready: oneshot::Sender<Result<Connected, Failed>>,
 }
 
@@ -93,23 +115,33 @@ pub(crate) async fn open(plan: Plan) {
         resume_for,
         collector,
         metadata,
+        take_up,
         ready,
     } = plan;
     let dialled = Tick::now();
-    let attachment = match dialer.establish().await {
+    let attachment = match dialer.first().await {
         Ok(attachment) => attachment,
         Err(failed) => {
             crate::telemetry::count_crossing();
             return drop(ready.send(Err(failed)));
         }
     };
-    let welcome = match Welcome::decode(&attachment.peer.welcome) {
+    let mut welcome = match Welcome::decode(&attachment.peer.welcome) {
         Ok(welcome) => welcome,
         Err(error) => {
             let why = format!("the executor's welcome is not understood: {error}");
             return drop(ready.send(Err(Failed::Local(why))));
         }
     };
+    if let Some(wanted) = &take_up {
+        if wanted.epoch != welcome.epoch {
+            return drop(ready.send(Err(Failed::NoSession)));
+        }
+        (welcome.session, welcome.grant) = (wanted.session, wanted.grant.clone());
+    }
+    let owner = take_up.as_ref().map(|wanted| wanted.owner.saturating_add(1));
+    let adoptions = take_up.map_or_else(Vec::new, |wanted| wanted.processes);
+    let adopted: Rc<RefCell<Vec<Adopted>>> = Rc::default();
     let _entered = collector.enter();
     let wiring: Rc<RefCell<Option<Wiring>>> = Rc::default();
     let mut upper = Some(HarnessUpper {
@@ -117,12 +149,18 @@ pub(crate) async fn open(plan: Plan) {
         ready: Some(ready),
         round_trip_us: Tick::now().micros_since(dialled).max(1),
         ping_us: Arc::default(),
+        clock: ClockEstimate::default(),
         routes: HashMap::new(),
+        adopted: Rc::clone(&adopted),
+        runs: Vec::new(),
+        whole: owner.is_none(),
         dialer: Rc::new(dialer),
+        number: Arc::new(AtomicU64::new(welcome.session)),
         welcome,
         resume_for,
         redial: Rc::default(),
         redialling: None,
+        said: Vec::new(),
     });
     let mut first = Some(Box::new(attachment));
     let framer_collector = collector.clone();
@@ -130,30 +168,100 @@ pub(crate) async fn open(plan: Plan) {
         let upper = upper
             .take()
             .map_or_else(|| Box::new(Nobody) as Box<dyn Upper>, |upper| Box::new(upper));
-        RelayFramer::new(first.take(), upper, framer_collector.clone())
+        let framer = RelayFramer::new(first.take(), upper, framer_collector.clone());
+        match owner {
+            Some(owner) => framer.taking(owner),
+            None => framer,
+        }
     });
-    *wiring.borrow_mut() = Some(start_actors(&framer, &metadata, &collector));
+    // The framer begins when this has returned.
+    let actors = start_actors(&framer, &metadata, &collector);
+    let taken: Vec<_> = adoptions
+        .into_iter()
+        .map(|adoption| adopt(adoption, &actors, &collector))
+        .collect();
+    let runs = taken
+        .iter()
+        .map(|taken| (taken.process, taken.route.delivery.clone()))
+        .collect();
+    drop(actors.dispatcher.control(DispatcherControl::Adopted(runs)));
+    *adopted.borrow_mut() = taken;
+    *wiring.borrow_mut() = Some(actors);
+}
+
+/// A process of the session that is taken up, and where its events go.
+struct Adopted {
+    process: ProcessId,
+    route: Route,
+    shared: Arc<RunShared>,
+}
+
+fn adopt(adoption: Adoption, actors: &Wiring, collector: &Collector) -> Adopted {
+    let Adoption {
+        process,
+        program,
+        next,
+    } = adoption;
+    let wiring = DeliveryWiring {
+        rpc: actors.rpc.clone(),
+        framer: actors.framer.clone(),
+        dispatcher: actors.dispatcher.clone(),
+        metadata: actors.metadata.clone(),
+        collector: collector.clone(),
+    };
+    let facts = RunFacts {
+        process,
+        mode: Mode::Parallel,
+        context: root(false),
+        begun: Tick::now(),
+    };
+    let call = Call::new(CallKind::Run, START, &facts.context, facts.begun);
+    let shared = Arc::new(RunShared::new(collector.board().call(call)));
+    let progress = Arc::new(Progress::from(next));
+    let (waits, dispatcher) = (Arc::clone(&shared), actors.dispatcher.clone());
+    let options = HostOptions::new(DELIVERY_MAILBOX_MAX).escalating(move |failure| {
+        waits.end(Err(RunError::Lost(failure.to_string())), Tick::now());
+        drop(dispatcher.control(DispatcherControl::Finished(process, Mode::Parallel)));
+    });
+    let (owned, its_progress) = (Arc::clone(&shared), Arc::clone(&progress));
+    let delivery = start_here(options, move || {
+        let both = (Arc::clone(&owned), Arc::clone(&its_progress));
+        let program = program.clone().into_bytes();
+        TerminalDelivery::new(facts.clone(), wiring.clone(), both, program, None, GRACE).adopting(next)
+    });
+    shared.adopted(process, &delivery);
+    let route = Route {
+        delivery,
+        bulk: Arc::default(),
+        progress,
+    };
+    Adopted {
+        process,
+        route,
+        shared,
+    }
 }
 
 #[derive(Clone)]
 struct Wiring {
     rpc: Mailbox<RpcQueue>,
     dispatcher: Mailbox<Dispatcher>,
-    metadata: Mailbox<MetadataWriter>,
+    metadata: Mailbox<RunRecorder>,
     trace: Mailbox<TraceCollector>,
     framer: Mailbox<RelayFramer>,
 }
 
-fn start_actors(framer: &Mailbox<RelayFramer>, metadata: &MetadataHandle, collector: &Collector) -> Wiring {
+fn start_actors(framer: &Mailbox<RelayFramer>, metadata: &StoreHandle, collector: &Collector) -> Wiring {
     let (f, c) = (framer.clone(), collector.clone());
     let rpc = start_here(
         HostOptions::new(RPC_MAILBOX_MAX).escalating(ends_link(framer)),
         move || RpcQueue::new(f.clone(), c.clone()),
     );
     let worker = metadata.clone();
-    let metadata = start_here(HostOptions::new(METADATA_MAILBOX_MAX).restarting(), move || {
-        MetadataWriter::new(&worker)
-    });
+    let metadata = start_here(
+        HostOptions::new(RUN_RECORDER_MAILBOX_MAX).restarting(),
+        move || RunRecorder::new(&worker),
+    );
     let (f, c) = (framer.clone(), collector.clone());
     let trace = start_here(
         HostOptions::new(TRACE_MAILBOX_MAX).escalating(ends_link(framer)),
@@ -179,13 +287,25 @@ struct HarnessUpper {
     ready: Option<oneshot::Sender<Result<Connected, Failed>>>,
     round_trip_us: u64,
     ping_us: Arc<AtomicU64>,
+    /// The executor's clock, as far as is known.
+    clock: ClockEstimate,
     routes: HashMap<ProcessId, Route>,
+    /// Processes that are taken up with the session; moved to the routes with its first message.
+    adopted: Rc<RefCell<Vec<Adopted>>>,
+    /// They, as their consumers get them.
+    runs: Vec<(ProcessId, Arc<RunShared>)>,
+    /// Whether every process of the session is this side's.
+    whole: bool,
     dialer: Rc<Dialer>,
     welcome: Welcome,
+    /// The session's number, for whoever asks.
+    number: Arc<AtomicU64>,
     resume_for: Duration,
     /// How dialling again goes, and since when this link has been up.
     redial: Rc<RefCell<(Redial, Option<Instant>)>>,
     redialling: Option<TimerGuard>,
+    /// How far the runs had come by the present link's first words.
+    said: Vec<dwell_messages::Progress>,
 }
 
 struct Route {
@@ -202,6 +322,10 @@ impl HarnessUpper {
             drop(wiring.dispatcher.control(DispatcherControl::Lost(why.to_owned())));
             drop(wiring.trace.control(TraceControl::Forget(None)));
         }
+        for adopted in self.adopted.borrow_mut().drain(..) {
+            let delivery = &adopted.route.delivery;
+            drop(delivery.control(ReceiveControl::Lost(why.to_owned())));
+        }
         // The dispatcher tells them too, unless it is the one that failed.
         for (_, route) in self.routes.drain() {
             drop(route.delivery.control(ReceiveControl::Lost(why.to_owned())));
@@ -210,6 +334,34 @@ impl HarnessUpper {
 
     fn wiring(&self) -> Option<Wiring> {
         self.wiring.borrow().clone()
+    }
+
+    /// Messages flow: whoever connects gets the session.
+    fn ready(&mut self, adopted: Vec<(ProcessId, Arc<RunShared>)>) {
+        self.ping_us.store(self.round_trip_us, Ordering::Relaxed);
+        self.redial.borrow_mut().1 = Some(Instant::now());
+        let (Some(ready), Some(wiring)) = (self.ready.take(), self.wiring()) else {
+            return;
+        };
+        let now = unix_now_ns();
+        let dialled = now.saturating_sub(self.round_trip_us.saturating_mul(1_000));
+        let clock = self.clock.observe(dialled, now, self.welcome.unix_ns);
+        drop(wiring.trace.control(TraceControl::Clock(clock)));
+        drop(wiring.dispatcher.control(DispatcherControl::Ready));
+        let connected = Connected {
+            dispatcher: wiring.dispatcher,
+            rpc: wiring.rpc,
+            framer: wiring.framer,
+            metadata: wiring.metadata,
+            trace: wiring.trace,
+            environment: self.welcome.environment.clone(),
+            ping_us: Arc::clone(&self.ping_us),
+            session: Arc::clone(&self.number),
+            epoch: self.welcome.epoch.clone(),
+            adopted,
+        };
+        crate::telemetry::count_crossing();
+        drop(ready.send(Ok(connected)));
     }
 
     fn event(
@@ -238,65 +390,89 @@ impl HarnessUpper {
 
 impl Upper for HarnessUpper {
     fn begun(&mut self, _: &LinkEstablished, _: &mut Turn<'_, RelayFramer>) {
-        self.ping_us.store(self.round_trip_us, Ordering::Relaxed);
-        self.redial.borrow_mut().1 = Some(Instant::now());
-        let (Some(ready), Some(wiring)) = (self.ready.take(), self.wiring()) else {
-            return;
-        };
-        let round_trip = self.round_trip_us;
-        let middle = unix_now_ns().saturating_sub(round_trip * 500);
-        let offset_us = (i128::from(self.welcome.unix_ns) - i128::from(middle)) / 1_000;
-        let clock = ClockOffset {
-            offset_us: i64::try_from(offset_us).unwrap_or(i64::MAX),
-            error_us: round_trip / 2,
-        };
-        drop(wiring.trace.control(TraceControl::Clock(clock)));
-        drop(wiring.dispatcher.control(DispatcherControl::Ready));
-        let connected = Connected {
-            dispatcher: wiring.dispatcher,
-            rpc: wiring.rpc,
-            framer: wiring.framer,
-            metadata: wiring.metadata,
-            trace: wiring.trace,
-            environment: self.welcome.environment.clone(),
-            ping_us: Arc::clone(&self.ping_us),
-        };
-        crate::telemetry::count_crossing();
-        drop(ready.send(Ok(connected)));
+        self.ready(Vec::new());
+    }
+
+    fn taken_up(&mut self, resumed: Resumed, _: &mut Turn<'_, RelayFramer>) {
+        if let Some(wiring) = self.wiring() {
+            drop(wiring.rpc.control(RpcControl::GoesOnBehind(resumed.requests)));
+            let behind = DispatcherControl::GoesOnBehind(resumed.processes);
+            drop(wiring.dispatcher.control(behind));
+        }
+        let adopted = std::mem::take(&mut self.runs);
+        self.ready(adopted);
     }
 
     fn resume(&mut self) -> Option<Resume> {
         self.redialling = None;
+        for adopted in self.adopted.borrow_mut().drain(..) {
+            self.runs.push((adopted.process, adopted.shared));
+            self.routes.insert(adopted.process, adopted.route);
+        }
         let mut processes: Vec<_> = self
             .routes
             .iter()
             .map(|(process, route)| route.progress.of(*process))
             .collect();
         processes.sort_by_key(|progress| progress.process);
+        self.said.clone_from(&processes);
         Some(Resume {
             session: self.welcome.session,
             token: self.welcome.grant.clone(),
             owner: 0,
+            link: 0,
             received: 0,
             processes,
-            whole: true,
+            whole: self.whole,
         })
+    }
+
+    fn granted_since(&mut self) -> Vec<Wire> {
+        let mut granted = Vec::new();
+        for said in std::mem::take(&mut self.said) {
+            let process = ProcessId(said.process);
+            let Some(route) = self.routes.get(&process) else {
+                continue;
+            };
+            let limits = route.progress.of(process).limit;
+            for stream in [OutputStream::Stdout, OutputStream::Stderr] {
+                let limit = limits[stream.index()];
+                if limit > said.limit[stream.index()] {
+                    granted.push(Wire::Credit {
+                        process,
+                        stream,
+                        limit,
+                    });
+                }
+            }
+        }
+        granted
     }
 
     fn anew(&mut self, welcome: &[u8]) {
         match Welcome::decode(welcome) {
-            Ok(welcome) => self.welcome = welcome,
+            Ok(welcome) => {
+                self.number.store(welcome.session, Ordering::Relaxed);
+                self.welcome = welcome;
+            }
             Err(error) => tracing::error!(%error, "a welcome that was understood before is not any more"),
         }
     }
 
-    fn resumed(&mut self, links: u64, _: Option<Resume>, _: &mut Turn<'_, RelayFramer>) {
+    fn resumed(
+        &mut self,
+        links: u64,
+        _: Option<Resume>,
+        _: Option<RequestId>,
+        _: &mut Turn<'_, RelayFramer>,
+    ) {
         self.redial.borrow_mut().1 = Some(Instant::now());
         tracing::info!(links, "the session goes on over a fresh link");
     }
 
     fn detached(&mut self, why: &LinkLost, turn: &mut Turn<'_, RelayFramer>) -> Option<Duration> {
-        if self.resume_for.is_zero() {
+        // Whether a takeover came through is not known: nobody takes it a second time.
+        if self.resume_for.is_zero() || self.ready.is_some() {
             return None;
         }
         tracing::warn!(%why, "the link is lost: dialling again");
@@ -325,16 +501,12 @@ impl Upper for HarnessUpper {
                 let message = TraceMessage::Received(process, Box::new(records));
                 turn.tell(&wiring.trace, context, message);
             }
-            Wire::Pong(raw) => {
-                let sent = Tick::from_raw(raw);
-                self.ping_us
-                    .store(Tick::now().micros_since(sent).max(1), Ordering::Relaxed);
-            }
             Wire::Request { .. }
             | Wire::Cancel(_)
             | Wire::Ack { .. }
             | Wire::Credit { .. }
             | Wire::Ping(_)
+            | Wire::Pong(_)
             | Wire::Resume(_)
             | Wire::Resumed(_)
             | Wire::ResumeRefused(_)
@@ -344,7 +516,18 @@ impl Upper for HarnessUpper {
         }
     }
 
-    fn unanswerable(&mut self, error: &DecodeError, _: &mut Turn<'_, RelayFramer>) {
+    fn round_trip(&mut self, trip: RoundTrip, their_unix_ns: u64) {
+        self.ping_us.store(trip.usual_us, Ordering::Relaxed);
+        let Some(wiring) = self.wiring().filter(|_| their_unix_ns != 0) else {
+            return;
+        };
+        let anchor = Anchor::take();
+        let (sent, received) = (anchor.unix_ns(trip.sent), anchor.unix_ns(trip.received));
+        let clock = self.clock.observe(sent, received, their_unix_ns);
+        drop(wiring.trace.control(TraceControl::Clock(clock)));
+    }
+
+    fn unanswerable(&mut self, _: TraceContext, error: &DecodeError, _: &mut Turn<'_, RelayFramer>) {
         tracing::warn!(%error, "the executor asked something of its harness");
     }
 
@@ -392,11 +575,11 @@ struct Nobody;
 
 impl Upper for Nobody {
     fn begun(&mut self, _: &LinkEstablished, _: &mut Turn<'_, RelayFramer>) {}
-    fn resumed(&mut self, _: u64, _: Option<Resume>, _: &mut Turn<'_, RelayFramer>) {}
+    fn resumed(&mut self, _: u64, _: Option<Resume>, _: Option<RequestId>, _: &mut Turn<'_, RelayFramer>) {}
     fn detached(&mut self, _: &LinkLost, _: &mut Turn<'_, RelayFramer>) -> Option<Duration> {
         None
     }
     fn message(&mut self, _: Arrival, _: Envelope<Wire>, _: &mut Turn<'_, RelayFramer>) {}
-    fn unanswerable(&mut self, _: &DecodeError, _: &mut Turn<'_, RelayFramer>) {}
+    fn unanswerable(&mut self, _: TraceContext, _: &DecodeError, _: &mut Turn<'_, RelayFramer>) {}
     fn lost(&mut self, _: LinkLost, _: &mut Turn<'_, RelayFramer>) {}
 }

@@ -12,6 +12,7 @@ use bytes::Bytes;
 use dwell_messages::process::Gap;
 use dwell_messages::{OutputStream, ProcessId};
 
+use crate::in_flight::{Call, Entered, Stage};
 use crate::mailbox::Mailbox;
 use crate::telemetry::{ThreadTag, Tick, count_crossing, thread_tag};
 use crate::terminal_delivery::receive::{ReceiveControl, TerminalDelivery};
@@ -45,6 +46,16 @@ struct Inner {
     cancelled: Option<Duration>,
     started: bool,
     process: Option<(ProcessId, Mailbox<TerminalDelivery>)>,
+    /// Its place among what is unfinished, until its consumer has the end.
+    call: Option<Entered<Call>>,
+}
+
+impl Inner {
+    fn at(&self, stage: Stage) {
+        if let Some(call) = &self.call {
+            call.at(stage, Tick::now());
+        }
+    }
 }
 
 /// One run, between its `TerminalDelivery` and its `Run`.
@@ -64,7 +75,7 @@ pub(crate) struct Final {
 }
 
 impl RunShared {
-    pub(crate) fn new() -> Self {
+    pub(crate) fn new(call: Entered<Call>) -> Self {
         Self {
             inner: Mutex::new(Inner {
                 mode: Mode::Stream,
@@ -79,6 +90,7 @@ impl RunShared {
                 cancelled: None,
                 started: false,
                 process: None,
+                call: Some(call),
             }),
         }
     }
@@ -92,6 +104,11 @@ impl RunShared {
         let (waker, consumed) = self.with(|inner| {
             let dropped = inner.dropped;
             let starting = matches!(event, RunEvent::Started { .. });
+            match &event {
+                RunEvent::Started { .. } => inner.at(Stage::Running),
+                RunEvent::Exited(_) => inner.at(Stage::Draining),
+                RunEvent::Stdout(_) | RunEvent::Stderr(_) | RunEvent::Gap(_) => {}
+            }
             inner.started |= starting;
             if starting && let Some(waker) = inner.start_waker.take() {
                 waker.wake();
@@ -130,6 +147,7 @@ impl RunShared {
             if inner.end.is_none() {
                 inner.end = Some(end);
                 inner.end_put = Some(now);
+                inner.at(Stage::Consumer);
             }
             if let Some(waker) = inner.start_waker.take() {
                 waker.wake();
@@ -207,6 +225,7 @@ impl RunShared {
         self.with(|inner| match inner.end.take() {
             Some(ended) => {
                 let put = inner.end_put.unwrap_or_default();
+                inner.call = None;
                 let mode = std::mem::replace(&mut inner.mode, Mode::Stream);
                 let (stdout, stderr) = match mode {
                     Mode::Stream => Default::default(),
@@ -230,6 +249,9 @@ impl RunShared {
     pub(crate) fn abandon(&self) {
         self.with(|inner| {
             inner.dropped = true;
+            if inner.end_put.is_some() {
+                inner.call = None;
+            }
             for event in std::mem::take(&mut inner.queue) {
                 match event {
                     RunEvent::Stdout(data) => inner.consumed[0] += data.len() as u64,
@@ -244,11 +266,37 @@ impl RunShared {
     pub(crate) fn begun(&self, process: ProcessId, delivery: &Mailbox<TerminalDelivery>) {
         let cancelled = self.with(|inner| {
             inner.process = Some((process, delivery.clone()));
+            if let Some(call) = &inner.call {
+                call.of_process(process);
+            }
+            inner.at(Stage::Window);
             inner.cancelled
         });
         if let Some(grace) = cancelled {
             drop(delivery.control(ReceiveControl::Terminate(grace)));
         }
+    }
+
+    /// Arbiter: a process that runs already, under another owner until now.
+    pub(crate) fn adopted(&self, process: ProcessId, delivery: &Mailbox<TerminalDelivery>) {
+        self.with(|inner| inner.started = true);
+        self.begun(process, delivery);
+        self.at(Stage::Running);
+    }
+
+    /// Arbiter: how far it has come, for whoever looks.
+    pub(crate) fn at(&self, stage: Stage) {
+        self.with(|inner| inner.at(stage));
+    }
+
+    /// Its process's number, whether or not it ever ran.
+    pub(crate) fn number(&self) -> Option<ProcessId> {
+        self.with(|inner| inner.process.as_ref().map(|(process, _)| *process))
+    }
+
+    /// Arbiter: whether its consumer gave it up.
+    pub(crate) fn is_cancelled(&self) -> bool {
+        self.with(|inner| inner.cancelled.is_some())
     }
 
     /// Consumer: it is to end as soon as it has begun.

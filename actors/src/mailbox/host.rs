@@ -4,22 +4,22 @@ use std::cell::Cell;
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::rc::Rc;
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
 use actix::{ActorContext as _, AsyncContext as _};
-use actix_rt::ArbiterHandle;
 use dwell_messages::{Envelope, TraceContext};
 
 use super::actor::{Actor, Message as _, Residence, Stamps, Turn};
-use super::bound::Bound;
 use super::delivery::{Delivery, Doorbell, DrainMark, Permit, StopNow};
 use super::handle::Mailbox;
-use super::options::HostOptions;
 use super::outbox::{Item, Outbox, contained};
 use super::shared::{Life, Shared};
+use super::start::Seed;
 use super::supervise::{Failure, Intensity, reason};
+use crate::fault_point::delay;
+use crate::in_flight::{CONTROL_TURN, Probe};
 use crate::telemetry::{ArbiterLocal, Record, Tick, nanos, span_id, template, thread_tag};
 
 /// Deliveries after which a host lets its arbiter's timers and sockets run.
@@ -34,8 +34,8 @@ const DRAIN_LOOK: Duration = Duration::from_millis(1);
 /// How often it looks at most: a sender is between the two for less than a microsecond, unless its thread is stopped.
 const DRAIN_LOOKS_MAX: u32 = 1_000;
 
-type Factory<A> = Box<dyn FnMut() -> A>;
-type Escalate = Box<dyn FnOnce(Failure)>;
+pub(super) type Factory<A> = Box<dyn FnMut() -> A>;
+pub(super) type Escalate = Box<dyn FnOnce(Failure)>;
 
 /// Hosts one actor. Its state may be gone while its mailbox lives.
 pub struct Host<A: Actor> {
@@ -48,6 +48,8 @@ pub struct Host<A: Actor> {
     outbox: Rc<Outbox>,
     held: Vec<Box<dyn FnOnce()>>,
     ring: Option<Rc<ArbiterLocal>>,
+    /// Whether its ring remembers what is not sampled.
+    flies: bool,
     template: u16,
     lifecycle: u64,
     turns: u32,
@@ -64,93 +66,29 @@ impl<A: Actor> fmt::Debug for Host<A> {
     }
 }
 
-/// Starts an actor on another arbiter's thread. The factory runs there.
-pub fn start_on<A: Actor>(
-    arbiter: &ArbiterHandle,
-    options: HostOptions,
-    factory: impl FnMut() -> A + Send + 'static,
-) -> Mailbox<A> {
-    let seed = Seed::new(A::NAME, options.capacity);
-    let (room, capacity, shared) = (Arc::clone(&seed.room), seed.capacity, Arc::clone(&seed.shared));
-    let addr = <Host<A> as actix::Actor>::start_in_arbiter(arbiter, move |ctx| {
-        Host::new(
-            seed,
-            options.restart,
-            options.escalate.map(|f| f as Escalate),
-            Box::new(factory),
-            ctx.address(),
-        )
-    });
-    Mailbox {
-        addr,
-        room,
-        capacity,
-        is_port: false,
-        shared,
-    }
-}
-
-/// Starts an actor on this arbiter's thread.
-///
-/// # Panics
-/// Outside an actix arbiter.
-pub fn start_here<A: Actor>(options: HostOptions, factory: impl FnMut() -> A + 'static) -> Mailbox<A> {
-    let seed = Seed::new(A::NAME, options.capacity);
-    let (room, capacity, shared) = (Arc::clone(&seed.room), seed.capacity, Arc::clone(&seed.shared));
-    shared.thread.store(thread_tag().0, Ordering::Relaxed);
-    let addr = <Host<A> as actix::Actor>::create(move |ctx| {
-        Host::new(
-            seed,
-            options.restart,
-            options.escalate.map(|f| f as Escalate),
-            Box::new(factory),
-            ctx.address(),
-        )
-    });
-    Mailbox {
-        addr,
-        room,
-        capacity,
-        is_port: false,
-        shared,
-    }
-}
-
-struct Seed<C> {
-    room: Arc<Bound>,
-    capacity: u32,
-    shared: Arc<Shared<C>>,
-    life: Life<C>,
-}
-
-impl<C> Seed<C> {
-    fn new(name: &'static str, capacity: usize) -> Self {
-        let shared = Arc::new(Shared::new(name));
-        let (room, capacity) = shared.room(capacity);
-        Self {
-            room,
-            capacity,
-            life: Life(Arc::clone(&shared)),
-            shared,
-        }
-    }
-}
-
 impl<A: Actor> Host<A> {
-    fn new(
+    pub(super) fn new(
         seed: Seed<A::Control>,
         restart: bool,
         escalate: Option<Escalate>,
         factory: Factory<A>,
         addr: actix::Addr<Self>,
     ) -> Self {
+        let ring = ArbiterLocal::current();
+        if let Some(ring) = &ring {
+            let shared: Weak<dyn Probe> = Arc::<Shared<A::Control>>::downgrade(&seed.shared);
+            ring.board().watch(shared);
+        }
         Self {
             actor: None,
             factory,
             restart,
             escalate,
             intensity: Intensity::default(),
-            outbox: Rc::new(Outbox::new(Arc::clone(&seed.room))),
+            outbox: Rc::new(Outbox::new(
+                Arc::clone(&seed.room),
+                Arc::clone(&seed.shared.leaving),
+            )),
             mailbox: Mailbox {
                 addr,
                 room: seed.room,
@@ -159,7 +97,8 @@ impl<A: Actor> Host<A> {
                 shared: seed.shared,
             },
             held: Vec::new(),
-            ring: ArbiterLocal::current(),
+            flies: ring.as_ref().is_some_and(|ring| ring.flight().is_some()),
+            ring,
             template: template::intern(A::NAME, <A::Message as super::Message>::NAMES),
             lifecycle: u64::from_be_bytes(span_id().0),
             turns: 0,
@@ -184,7 +123,7 @@ impl<A: Actor> Host<A> {
     #[inline]
     fn turn(
         &mut self,
-        stamps: Stamps,
+        (stamps, message): (Stamps, usize),
         ctx: &mut actix::Context<Self>,
         room: &mut Option<Permit>,
         work: impl FnOnce(&mut A, &mut Turn<'_, A>),
@@ -192,6 +131,7 @@ impl<A: Actor> Host<A> {
         let Some(actor) = self.actor.as_mut() else {
             return false;
         };
+        self.mailbox.shared.turn_begins(stamps.enqueued, message);
         let mut turn = Turn {
             mailbox: &self.mailbox,
             outbox: &self.outbox,
@@ -203,6 +143,7 @@ impl<A: Actor> Host<A> {
         };
         let outcome = catch_unwind(AssertUnwindSafe(|| work(actor, &mut turn)));
         let (queued, stop) = (turn.queued, turn.stop);
+        self.mailbox.shared.turn_ends();
         if let Err(payload) = outcome {
             self.failed(&reason(payload.as_ref()), ctx);
         } else if stop {
@@ -278,13 +219,22 @@ impl<A: Actor> Host<A> {
     fn record(&self, context: &TraceContext, template: u16, enqueued: Tick, dequeued: Tick, depth: u16) {
         let Some(ring) = self.ring.as_ref() else { return };
         let turn_ticks = Tick::now().ticks_since(dequeued);
-        ring.push(Record {
+        let record = Record {
             enqueued: enqueued.to_raw(),
             dequeued: dequeued.to_raw(),
             turn_ticks: u32::try_from(turn_ticks).unwrap_or(u32::MAX),
-            depth,
-            ..Record::new(context, span_id().0, template, self.lifecycle)
-        });
+            ..Record::new(context, span_id().0, template, self.lifecycle).with_depth(depth)
+        };
+        match ring.flight() {
+            Some(flight) if !context.is_sampled() => flight.push(&record),
+            Some(_) | None => ring.push(record),
+        }
+    }
+
+    /// Whether a delivery of an unsampled call is remembered for a while. What belongs to no call has no trace.
+    #[inline]
+    fn is_remembered(&self, context: &TraceContext) -> bool {
+        self.flies && context.trace_id.0 != [0; 16]
     }
 
     /// A turn without a delivery. Says whether effects were queued.
@@ -298,7 +248,7 @@ impl<A: Actor> Host<A> {
             enqueued: now,
             dequeued: now,
         };
-        let queued = self.turn(residence.into(), ctx, &mut None, work);
+        let queued = self.turn((residence.into(), CONTROL_TURN), ctx, &mut None, work);
         self.run_held();
         queued
     }
@@ -320,6 +270,8 @@ impl<A: Actor> Host<A> {
                 return;
             };
             let queued = self.plain_turn(ctx, |actor, turn| actor.control(control, turn));
+            let handled = shared.controls.load(Ordering::Relaxed) + 1;
+            shared.controls.store(handled, Ordering::Relaxed);
             if queued {
                 // No permit bounds these effects, so they keep their place in the control queue until they have left.
                 shared.control_unsettled.fetch_add(1, Ordering::Relaxed);
@@ -397,10 +349,12 @@ impl<A: Actor> actix::Handler<Delivery<A::Message>> for Host<A> {
         let Some(body) = delivery.body.as_ref() else {
             return self.settle(false, Some(delivery.permit));
         };
+        delay::in_mailbox::<A>(body);
         let count = &self.mailbox.shared.dequeued;
         // Only this thread writes it, so no read-modify-write is needed.
         count.store(count.load(Ordering::Relaxed) + 1, Ordering::Relaxed);
         let enqueued = delivery.enqueued;
+        let index = body.index();
         // Only a turn that leaves something behind pays for the clock.
         let (mut dequeued, mut template) = (None, None);
         if let Some(bulk) = body.bulk() {
@@ -409,8 +363,8 @@ impl<A: Actor> actix::Handler<Delivery<A::Message>> for Host<A> {
                 enqueued,
                 dequeued: now,
             });
-        } else if delivery.context.is_sampled() {
-            template = Some(self.template_of(body.index()));
+        } else if delivery.context.is_sampled() || self.is_remembered(&delivery.context) {
+            template = Some(self.template_of(index));
             dequeued = Some(Tick::now());
         }
         let stamps = Stamps {
@@ -419,7 +373,7 @@ impl<A: Actor> actix::Handler<Delivery<A::Message>> for Host<A> {
         };
         let (context, body) = (&delivery.context, &mut delivery.body);
         let mut room = Some(delivery.permit);
-        let queued = self.turn(stamps, ctx, &mut room, |actor, turn| {
+        let queued = self.turn((stamps, index), ctx, &mut room, |actor, turn| {
             if let Some(body) = body.take() {
                 actor.receive(Envelope::new(context.clone(), body), turn);
             }

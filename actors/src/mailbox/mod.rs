@@ -13,11 +13,13 @@ mod host;
 mod options;
 mod outbox;
 mod shared;
+mod start;
 mod supervise;
 
 pub use actor::{Actor, BulkResidence, Message, Residence, Room, TimerGuard, Turn};
 pub use ask::{AskError, Reply};
 pub use handle::{CONTROL_QUEUE_MAX, ControlFull, Mailbox, Slot, Stopped, TellError};
-pub use host::{Host, TURNS_PER_SLICE, start_here, start_on};
+pub use host::{Host, TURNS_PER_SLICE};
 pub use options::HostOptions;
+pub use start::{start_here, start_on};
 pub use supervise::{Failure, RESTARTS_MAX, RESTARTS_WITHIN};

@@ -7,6 +7,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 
 use dwell_messages::Envelope;
 
@@ -55,16 +56,19 @@ pub(super) struct Outbox {
     queue: RefCell<VecDeque<Item>>,
     pumping: Cell<bool>,
     permits: Cell<u32>,
+    /// The same for whoever looks from another thread.
+    leaving: Arc<AtomicU32>,
 }
 
 impl Outbox {
-    /// An empty one; `room` is the mailbox's own.
-    pub(super) fn new(room: Arc<Bound>) -> Self {
+    /// An empty one; `room` is the mailbox's own, and `leaving` says how many deliveries wait for it.
+    pub(super) fn new(room: Arc<Bound>, leaving: Arc<AtomicU32>) -> Self {
         Self {
             room,
             queue: RefCell::default(),
             pumping: Cell::new(false),
             permits: Cell::new(0),
+            leaving,
         }
     }
 
@@ -82,13 +86,18 @@ impl Outbox {
     /// Queues an item behind all others and makes sure the pump runs.
     pub(super) fn push(self: &Rc<Self>, item: Item) {
         if matches!(item, Item::Release(_)) {
-            self.permits.set(self.permits.get() + 1);
+            self.set_permits(self.permits.get() + 1);
         }
         self.queue.borrow_mut().push_back(item);
         if !self.pumping.replace(true) {
             let outbox = Rc::clone(self);
             tokio::task::spawn_local(async move { outbox.pump().await });
         }
+    }
+
+    fn set_permits(&self, permits: u32) {
+        self.permits.set(permits);
+        self.leaving.store(permits, Ordering::Relaxed);
     }
 
     async fn pump(&self) {
@@ -100,7 +109,7 @@ impl Outbox {
                 Item::Send(effect) => effect.deliver().await,
                 Item::Release(permit) => {
                     permit.release(&self.room);
-                    self.permits.set(self.permits.get() - 1);
+                    self.set_permits(self.permits.get() - 1);
                 }
                 Item::Run(run) => contained(run),
             }

@@ -8,6 +8,8 @@ use std::sync::{Arc, Mutex, MutexGuard, Weak};
 use tokio::sync::Notify;
 
 use super::bound::Bound;
+use crate::in_flight::{Look, Probe, turn_of, turn_word};
+use crate::telemetry::Tick;
 
 /// Messages one room may hold; larger capacities are clamped to it.
 const ROOM_MAX: usize = u32::MAX as usize >> 4;
@@ -15,16 +17,26 @@ const ROOM_MAX: usize = u32::MAX as usize >> 4;
 /// A mailbox's state that its handles and its host share.
 pub(super) struct Shared<C> {
     pub(super) name: &'static str,
+    /// Names of its messages.
+    messages: &'static [&'static str],
+    /// Tells mailboxes of this process apart.
+    id: u64,
     /// Every room of this mailbox, its ports' included, with its capacity: as many as there are live ports.
     rooms: Mutex<Vec<(Weak<Bound>, u32)>>,
     /// Slots not yet used, and room that an actor keeps: taken, but not by a message under way.
     pub(super) reserved: Arc<AtomicU32>,
+    /// Deliveries whose turn is over and whose effects have not left. Written by the outbox.
+    pub(super) leaving: Arc<AtomicU32>,
     pub(super) control: Mutex<VecDeque<C>>,
     /// Control turns whose effects have not left: they count against the control queue's bound.
     pub(super) control_unsettled: AtomicU32,
     pub(super) control_waiting: AtomicBool,
     pub(super) rung: AtomicBool,
     pub(super) dequeued: AtomicU64,
+    /// Control messages handled so far. As `dequeued`, written by its host alone.
+    pub(super) controls: AtomicU64,
+    /// The turn that its actor is in, as one word; 0: in none. Written by its host alone.
+    turn: AtomicU64,
     pub(super) thread: AtomicU32,
     pub(super) draining: AtomicBool,
     pub(super) stopped: AtomicBool,
@@ -32,16 +44,22 @@ pub(super) struct Shared<C> {
 }
 
 impl<C> Shared<C> {
-    pub(super) fn new(name: &'static str) -> Self {
+    pub(super) fn new(name: &'static str, messages: &'static [&'static str]) -> Self {
+        static NEXT: AtomicU64 = AtomicU64::new(1);
         Self {
             name,
+            messages,
+            id: NEXT.fetch_add(1, Ordering::Relaxed),
             rooms: Mutex::default(),
             reserved: Arc::default(),
+            leaving: Arc::default(),
             control: Mutex::default(),
             control_unsettled: AtomicU32::new(0),
             control_waiting: AtomicBool::new(false),
             rung: AtomicBool::new(false),
             dequeued: AtomicU64::new(0),
+            controls: AtomicU64::new(0),
+            turn: AtomicU64::new(0),
             thread: AtomicU32::new(0),
             draining: AtomicBool::new(false),
             stopped: AtomicBool::new(false),
@@ -75,14 +93,32 @@ impl<C> Shared<C> {
 
     /// Messages under way: room that is taken, less what is only reserved.
     pub(super) fn under_way(&self) -> u32 {
-        let taken: u32 = unpoisoned(&self.rooms)
-            .iter()
-            .filter_map(|(room, capacity)| {
-                let free = u32::try_from(room.upgrade()?.free()).unwrap_or(u32::MAX);
-                Some(capacity.saturating_sub(free))
-            })
-            .sum();
+        let (taken, _) = self.places();
         taken.saturating_sub(self.reserved.load(Ordering::SeqCst))
+    }
+
+    /// Places that are taken, and those there are, of all rooms together.
+    fn places(&self) -> (u32, u32) {
+        let rooms = unpoisoned(&self.rooms);
+        let place = |(room, capacity): &(Weak<Bound>, u32)| {
+            let free = u32::try_from(room.upgrade()?.free()).unwrap_or(u32::MAX);
+            Some((capacity.saturating_sub(free), *capacity))
+        };
+        let add =
+            |sum: (u32, u32), one: (u32, u32)| (sum.0.saturating_add(one.0), sum.1.saturating_add(one.1));
+        rooms.iter().filter_map(place).fold((0, 0), add)
+    }
+
+    /// A turn begins. One store: whoever looks sees the message and when it was enqueued, or that there is none.
+    #[inline]
+    pub(super) fn turn_begins(&self, enqueued: Tick, message: usize) {
+        self.turn.store(turn_word(enqueued, message), Ordering::Relaxed);
+    }
+
+    /// It is over, however it ended.
+    #[inline]
+    pub(super) fn turn_ends(&self) {
+        self.turn.store(0, Ordering::Relaxed);
     }
 
     /// The next control message.
@@ -93,6 +129,31 @@ impl<C> Shared<C> {
     /// Control messages that wait.
     pub(super) fn control_depth(&self) -> usize {
         unpoisoned(&self.control).len()
+    }
+}
+
+impl<C: Send> Probe for Shared<C> {
+    fn look(&self) -> Look {
+        // Before the room: a message that is taken out meanwhile is then counted twice and not missed.
+        let (dequeued, controls) = (
+            self.dequeued.load(Ordering::Relaxed),
+            self.controls.load(Ordering::Relaxed),
+        );
+        let (taken, capacity) = self.places();
+        Look {
+            id: self.id,
+            actor: self.name,
+            thread: self.thread.load(Ordering::Relaxed),
+            depth: taken.saturating_sub(self.reserved.load(Ordering::Relaxed)),
+            leaving: self.leaving.load(Ordering::Relaxed),
+            taken,
+            capacity,
+            control_depth: u32::try_from(self.control_depth()).unwrap_or(u32::MAX),
+            dequeued,
+            controls,
+            turn: turn_of(self.turn.load(Ordering::Relaxed), self.messages),
+            stopped: self.stopped.load(Ordering::Acquire),
+        }
     }
 }
 

@@ -1,10 +1,12 @@
 //! How far a process's client takes its output, and whether anybody is there to take it.
 
-use std::cell::Cell;
+use std::cell::{Cell, OnceCell};
+use std::sync::Arc;
 
 use dwell_messages::OutputStream;
 use tokio::sync::{Notify, watch};
 
+use crate::in_flight::{Process as Watched, Waits};
 use crate::telemetry::Tick;
 
 /// How far the client takes each stream: absolute offsets, so that repeating one changes nothing. Shared by the readers,
@@ -13,18 +15,24 @@ use crate::telemetry::Tick;
 pub(crate) struct Credit {
     limits: [Cell<u64>; 2],
     /// The client's window: what is this far below the limit has been consumed.
-    window: Cell<u64>,
+    window: [Cell<u64>; 2],
+    /// Whether nobody takes the output for now, link or no link.
+    unattended: Cell<bool>,
+    attendance: Notify,
     more: [Notify; 2],
     /// Whether a reader waits for its consumer, and not for the pipe.
     held: [Cell<bool>; 2],
     /// When either stream last brought something.
     last_output: Cell<Option<Tick>>,
+    /// The process's place among what is unfinished.
+    watched: OnceCell<Arc<Watched>>,
 }
 
 impl Credit {
     /// The first limit of both streams, which is the client's window too.
-    pub(crate) fn begin(&self, window: u64) {
-        self.window.set(window);
+    pub(crate) fn begin(&self, window: u64, unattended: bool) {
+        self.unattended.set(unattended);
+        self.window.iter().for_each(|cell| cell.set(window));
         self.set(OutputStream::Stdout, window);
         self.set(OutputStream::Stderr, window);
     }
@@ -38,11 +46,36 @@ impl Credit {
         }
     }
 
+    /// Another client takes the stream from now on: as far as it says, also if the one before it would have taken more.
+    pub(crate) fn take_over(&self, stream: OutputStream, limit: u64, window: u64) {
+        self.window[stream.index()].set(window);
+        self.limits[stream.index()].set(limit);
+        self.more[stream.index()].notify_one();
+        self.unattended.set(false);
+        self.attendance.notify_waiters();
+    }
+
+    /// Another client has the session, and does not take this output.
+    pub(crate) fn leave_unattended(&self) {
+        self.unattended.set(true);
+        self.attendance.notify_waiters();
+    }
+
+    /// Whether nobody takes the output for now.
+    pub(crate) fn is_unattended(&self) -> bool {
+        self.unattended.get()
+    }
+
+    /// Returns when that may have changed.
+    pub(super) async fn attendance_changed(&self) {
+        self.attendance.notified().await;
+    }
+
     /// Bytes of a stream that its consumer has taken for certain.
     pub(crate) fn consumed(&self, stream: OutputStream) -> u64 {
         self.limits[stream.index()]
             .get()
-            .saturating_sub(self.window.get())
+            .saturating_sub(self.window[stream.index()].get())
     }
 
     /// Nobody counts any more.
@@ -67,6 +100,24 @@ impl Credit {
 
     pub(super) fn output_came(&self, now: Tick) {
         self.last_output.set(Some(now));
+    }
+
+    /// What the streams wait for is told there from now on.
+    pub(super) fn watched(&self, watched: Arc<Watched>) {
+        self.watched.get_or_init(|| watched);
+    }
+
+    /// What a stream waits for now, and how much of it has come.
+    pub(super) fn waits(&self, stream: OutputStream, waits: Waits, bytes: u64, now: Tick) {
+        if let Some(watched) = self.watched.get() {
+            watched.came(stream, bytes);
+            watched.waits(stream, waits, now);
+        }
+    }
+
+    /// Whether something may be delivered beyond `offset` now.
+    pub(super) fn has_room(&self, stream: OutputStream, offset: u64) -> bool {
+        self.limits[stream.index()].get() > offset
     }
 
     /// Bytes that may be delivered beyond `offset`, waiting until there are some. Cancellation safe.

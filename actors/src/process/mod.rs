@@ -8,6 +8,7 @@
 mod credit;
 mod overdue;
 mod reader;
+mod spans;
 mod spool;
 mod start;
 mod stdin;
@@ -18,7 +19,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use dwell_messages::process::{
-    Drain, Ending, Overflow, Read, Resize, Signal, SignalTarget, Start, Started, Terminated, Usage,
+    Drain, Ending, Overflow, Resize, Signal, SignalTarget, Start, Started, Terminated, Usage,
 };
 use dwell_messages::{
     Envelope, ErrorCode, ExitStatus, OutputStream, ProcessId, Reply, Request, SpanId, SpanKind, TraceContext,
@@ -27,8 +28,9 @@ use dwell_messages::{
 
 use crate::access::ProcessSlot;
 use crate::account::{Account, Segment};
+use crate::in_flight::{Entered, Process as Watched, Stage as Place};
 use crate::mailbox::{
-    Actor, BulkResidence, HostOptions, Mailbox, Message, Slot, TellError, TimerGuard, Turn, start_here,
+    Actor, BulkResidence, HostOptions, Mailbox, Message, Slot, TimerGuard, Turn, start_here,
 };
 use crate::process_supervisor::{ProcessSupervisor, SupervisorControl, SupervisorMessage};
 use crate::relay_framer::{self, RelayFramer};
@@ -36,9 +38,10 @@ use crate::rpc_queue::server::{Call, Responder};
 use crate::spawn::{
     self, Enforcer, ExitWatcher, Member, ProcessGroup, SpawnOutcome, Spawned, Spawner, Terminal,
 };
-use crate::telemetry::{Collector, Stage, Tick, span_id};
+use crate::telemetry::{Collector, Stage, Tick, semconv, span_id};
 use crate::terminal_delivery::RETENTION_BYTES;
-use crate::terminal_delivery::push::{DELIVERY_MAILBOX_MAX, Ended, PushMessage, Reading, TerminalDelivery};
+use crate::terminal_delivery::push::{DELIVERY_MAILBOX_MAX, Ended, PushMessage, TerminalDelivery};
+use crate::terminal_delivery::record::Record;
 
 use overdue::Overdue;
 use reader::ReaderReport;
@@ -89,6 +92,8 @@ pub(crate) enum ProcessControl {
     Terminate,
     /// The client wants nothing more of it: its output goes nowhere.
     Abandon,
+    /// The client has withdrawn its start, which was under way.
+    Withdrawn,
     /// The grace after TERM is over.
     Kill,
     /// A grace after the exit is over.
@@ -149,8 +154,11 @@ struct Running {
 #[derive(Clone)]
 pub(crate) struct SessionView {
     pub(crate) presence: Presence,
-    /// The link that output is for.
+    /// The link that output is for, and the one with which its present owner came.
     pub(crate) attachment: u64,
+    pub(crate) taken: u64,
+    /// How long a session is there that is of no use to anybody.
+    pub(crate) idle_life: Duration,
     pub(crate) spool: SpoolPlace,
 }
 
@@ -160,8 +168,7 @@ struct Terms {
     grace: Duration,
     wall: Option<Duration>,
     drain: Drain,
-    detach: bool,
-    retention_bytes: u64,
+    outlive: bool,
     overflow: Overflow,
     spool_bytes: Option<u64>,
 }
@@ -174,6 +181,7 @@ pub(crate) struct Process {
     framer: Mailbox<RelayFramer>,
     supervisor: Mailbox<ProcessSupervisor>,
     collector: Collector,
+    record: Rc<Record>,
     credit: Rc<Credit>,
     delivery: Option<Mailbox<TerminalDelivery>>,
     /// The process's own span: its stages hang below it, it hangs below the call.
@@ -196,6 +204,8 @@ pub(crate) struct Process {
     deadline: Option<TimerGuard>,
     terminate_early: Option<(Duration, Ending)>,
     program: String,
+    /// Its place among what is unfinished.
+    watched: Option<Entered<Watched>>,
     /// Its place under its client's cap, given back with its last event.
     slot: Option<ProcessSlot>,
 }
@@ -208,6 +218,7 @@ impl Process {
         supervisor: Mailbox<ProcessSupervisor>,
         collector: Collector,
         session: SessionView,
+        record: Rc<Record>,
     ) -> Self {
         Self {
             session,
@@ -216,6 +227,7 @@ impl Process {
             framer,
             supervisor,
             collector,
+            record,
             credit: Rc::default(),
             delivery: None,
             launch: TraceContext::default(),
@@ -234,6 +246,7 @@ impl Process {
             deadline: None,
             terminate_early: None,
             program: String::new(),
+            watched: None,
             slot: None,
         }
     }
@@ -253,7 +266,15 @@ impl Process {
         if slot.is_some() {
             self.slot = slot;
         }
-        account.lap(Segment::Mailbox, turn.residence().dequeued);
+        account.lap(Segment::ProcessMailbox, turn.now());
+        // A write begins when it is its turn in the pipe.
+        if !matches!(request, Request::Write(_)) && !responder.begin() {
+            if matches!(request, Request::Start(_)) {
+                self.slot = None;
+                self.end(turn);
+            }
+            return;
+        }
         match request {
             Request::Start(start) => self.start(context, *start, account, responder, turn),
             Request::Write(write) => self.write(context, write, account, responder, turn),
@@ -270,8 +291,8 @@ impl Process {
                 self.terminate(grace, Ending::Terminated, turn);
                 self.waiting_for_end.push_back((responder, context, account));
             }
-            Request::Read(read) => self.read(context, read, account, responder, turn),
-            Request::EnvironmentInfo => {
+            // The supervisor answers reads.
+            Request::Read(_) | Request::EnvironmentInfo | Request::Sessions(_) => {
                 let error = WireError::new(ErrorCode::BadRequest, "the request is about no process");
                 responder.answer(turn, context, Err(error), account);
             }
@@ -288,13 +309,21 @@ impl Process {
     ) {
         self.begun = turn.now();
         self.launch = launch_context(&context, &start);
-        self.credit.begin(start.credit);
+        self.credit.begin(start.credit, start.unattended);
         self.program = start
             .argv
             .first()
             .map(|program| program_name(program))
             .unwrap_or_default();
         self.terms = terms(&start);
+        let (tty, stdin) = (start.pty.is_some(), start.stdin || start.pty.is_some());
+        let retention = start.retention_bytes.unwrap_or(RETENTION_BYTES);
+        self.record.asked(&self.program, (tty, stdin), retention);
+        let watched = Watched::new(self.id, &self.program, &context, self.begun);
+        let watched = self.collector.board().process(watched);
+        self.credit.watched(watched.share());
+        self.watched = Some(watched);
+        responder.at(Place::Spawner);
         // Who can write waits to hear that it runs; for anybody else its first event is soon enough.
         let responder = if start.stdin || start.pty.is_some() {
             responder
@@ -323,7 +352,7 @@ impl Process {
         }
         // While the spawner works.
         let (framer, supervisor, id) = (self.framer.clone(), self.supervisor.port(1), self.id);
-        let retention = self.terms.retention_bytes;
+        let record = Rc::clone(&self.record);
         // Without it the client would wait for an end that nobody can tell.
         let options =
             HostOptions::new(DELIVERY_MAILBOX_MAX).escalating(relay_framer::ends_link(&self.framer));
@@ -334,7 +363,7 @@ impl Process {
                 id,
                 framer.clone(),
                 supervisor.clone(),
-                retention,
+                Rc::clone(&record),
                 credit,
                 attachment,
             )
@@ -345,49 +374,25 @@ impl Process {
         turn.tell(&self.supervisor.port(1), TraceContext::default(), message);
     }
 
-    /// The answer is the delivery's, which has the events; it has room of its own for what is asked.
-    fn read(
-        &self,
-        context: TraceContext,
-        read: Read,
-        account: Account,
-        responder: Responder,
-        turn: &mut Turn<'_, Self>,
-    ) {
-        let reading = Reading {
-            read,
-            responder,
-            account,
-        };
-        // Without a delivery it is about to be gone, which the responder says by itself.
-        let Some(delivery) = &self.delivery else { return };
-        let message = PushMessage::Read(Box::new(reading));
-        let refused = delivery.port(1).try_tell(Envelope::new(context, message));
-        if let Err(TellError::Full(envelope)) = refused
-            && let PushMessage::Read(reading) = envelope.body
-        {
-            let error = WireError::new(ErrorCode::Busy, "the process's events are being read already");
-            reading
-                .responder
-                .answer(turn, envelope.context, Err(error), reading.account);
-        }
-    }
-
     fn start_failed(&mut self, error: WireError, turn: &mut Turn<'_, Self>) {
         self.slot = None;
         let Some(starting) = self.starting.take() else {
             return;
         };
         let now = Tick::now();
-        self.collector.stage(
-            Stage::with_id(&self.launch, self.span, "process", self.begun, now)
-                .text("process.executable.name", self.program.clone())
-                .failed(Some(error.code.name())),
-        );
+        self.collector
+            .stage(self.own_span(now).failed(Some(error.code.name())));
         starting
             .responder
             .answer(turn, starting.rpc_context, Err(error), starting.account);
         self.end(turn);
+    }
+
+    /// The process's span up to now. Whoever runs a program is its client, as the conventions for programs have it.
+    fn own_span(&self, now: Tick) -> Stage {
+        Stage::with_id(&self.launch, self.span, semconv::span::PROCESS, self.begun, now)
+            .kind(SpanKind::Client)
+            .text(semconv::PROCESS_EXECUTABLE_NAME, self.program.clone())
     }
 
     fn spawned(&mut self, outcome: SpawnOutcome, turn: &mut Turn<'_, Self>) {
@@ -401,17 +406,14 @@ impl Process {
         starting.account.lap(Segment::SpawnQueue, begun);
         starting.account.lap(Segment::Spawn, ended);
         self.account = starting.account.clone();
-        starting.account.lap(Segment::Mailbox, turn.residence().dequeued);
+        starting.account.lap(Segment::ProcessMailbox, turn.now());
         let failed = outcome.result.as_ref().err();
         let queued = u64::try_from(outcome.queued().as_micros()).unwrap_or(u64::MAX);
-        let stage = Stage::new(&self.context(), "spawn", begun, ended)
-            .number("spawn.queue_us", queued)
+        let stage = Stage::new(&self.context(), semconv::span::SPAWN, begun, ended)
+            .number(semconv::SPAWN_QUEUE_US, queued)
+            .maybe_number(semconv::ERRNO, failed.and_then(|error| error.errno))
             .failed(failed.map(|_| "spawn_failed"));
-        let errno = failed.and_then(|error| u64::try_from(error.errno?).ok());
-        self.collector.stage(match errno {
-            Some(errno) => stage.number("error.errno", errno),
-            None => stage,
-        });
+        self.collector.stage(stage);
         match outcome.result {
             Ok(spawned) => self.run(spawned, ended, turn),
             Err(error) => {
@@ -424,6 +426,13 @@ impl Process {
 
     fn run(&mut self, spawned: Spawned, spawn_ended: Tick, turn: &mut Turn<'_, Self>) {
         let pid = spawned.process.pid();
+        self.record.runs(pid);
+        if let Some(watched) = &self.watched {
+            watched.runs(pid, spawned.process.pidfd());
+        }
+        if spawned.stderr.is_none() {
+            self.record.ended(OutputStream::Stderr);
+        }
         // Answered before anything watches the process: the RPC is over before its first event.
         if let Some(starting) = self.starting.take() {
             let started = Started {
@@ -460,6 +469,7 @@ impl Process {
                 stream,
                 credit: Rc::clone(&self.credit),
                 delivery,
+                record: Rc::clone(&self.record),
                 context: self.context(),
                 bulk: Arc::new(BulkResidence::default()),
                 spawn_ended,
@@ -581,7 +591,7 @@ impl Process {
         {
             self.ending.get_or_insert(ending);
         }
-        self.overdue.begin(grace, turn);
+        self.overdue.begin(grace, &group, turn);
         match group.terminate(grace) {
             Ok(Enforcer::Guard) => {
                 self.tree_grace = Some(self.tree_grace.map_or(grace, |earlier| earlier.min(grace)));
@@ -621,15 +631,16 @@ impl Process {
             spawn::ExitStatus::Signal(signal) => ExitStatus::Signal(signal),
         });
         self.account.lap(Segment::Run, seen);
+        self.record.exited(status);
+        if let Some(watched) = &self.watched {
+            watched.exited();
+        }
         running.exited = Some((seen, status));
         running.watcher = watcher;
         running.drain_began = seen;
-        let stage = Stage::new(&context, "exit watcher", running.spawn_ended, seen);
-        self.collector.stage(match status {
-            Some(ExitStatus::Code(code)) => stage.number("process.exit.code", code),
-            Some(ExitStatus::Signal(signal)) => stage.number("process.exit.signal", signal),
-            None => stage.failed(Some("wait_status_lost")),
-        });
+        let stage = Stage::new(&context, semconv::span::EXIT_WATCHER, running.spawn_ended, seen);
+        let lost = status.is_none().then_some("wait_status_lost");
+        self.collector.stage(spans::ended_by(stage, status).failed(lost));
         if let (Some(status), Ok(exit)) = (status, exit) {
             let ended = Ended {
                 status,
@@ -722,9 +733,9 @@ impl Process {
         self.close(Some(holders), turn);
     }
 
-    /// What is detached lives on; everything else ends.
+    /// What is to outlive the executor lives on; everything else ends.
     fn session_ends(&mut self, turn: &mut Turn<'_, Self>) {
-        if !self.terms.detach {
+        if !self.terms.outlive {
             return self.terminate(SESSION_GRACE, Ending::Session, turn);
         }
         let group = self.running.as_mut().and_then(|running| running.group.take());
@@ -751,17 +762,24 @@ impl Process {
         running.terminal = None;
         // Before the client can hear of the end, and start the next one.
         self.slot = None;
+        // The last of its ends waited in the mailbox, and only up to there were the pipes.
+        let residence = turn.residence();
+        self.account.lap(Segment::Drain, residence.enqueued);
+        self.account.lap(Segment::ProcessMailbox, residence.dequeued);
         let now = Tick::now();
         let (exited, status) = running.exited.unwrap_or((now, None));
         self.account.lap(Segment::Drain, now);
         self.collector.stage(
-            Stage::new(&context, "close", exited, now).number("process.drain_us", now.micros_since(exited)),
+            Stage::new(&context, semconv::span::CLOSE, exited, now)
+                .number(semconv::PROCESS_DRAIN_US, now.micros_since(exited)),
         );
         self.collector.stage(
-            Stage::with_id(&self.launch, self.span, "process", self.begun, now)
-                .kind(SpanKind::Client)
-                .text("process.executable.name", self.program.clone())
-                .failed(failure(status)),
+            spans::ended_by(self.own_span(now), status)
+                .maybe_number(
+                    semconv::PROCESS_PID,
+                    running.group.as_ref().map(|group| group.pid()),
+                )
+                .failed_as(spans::failure(status)),
         );
         let first_byte = self
             .first_byte
@@ -817,7 +835,7 @@ impl Process {
                 drop(group);
             })
             .detach();
-        } else if self.terms.detach {
+        } else if self.terms.outlive {
             group.release();
         } else if drained && group.is_tree_empty() != Some(false) {
             match group.reap() {
@@ -833,6 +851,7 @@ impl Process {
 
     fn end(&mut self, turn: &mut Turn<'_, Self>) {
         self.kill = None;
+        self.watched = None;
         for (responder, context, account) in std::mem::take(&mut self.waiting_for_end) {
             let answer = Ok(Reply::Terminated(Terminated::default()));
             responder.answer(turn, context, answer, account);
@@ -848,8 +867,7 @@ fn terms(start: &Start) -> Terms {
         grace: Duration::from_millis(u64::from(start.grace_ms)).min(WAIT_MAX),
         wall: start.limits.wall_ms.map(Duration::from_millis),
         drain: start.drain.unwrap_or_default(),
-        detach: start.detach,
-        retention_bytes: start.retention_bytes.unwrap_or(RETENTION_BYTES),
+        outlive: start.outlive,
         overflow: start.overflow,
         spool_bytes: start.spool_bytes,
     }
@@ -861,15 +879,6 @@ fn usage(exit: &spawn::Exit) -> Option<Usage> {
         system_us: exit.system_us?,
         max_rss_bytes: exit.max_rss_kib?.saturating_mul(1_024),
     })
-}
-
-fn failure(status: Option<ExitStatus>) -> Option<&'static str> {
-    match status {
-        Some(ExitStatus::Code(0)) => None,
-        Some(ExitStatus::Code(_)) => Some("exit_code"),
-        Some(ExitStatus::Signal(_)) => Some("signal"),
-        None => Some("wait_status_lost"),
-    }
 }
 
 /// A program's name without its directory: all that telemetry ever says of a command line.
@@ -906,6 +915,7 @@ impl Actor for Process {
                 self.session_ends(turn);
             }
             ProcessControl::Abandon => self.credit.open(),
+            ProcessControl::Withdrawn => self.terminate(self.terms.grace, Ending::Terminated, turn),
             ProcessControl::Deadline => {
                 self.deadline = None;
                 self.terminate(self.terms.grace, Ending::Deadline, turn);

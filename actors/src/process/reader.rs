@@ -12,10 +12,12 @@ use dwell_messages::{Envelope, OutputStream, TraceContext};
 
 use super::credit::{Credit, Presence};
 use super::spool::{Spool, SpoolPlace};
+use crate::in_flight::Waits;
 use crate::mailbox::{BulkResidence, Mailbox, Slot};
 use crate::spawn::OutputPipe;
-use crate::telemetry::{Stage, Tick};
+use crate::telemetry::{Stage, Tick, semconv};
 use crate::terminal_delivery::push::{PushMessage, TerminalDelivery};
+use crate::terminal_delivery::record::Record;
 
 /// What a reader reads, and where it puts it.
 pub(super) struct Source {
@@ -23,6 +25,7 @@ pub(super) struct Source {
     pub(super) stream: OutputStream,
     pub(super) credit: Rc<Credit>,
     pub(super) delivery: Mailbox<TerminalDelivery>,
+    pub(super) record: Rc<Record>,
     pub(super) context: TraceContext,
     pub(super) bulk: Arc<BulkResidence>,
     pub(super) spawn_ended: Tick,
@@ -39,6 +42,7 @@ pub(crate) struct ReaderReport {
     credit_wait_ticks: u64,
     room_wait_ticks: u64,
     spooled: u64,
+    spool_ticks: u64,
     skipped: u64,
     began: Tick,
     ended: Tick,
@@ -49,8 +53,8 @@ pub(crate) struct ReaderReport {
 /// The reader span's name.
 pub(super) fn span_name(stream: OutputStream) -> &'static str {
     match stream {
-        OutputStream::Stdout => "stdout reader",
-        OutputStream::Stderr => "stderr reader",
+        OutputStream::Stdout => semconv::span::STDOUT_READER,
+        OutputStream::Stderr => semconv::span::STDERR_READER,
     }
 }
 
@@ -59,23 +63,24 @@ impl ReaderReport {
     pub(super) fn stage(&self, context: &TraceContext, stream: OutputStream) -> Stage {
         let micros = |ticks| crate::telemetry::nanos(ticks) / 1_000;
         let stage = Stage::new(context, span_name(stream), self.began, self.ended)
-            .number("process.io.bytes", self.end)
-            .number("process.io.chunks", self.chunks)
-            .number("process.io.credit_wait_us", micros(self.credit_wait_ticks))
-            .number("process.io.room_wait_us", micros(self.room_wait_ticks))
-            .number("actor.mailbox.count", self.bulk.count())
-            .number("actor.mailbox.residence_total_us", self.bulk.total_us())
-            .number("actor.mailbox.residence_longest_us", self.bulk.longest_us())
+            .number(semconv::STREAM_BYTES, self.end)
+            .number(semconv::STREAM_CHUNKS, self.chunks)
+            .number(semconv::STREAM_CREDIT_WAIT_US, micros(self.credit_wait_ticks))
+            .number(semconv::STREAM_ROOM_WAIT_US, micros(self.room_wait_ticks))
+            .number(semconv::MAILBOX_COUNT, self.bulk.count())
+            .number(semconv::MAILBOX_RESIDENCE_TOTAL_US, self.bulk.total_us())
+            .number(semconv::MAILBOX_RESIDENCE_LONGEST_US, self.bulk.longest_us())
             .failed(self.error);
         let stage = if self.spooled > 0 {
             stage
-                .number("process.io.spooled_bytes", self.spooled)
-                .number("process.io.dropped_bytes", self.skipped)
+                .number(semconv::STREAM_SPOOLED_BYTES, self.spooled)
+                .number(semconv::STREAM_SPOOL_US, micros(self.spool_ticks))
+                .number(semconv::STREAM_DROPPED_BYTES, self.skipped)
         } else {
             stage
         };
         match self.first_byte {
-            Some(first) => stage.number("process.io.first_byte_us", first.micros_since(self.began)),
+            Some(first) => stage.number(semconv::STREAM_FIRST_BYTE_US, first.micros_since(self.began)),
             None => stage,
         }
     }
@@ -90,6 +95,7 @@ pub(super) async fn read(source: Source) -> ReaderReport {
         credit_wait_ticks: 0,
         room_wait_ticks: 0,
         spooled: 0,
+        spool_ticks: 0,
         skipped: 0,
         began: source.spawn_ended,
         ended: source.spawn_ended,
@@ -109,6 +115,7 @@ pub(super) async fn read(source: Source) -> ReaderReport {
         stream: source.stream,
         credit: source.credit,
         delivery: source.delivery,
+        record: source.record,
         context: source.context,
         presence: source.presence,
         overflow: source.overflow,
@@ -119,6 +126,7 @@ pub(super) async fn read(source: Source) -> ReaderReport {
     };
     while reader.step().await {}
     reader.credit.hold(reader.stream, false);
+    reader.waits(Waits::Process, Tick::now());
     reader.report.ended = Tick::now();
     reader.report
 }
@@ -128,6 +136,7 @@ struct Reader {
     stream: OutputStream,
     credit: Rc<Credit>,
     delivery: Mailbox<TerminalDelivery>,
+    record: Rc<Record>,
     context: TraceContext,
     presence: Presence,
     overflow: Overflow,
@@ -156,8 +165,9 @@ impl Reader {
         }
         let before = Tick::now();
         self.credit.hold(self.stream, true);
-        let next = self.next().await;
+        let next = self.next(before).await;
         let now = Tick::now();
+        self.waits(Waits::Process, now);
         self.report.credit_wait_ticks += now.ticks_since(before);
         match next {
             Next::Look => true,
@@ -172,11 +182,19 @@ impl Reader {
         }
     }
 
-    async fn next(&mut self) -> Next {
+    fn waits(&self, waits: Waits, now: Tick) {
+        self.credit.waits(self.stream, waits, self.report.end, now);
+    }
+
+    async fn next(&mut self, before: Tick) -> Next {
         let usable = self.spool.is_usable() && !self.at_end;
         let ring = self.overflow == Overflow::Ring;
-        let may_spool =
-            usable && (ring || (!self.presence.is_attached() && self.spool.room() >= CHUNK_MAX_BYTES as u64));
+        let attended = self.presence.is_attached() && !self.credit.is_unattended();
+        let may_spool = usable && (ring || (!attended && self.spool.room() >= CHUNK_MAX_BYTES as u64));
+        if !may_spool && !self.credit.has_room(self.stream, self.delivered) {
+            let waits = if attended { Waits::Consumer } else { Waits::Anybody };
+            self.waits(waits, before);
+        }
         let room = self.credit.room(self.stream, self.delivered);
         if may_spool {
             tokio::select! {
@@ -184,17 +202,19 @@ impl Reader {
                 room = room => Next::Room(room),
                 read = self.pipe.read_chunk(CHUNK_MAX_BYTES) => Next::Spool(read),
             }
-        } else if usable && self.presence.is_attached() {
+        } else if usable && attended {
             tokio::select! {
                 biased;
                 room = room => Next::Room(room),
                 () = self.presence.gone() => Next::Look,
+                () = self.credit.attendance_changed() => Next::Look,
             }
         } else {
             tokio::select! {
                 biased;
                 room = room => Next::Room(room),
                 () = self.presence.changed() => Next::Look,
+                () = self.credit.attendance_changed() => Next::Look,
             }
         }
     }
@@ -208,7 +228,11 @@ impl Reader {
     async fn keep(&mut self, data: bytes::Bytes) -> bool {
         let offset = self.report.end;
         self.report.end += data.len() as u64;
-        match self.spool.append(offset, data).await {
+        self.record.output(self.stream, offset, &data);
+        let before = Tick::now();
+        let appended = self.spool.append(offset, data).await;
+        self.report.spool_ticks += Tick::now().ticks_since(before);
+        match appended {
             Ok(()) => {
                 self.report.spooled += self.report.end - offset;
                 true
@@ -238,18 +262,21 @@ impl Reader {
         if !self.spool.is_empty() {
             return self.deliver_spooled(room).await;
         }
+        self.waits(Waits::Link, credited);
         let Ok(slot) = self.delivery.reserve().await else {
             self.report.error = Some("delivery_gone");
             return false;
         };
+        self.waits(Waits::Process, credited);
         self.report.room_wait_ticks += Tick::now().ticks_since(credited);
         self.credit.hold(self.stream, false);
         let max = usize::try_from(room).unwrap_or(usize::MAX).min(CHUNK_MAX_BYTES);
         match self.pipe.read_chunk(max).await {
             Ok(Some(data)) => {
                 self.came(Tick::now());
+                let event = self.record.output(self.stream, self.report.end, &data);
                 self.report.end += data.len() as u64;
-                self.put(slot, data);
+                self.put(slot, data, event);
                 true
             }
             other => self.pipe_ended(other),
@@ -258,6 +285,7 @@ impl Reader {
 
     fn pipe_ended(&mut self, read: std::io::Result<Option<bytes::Bytes>>) -> bool {
         self.at_end = true;
+        self.record.ended(self.stream);
         if let Err(error) = read {
             tracing::warn!(%error, "an output pipe failed");
             self.report.error = Some("pipe_failed");
@@ -283,7 +311,10 @@ impl Reader {
             slot.send(Envelope::new(self.context.clone(), gap));
             return true;
         }
-        match self.spool.take(room).await {
+        let before = Tick::now();
+        let taken = self.spool.take(room).await;
+        self.report.spool_ticks += Tick::now().ticks_since(before);
+        match taken {
             Ok(data) => self.send(data).await,
             Err(error) => {
                 tracing::error!(%error, "spooled output cannot be read: it is lost");
@@ -298,15 +329,17 @@ impl Reader {
             self.report.error = Some("delivery_gone");
             return false;
         };
-        self.put(slot, data);
+        // Its number went with how it was read, and it has been cut anew since.
+        self.put(slot, data, 0);
         true
     }
 
-    fn put(&mut self, slot: Slot<TerminalDelivery>, data: bytes::Bytes) {
+    fn put(&mut self, slot: Slot<TerminalDelivery>, data: bytes::Bytes, event: u64) {
         self.report.chunks += 1;
         let offset = self.delivered;
         self.delivered += data.len() as u64;
         let message = PushMessage::Output {
+            event,
             stream: self.stream,
             offset,
             data,

@@ -8,6 +8,7 @@ use dwell_messages::{ErrorCode, SpanId, TraceContext};
 use serde_bytes::ByteBuf;
 
 use crate::guard::{Containment, ExecutorDeath, TreeHold};
+use crate::propagation::{self, Propagators};
 use crate::spawn::{
     Environment, EnvironmentPolicy, Inherit, Limits, SpawnErrorKind, SpawnRequest, StdinMode, TerminalSize,
     looks_secret,
@@ -20,14 +21,17 @@ pub(super) fn launch_context(context: &TraceContext, start: &Start) -> TraceCont
         .as_ref()
         .and_then(|launch| <[u8; 8]>::try_from(launch.as_slice()).ok())
     {
-        Some(launch) => context.child(SpanId(launch)),
+        Some(launch) => context.child(SpanId(launch)).received(),
         None => context.clone(),
     }
 }
 
 /// What to start, and the names of variables that were withheld because they look like secrets.
 pub(super) fn request(start: Start, context: &TraceContext) -> (SpawnRequest, Vec<String>) {
-    let resolved = Environment::resolve(&policy(&start, context), std::env::vars_os());
+    let resolved = Environment::resolve(
+        &policy(&start, context, Propagators::of_this_process()),
+        std::env::vars_os(),
+    );
     let text = |name: &Vec<u8>| String::from_utf8_lossy(name).into_owned();
     let secret = |name: &&Vec<u8>| looks_secret(name);
     let withheld = resolved.withheld.iter().filter(secret).map(text).collect();
@@ -42,13 +46,14 @@ pub(super) fn request(start: Start, context: &TraceContext) -> (SpawnRequest, Ve
         },
         terminal: start.pty.map(|pty| size(pty.size)),
         limits: limits(&start.limits),
-        detach: start.detach,
+        detach: start.outlive,
     };
     (request, withheld)
 }
 
-/// What the child finds in its environment, with its own ancestry in `TRACEPARENT`, and its terminal in `TERM`.
-fn policy(start: &Start, context: &TraceContext) -> EnvironmentPolicy {
+/// What the child finds in its environment, with its own ancestry in `TRACEPARENT` or whatever this executor speaks, and
+/// its terminal in `TERM`.
+fn policy(start: &Start, context: &TraceContext, propagators: &Propagators) -> EnvironmentPolicy {
     let own = |names: &[ByteBuf]| names.iter().map(|name| name.to_vec()).collect();
     let mut set = Vec::with_capacity(start.env.set.len() + 3);
     // First: what the request sets counts.
@@ -62,12 +67,9 @@ fn policy(start: &Start, context: &TraceContext) -> EnvironmentPolicy {
             .iter()
             .map(|(name, value)| (name.to_vec(), value.to_vec())),
     );
-    if context.is_valid() {
-        set.push((b"TRACEPARENT".to_vec(), context.to_traceparent().into_bytes()));
-        if let Some(state) = &context.state {
-            set.push((b"TRACESTATE".to_vec(), state.as_str().as_bytes().to_vec()));
-        }
-    }
+    set.extend(propagation::for_child(propagators, context));
+    let mut unset: Vec<_> = own(&start.env.unset);
+    unset.extend(propagation::CARRIED.map(|name| name.as_bytes().to_vec()));
     EnvironmentPolicy {
         inherit: match start.env.inherit {
             WireInherit::Core => Inherit::Core,
@@ -78,7 +80,7 @@ fn policy(start: &Start, context: &TraceContext) -> EnvironmentPolicy {
         exclude: own(&start.env.exclude),
         secrets: start.env.secrets,
         set,
-        unset: own(&start.env.unset),
+        unset,
     }
 }
 

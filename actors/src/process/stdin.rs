@@ -74,6 +74,9 @@ async fn serve(mut pipe: InputPipe, mut queue: Receiver<Job>) {
             context,
             account,
         } = job;
+        if !responder.begin() {
+            continue;
+        }
         let result = apply(&mut pipe, write).await;
         responder.answer_later(context, result, account).await;
     }

@@ -1,21 +1,25 @@
 //! How a session gets its links, and loses them.
 
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use bytes::BytesMut;
 use dwell_messages::{
-    Envelope, ErrorCode, Message as Wire, Resume, ResumeRefused, Resumed, TraceContext, WireError, codec,
+    Envelope, ErrorCode, Message as Wire, RequestId, Resume, ResumeRefused, Resumed, TraceContext, WireError,
+    codec,
 };
-use dwell_relay::resume::Beat;
+use dwell_relay::resume::{Beat, Replay};
 use dwell_relay::{Lane, Outgoing, Reset, ResetCode};
 use tokio::io::AsyncWriteExt as _;
 
 use super::line::{Attachment, Line, Transport};
 use super::uplink::{Sent, Uplink};
-use super::{FramerControl, LinkLost, RelayFramer, WIND_DOWN_MAX};
+use super::{ACK_DELAY, FramerControl, LinkLost, RelayFramer, WIND_DOWN_MAX, chain};
 use crate::mailbox::Turn;
 use crate::telemetry::Tick;
 
+/// More than any session ever sends, asks or starts, and far from where counting ends.
+const COUNT_MAX: u64 = u64::MAX / 2;
 /// How long somebody who is turned away may take to hear it.
 const REFUSAL_TIMEOUT: Duration = Duration::from_secs(5);
 
@@ -32,9 +36,11 @@ impl RelayFramer {
             dialled,
             anew,
         } = attachment;
-        let Some(line) = Line::open(link, transport, (relayed, dialled), turn) else {
+        let Some(mut line) = Line::open(link, transport, (relayed, dialled), self.collector.board(), turn)
+        else {
             return self.over(LinkLost::Connection("it is gone already".into()), turn);
         };
+        line.welcome = peer.welcome.clone();
         self.line = Some(line);
         self.attachments = 1;
         if anew {
@@ -43,12 +49,18 @@ impl RelayFramer {
                 received: 0,
                 from: 1,
                 anew,
+                requests: 0,
+                processes: 0,
             }));
         }
-        self.upper.begun(&peer, turn);
+        if self.taking {
+            self.ask_to_go_on(turn);
+        } else {
+            self.upper.begun(&peer, turn);
+        }
         self.beat(turn);
         for incoming in &early {
-            self.message(incoming, read, turn);
+            self.message(incoming, (read, Tick::now()), turn);
         }
         self.wake();
     }
@@ -63,14 +75,7 @@ impl RelayFramer {
         if self.over {
             return turn_away(attachment, &unknown());
         }
-        if let Some(resume) = &resume
-            && resume.owner <= self.owner
-        {
-            let text = format!("the session has owner {} already", self.owner);
-            let refused = ResumeRefused {
-                error: WireError::new(ErrorCode::Superseded, text),
-                owner: self.owner,
-            };
+        if let Some(Err(refused)) = resume.as_deref().map(|resume| self.judge(resume)) {
             return turn_away(attachment, &refused);
         }
         let Attachment {
@@ -83,48 +88,81 @@ impl RelayFramer {
             dialled,
             ..
         } = attachment;
-        if resume.is_some() && self.line.is_some() {
-            // Whoever has the session now, if anybody is there, hears it inside the seal.
-            self.say(Wire::Goodbye("somebody else has taken the session over".into()));
-            if let Some(line) = &self.line {
-                line.uplink.flush(line.stream);
-            }
+        if let Some(resume) = &resume
+            && resume.owner != self.owner
+        {
+            self.dismiss(resume.owner, turn);
         }
         self.line = None;
-        let Some(mut line) = Line::open(link, transport, (relayed, dialled), turn) else {
+        let Some(mut line) = Line::open(link, transport, (relayed, dialled), self.collector.board(), turn)
+        else {
             return self.link_lost(LinkLost::Connection("it is gone already".into()), turn);
         };
         line.welcome = peer.welcome;
         self.line = Some(line);
         self.attachments += 1;
+        let meters = self.collector.board().meters();
+        meters.resumptions.fetch_add(1, Ordering::Relaxed);
         match resume {
             Some(resume) => self.take_up(*resume, turn),
             None => self.ask_to_go_on(turn),
         }
         self.beat(turn);
         for incoming in &early {
-            self.message(incoming, read, turn);
+            self.message(incoming, (read, Tick::now()), turn);
         }
         self.wake();
     }
 
+    /// Whether a client may go on with the session, or take it over.
+    fn judge(&self, resume: &Resume) -> Result<(), ResumeRefused> {
+        let refuse = |error, owner| Err(ResumeRefused { error, owner });
+        if resume.owner == self.owner && resume.link > self.links {
+            return Ok(());
+        }
+        if Some(resume.owner) != self.owner.checked_add(1) {
+            return refuse(superseded(self.owner), self.owner);
+        }
+        self.upper
+            .may_take_over()
+            .or_else(|error| refuse(error, self.owner))
+    }
+
+    /// Whoever has the session, if anybody is there, hears inside the seal that it has another owner.
+    fn dismiss(&mut self, owner: u64, turn: &Turn<'_, Self>) {
+        self.say(Wire::ResumeRefused(ResumeRefused {
+            error: superseded(owner),
+            owner,
+        }));
+        self.part(turn);
+    }
+
     /// The executor's part: the client says what it has, and hears what we have.
     fn take_up(&mut self, resume: Resume, turn: &mut Turn<'_, Self>) {
-        let outcome = self.replay.acknowledge(resume.received, drop);
-        self.count_unacknowledged();
-        if let Err(error) = outcome {
+        let taken = resume.owner != self.owner;
+        if taken {
+            // What the earlier owner was still to hear is nobody's, and what it never got through never comes.
+            self.replay.forget();
+            self.received.take_over();
+            self.taken_at = self.attachments;
+        } else if let Err(error) = self.replay.acknowledge(resume.received, drop) {
             return self.over(LinkLost::Protocol(error.to_string()), turn);
         }
-        self.owner = resume.owner;
+        self.count_unacknowledged();
+        (self.owner, self.links) = (resume.owner, resume.link);
+        let (requests, processes) = self.highest;
         let resumed = Resumed {
             owner: self.owner,
             received: self.received.state(),
             from: self.replay.first_kept(),
             anew: false,
+            requests,
+            processes,
         };
         self.say(Wire::Resumed(resumed));
         self.send_again(turn);
-        self.upper.resumed(self.attachments, Some(resume), turn);
+        let taken = taken.then_some(RequestId(requests));
+        self.upper.resumed(self.attachments, Some(resume), taken, turn);
     }
 
     /// The harness's part, first half.
@@ -134,12 +172,13 @@ impl RelayFramer {
         };
         // What is said here need not be said again.
         self.released.clear();
+        self.links += 1;
         let resume = Resume {
-            owner: self.owner + 1,
+            owner: self.owner,
+            link: self.links,
             received: self.received.state(),
             ..resume
         };
-        self.owner = resume.owner;
         if let Some(line) = &mut self.line {
             line.resuming = true;
         }
@@ -153,6 +192,26 @@ impl RelayFramer {
             return self.over(LinkLost::Protocol(why.into()), turn);
         };
         line.resuming = false;
+        let counts = [
+            resumed.received,
+            resumed.from,
+            resumed.requests,
+            resumed.processes,
+            resumed.owner,
+        ];
+        if counts.iter().any(|count| *count > COUNT_MAX) {
+            let why = "it counts further than any session gets";
+            return self.over(LinkLost::Protocol(why.into()), turn);
+        }
+        if std::mem::take(&mut self.taking) {
+            if resumed.anew || resumed.owner != self.owner {
+                let why = "it takes another session up than it was asked for";
+                return self.over(LinkLost::Protocol(why.into()), turn);
+            }
+            self.replay = Replay::beginning_at(resumed.received.saturating_add(1));
+            self.received.skip_to(resumed.from);
+            return self.upper.taken_up(resumed, turn);
+        }
         if resumed.anew {
             self.owner = resumed.owner;
             let welcome = std::mem::take(&mut line.welcome);
@@ -166,7 +225,19 @@ impl RelayFramer {
         self.received.skip_to(resumed.from);
         self.send_again(turn);
         self.send_waiting(turn);
-        self.upper.resumed(self.attachments, None, turn);
+        self.upper.resumed(self.attachments, None, None, turn);
+        self.say_what_waited(turn);
+    }
+
+    /// Between a link's first words and their answer nothing was said: what has no place in the order is said now.
+    fn say_what_waited(&mut self, turn: &Turn<'_, Self>) {
+        for message in self.upper.granted_since() {
+            self.say(message);
+        }
+        if !self.released.is_empty() {
+            self.ack
+                .get_or_insert_with(|| turn.timer(ACK_DELAY, FramerControl::Ack));
+        }
     }
 
     /// The link is gone; the session waits for the next, or ends.
@@ -195,9 +266,10 @@ impl RelayFramer {
         loop {
             let Some(line) = &mut self.line else { return };
             match line.beat(turn) {
-                Beat::Wait(_) => return,
-                Beat::Ping => self.say(Wire::Ping(Tick::now().to_raw())),
-                Beat::Dead => return self.link_lost(LinkLost::Silent, turn),
+                Ok(Beat::Wait(_)) => return,
+                Ok(Beat::Ping) => self.ping(),
+                Ok(Beat::Dead) => return self.link_lost(LinkLost::Silent, turn),
+                Err(error) => return self.link_lost(LinkLost::Failed(chain(&error)), turn),
             }
         }
     }
@@ -227,9 +299,24 @@ impl RelayFramer {
     pub(super) fn farewell(&mut self, reason: String, turn: &Turn<'_, Self>) {
         self.acknowledge();
         self.say(Wire::Goodbye(reason));
+        self.part(turn);
+    }
+
+    /// Ends this side and leaves the session where it is, for whoever takes it up.
+    pub(super) fn leave(&mut self, turn: &mut Turn<'_, Self>) {
+        if self.over {
+            return;
+        }
+        self.acknowledge();
+        self.part(turn);
+        self.over(LinkLost::Ended, turn);
+    }
+
+    /// Lets the link go when what was said over it has left.
+    fn part(&mut self, turn: &Turn<'_, Self>) {
         if let Some(line) = self.line.take() {
             line.uplink.flush(line.stream);
-            // The goodbye leaves with the next write; the reset behind it drops what was not cut.
+            // The last word leaves with the next write; the reset behind it drops what was not cut.
             turn.spawn(async move {
                 tokio::task::yield_now().await;
                 tokio::task::yield_now().await;
@@ -240,12 +327,33 @@ impl RelayFramer {
     }
 }
 
+fn superseded(owner: u64) -> WireError {
+    let text = format!("the session was taken over: its owner is number {owner} now");
+    WireError::new(ErrorCode::Superseded, text)
+}
+
 /// What everybody hears of a session that is not there or not theirs.
 pub(crate) fn unknown() -> ResumeRefused {
     let text = "there is no such session: the executor was restarted, or it was away for too long";
     ResumeRefused {
         error: WireError::new(ErrorCode::UnknownSession, text),
         owner: 0,
+    }
+}
+
+/// Ends a link that nobody has room for just now: its client dials again at once, instead of when its pings find out.
+pub(crate) fn put_off(attachment: Attachment) {
+    let Attachment {
+        mut link, transport, ..
+    } = attachment;
+    link.close(&Reset::new(ResetCode::Overloaded));
+    // A connection of its own ends with the attachment.
+    if let Transport::Shared(id) = transport
+        && let Some(uplink) = Uplink::local(id)
+    {
+        let mut out = BytesMut::new();
+        drop(link.poll_transmit(Instant::now(), &mut out, usize::MAX));
+        uplink.say(|clear| clear.extend_from_slice(&out));
     }
 }
 
@@ -263,10 +371,7 @@ pub(crate) fn turn_away(attachment: Attachment, refused: &ResumeRefused) {
             channel: 0,
             bytes,
             trailer: None,
-            token: Sent {
-                room: None,
-                on_written: None,
-            },
+            token: Sent::default(),
         };
         if link.enqueue(message).is_ok() {
             drop(link.poll_transmit(Instant::now(), &mut out, usize::MAX));

@@ -2,17 +2,21 @@
 
 use std::cell::RefCell;
 use std::rc::Rc;
-use std::time::{Duration, Instant};
+use std::sync::Arc;
+use std::time::Instant;
 
 use bytes::Bytes;
 use dwell_messages::{Envelope, StreamId, TraceContext};
 use dwell_relay::driver::Connection;
 use dwell_relay::resume::{Beat, Pings, Pulse};
-use dwell_relay::{Incoming, Link, LinkEstablished, OuterDecoder, Reset, ResetCode};
+use dwell_relay::{Incoming, Link, LinkError, LinkEstablished, OuterDecoder, Reset, ResetCode};
 
+use super::round_trips::RoundTrips;
 use super::uplink::{ConnectionError, Sent, SharedLink, Uplink, UplinkId, read_loop};
 use super::{FramerControl, FramerMessage, INBOUND_FRAMES_MAX, LinkLost, RelayFramer};
+use crate::in_flight::{Board, Entered, Link as Watched, LinkKind};
 use crate::mailbox::{Mailbox, TimerGuard, Turn};
+use crate::metrics::Meters;
 use crate::telemetry::Tick;
 
 /// An established link on its way to the framer of its session, which may live on another arbiter.
@@ -49,9 +53,14 @@ pub(super) struct Line {
     pub(super) welcome: Bytes,
     /// Whether the peer has yet to say that the session goes on over this link.
     pub(super) resuming: bool,
+    /// Round trips of this link.
+    pub(super) pings: RoundTrips,
     pulse: Pulse,
+    dials: bool,
     beat: Option<TimerGuard>,
     own: bool,
+    /// As others see it.
+    watched: Entered<Watched>,
     _reader: Option<TimerGuard>,
 }
 
@@ -61,6 +70,7 @@ impl Line {
         link: Link<Sent>,
         transport: Transport,
         (relayed, dialled): (bool, Option<Pings>),
+        board: &Board,
         turn: &Turn<'_, RelayFramer>,
     ) -> Option<Self> {
         let stream = link.stream();
@@ -71,30 +81,39 @@ impl Line {
             Some(pings) => Pulse::pinging(now, pings),
             None => Pulse::listening(now),
         };
+        let uplink = match &transport {
+            Transport::Own(..) => Rc::new(Uplink::counting(board)),
+            Transport::Shared(id) => Uplink::local(*id)?,
+        };
+        if !uplink.add(stream, Rc::clone(&link)) {
+            return None;
+        }
+        let kind = if relayed {
+            LinkKind::Relayed
+        } else {
+            LinkKind::Direct
+        };
+        let watched = board.link(Watched::new(kind, stream, uplink.writing()));
+        uplink.watch(stream, watched.share());
         let mut line = Self {
             link,
-            uplink: Rc::default(),
+            uplink,
             stream,
             relayed,
             welcome: Bytes::new(),
             resuming: false,
+            pings: RoundTrips::default(),
             pulse,
+            dials: dialled.is_some(),
             beat: None,
             own: false,
+            watched,
             _reader: None,
         };
-        match transport {
-            Transport::Own(connection, decoder) => {
-                line.own = true;
-                line.uplink.add(stream, Rc::clone(&line.link));
-                line._reader = Some(line.serve(connection, *decoder, inbound, turn));
-            }
-            Transport::Shared(id) => {
-                line.uplink = Uplink::local(id)?;
-                if !line.uplink.add(stream, Rc::clone(&line.link)) {
-                    return None;
-                }
-            }
+        if let Transport::Own(connection, decoder) = transport {
+            line.own = true;
+            let meters = Arc::clone(board.meters());
+            line._reader = Some(line.serve(connection, (*decoder, meters), inbound, turn));
         }
         Some(line)
     }
@@ -102,7 +121,7 @@ impl Line {
     fn serve(
         &self,
         connection: Connection,
-        decoder: OuterDecoder,
+        decoder: (OuterDecoder, Arc<Meters>),
         inbound: Mailbox<RelayFramer>,
         turn: &Turn<'_, RelayFramer>,
     ) -> TimerGuard {
@@ -130,17 +149,41 @@ impl Line {
         })
     }
 
-    /// What the pulse wants now; its next beat is on its way.
-    pub(super) fn beat(&mut self, turn: &Turn<'_, RelayFramer>) -> Beat {
+    /// What the pulse wants now; its next beat is on its way. The link hears of the time too, for the age of its keys.
+    ///
+    /// # Errors
+    /// The link may not be used any longer.
+    pub(super) fn beat(&mut self, turn: &Turn<'_, RelayFramer>) -> Result<Beat, LinkError> {
         let now = Instant::now();
-        let beat = self.pulse.beat(now);
-        let after = match beat {
-            Beat::Wait(until) => until.saturating_duration_since(now),
-            Beat::Ping => Duration::ZERO,
-            Beat::Dead => return beat,
+        let due = {
+            let mut link = self.link.borrow_mut();
+            if link.poll_timeout().is_some_and(|due| due <= now) {
+                link.handle_timeout(now)?;
+            }
+            link.poll_timeout()
         };
+        let beat = self.pulse.beat(now);
+        if beat == Beat::Ping {
+            self.watched.pinged();
+        }
+        let after = match beat {
+            Beat::Wait(until) => due.map_or(until, |due| due.min(until)),
+            Beat::Ping => now,
+            Beat::Dead => return Ok(beat),
+        };
+        let after = after.saturating_duration_since(now);
         self.beat = (beat != Beat::Ping).then(|| turn.timer(after, FramerControl::Beat(self.stream)));
-        beat
+        Ok(beat)
+    }
+
+    /// Whether this end dialled, and so asks for round trips.
+    pub(super) fn dials(&self) -> bool {
+        self.dials
+    }
+
+    /// A ping left that the pulse did not ask for.
+    pub(super) fn pinged_between(&mut self) {
+        self.pulse.asked(Instant::now());
     }
 
     /// A ping came.
@@ -151,6 +194,7 @@ impl Line {
     /// The answer to one came.
     pub(super) fn pong(&mut self) {
         self.pulse.pong(Instant::now());
+        self.watched.heard();
     }
 }
 

@@ -13,19 +13,22 @@
 mod attach;
 mod line;
 mod receive;
+mod round_trips;
 mod send;
+mod stamps;
 mod uplink;
 
 use std::cell::Cell;
 use std::collections::VecDeque;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
-use dwell_messages::codec::{DecodeError, Trailer};
-use dwell_messages::{Envelope, Message as Wire, ProcessId, Resume, StreamId, TraceContext};
-use dwell_relay::resume::{Received, Replay};
+use dwell_messages::codec::DecodeError;
+use dwell_messages::{
+    Envelope, Message as Wire, ProcessId, RequestId, Resume, Resumed, StreamId, TraceContext, WireError,
+};
+use dwell_relay::resume::{REPLAY_MAX_BYTES, Received, Replay};
 use dwell_relay::{LinkError, LinkEstablished, OuterFrame, ResetCode};
 
 use crate::mailbox::{Actor, BulkResidence, Failure, Mailbox, Message, Room, TimerGuard, Turn};
@@ -35,8 +38,11 @@ use crate::trace_collector::TraceCollector;
 
 use line::Line;
 
-pub(crate) use attach::{turn_away, unknown};
+pub(crate) use attach::{put_off, turn_away, unknown};
 pub(crate) use line::{Attachment, Transport};
+pub use round_trips::PING_FRESH;
+pub(crate) use round_trips::RoundTrip;
+pub(crate) use stamps::{Accounted, Arrival, SendStamps};
 pub(crate) use uplink::{ConnectionError, LINKS_MAX, Sent, Uplink, UplinkId, read_loop};
 
 /// Frames from the socket that may wait for the framer: 8 MiB of records at most.
@@ -58,17 +64,6 @@ pub const ACK_DELAY: Duration = Duration::from_millis(25);
 /// Messages after which an acknowledgement waits no longer, and processes.
 pub const ACK_MESSAGES: u32 = 64;
 
-/// When and how a message came.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Arrival {
-    /// When its first record arrived.
-    pub(crate) first: Tick,
-    /// What its framer wrote behind it.
-    pub(crate) trailer: Option<Trailer>,
-    /// Microseconds in relays, by their word.
-    pub(crate) relay_us: u32,
-}
-
 /// The session above a framer. Called within the framer's turns.
 pub(crate) trait Upper {
     /// Messages flow for the first time.
@@ -81,12 +76,39 @@ pub(crate) trait Upper {
     fn anew(&mut self, welcome: &[u8]) {
         let _ = welcome;
     }
-    /// Messages flow again, over the link of this number. The executor is told how far its client is.
-    fn resumed(&mut self, attachment: u64, resume: Option<Resume>, turn: &mut Turn<'_, RelayFramer>);
+    /// Messages flow again, over the link of this number. The executor is told how far its client is; and if it is another
+    /// one than before, the highest request id of those before it.
+    fn resumed(
+        &mut self,
+        attachment: u64,
+        resume: Option<Resume>,
+        taken: Option<RequestId>,
+        turn: &mut Turn<'_, RelayFramer>,
+    );
+    /// What was granted behind the words that this link began with, and was not said since: it is said when the peer has
+    /// answered them. Only a harness grants anything.
+    fn granted_since(&mut self) -> Vec<Wire> {
+        Vec::new()
+    }
+    /// Whether the client may take the session over from another one of its own. Only an executor is asked.
+    ///
+    /// # Errors
+    /// What it lacks; it was written down.
+    fn may_take_over(&self) -> Result<(), WireError> {
+        Ok(())
+    }
+    /// This side has taken the session over: messages flow for the first time. Only a harness does that.
+    fn taken_up(&mut self, resumed: Resumed, turn: &mut Turn<'_, RelayFramer>) {
+        let _ = (resumed, turn);
+    }
     /// A message.
     fn message(&mut self, arrival: Arrival, envelope: Envelope<Wire>, turn: &mut Turn<'_, RelayFramer>);
+    /// A ping of the present link was answered; 0 where the other side does not say its time. Only who dialled asks.
+    fn round_trip(&mut self, trip: RoundTrip, their_unix_ns: u64) {
+        let _ = (trip, their_unix_ns);
+    }
     /// A request that cannot be understood but can be answered.
-    fn unanswerable(&mut self, error: &DecodeError, turn: &mut Turn<'_, RelayFramer>);
+    fn unanswerable(&mut self, context: TraceContext, error: &DecodeError, turn: &mut Turn<'_, RelayFramer>);
     /// The client wants nothing more of these processes.
     fn released(&mut self, processes: Vec<ProcessId>, turn: &mut Turn<'_, RelayFramer>) {
         drop((processes, turn));
@@ -149,7 +171,15 @@ pub enum LinkLost {
     /// An actor of the session failed.
     #[error("{0}")]
     Broken(String),
-    /// The session does not go on: the executor was restarted, or somebody else has it, or nobody came back in time.
+    /// The executor says that the session does not go on here.
+    #[error("the session does not go on here: {error}")]
+    TurnedAway {
+        /// Why.
+        error: WireError,
+        /// The present owner's number, where the session is this client's; else 0.
+        owner: u64,
+    },
+    /// The session does not go on: the executor was restarted, or nobody came back in time.
     #[error("{0}")]
     NotResumed(String),
     /// This side ended it.
@@ -166,6 +196,7 @@ impl LinkLost {
             | Self::Goodbye(_)
             | Self::Protocol(_)
             | Self::Broken(_)
+            | Self::TurnedAway { .. }
             | Self::NotResumed(_)
             | Self::Ended => false,
         }
@@ -182,6 +213,7 @@ impl LinkLost {
             Self::Silent => "silent",
             Self::Protocol(_) => "protocol broken",
             Self::Broken(_) => "actor failed",
+            Self::TurnedAway { .. } => "turned away",
             Self::NotResumed(_) => "not taken up again",
             Self::Ended => "ended here",
         }
@@ -201,10 +233,10 @@ pub(crate) enum FramerMessage {
 /// A message to send.
 pub(crate) struct ToSend {
     pub(crate) message: Wire,
-    /// When the request that this answers arrived: fills the trailer.
-    pub(crate) arrived: Option<Tick>,
-    /// Filled with the raw tick when the last byte has been written.
-    pub(crate) written: Option<Arc<AtomicU64>>,
+    /// The account of what this answers: fills the trailer.
+    pub(crate) accounted: Option<Accounted>,
+    /// Filled on the message's way to the socket.
+    pub(crate) stamps: Option<Arc<SendStamps>>,
     /// Set for stream data: its residence is summed there.
     pub(crate) bulk: Option<Arc<BulkResidence>>,
     /// May wait up to `HOLD` for the next message, to leave in one write with it: two wake-ups of every machine on the
@@ -212,7 +244,8 @@ pub(crate) struct ToSend {
     pub(crate) hold: bool,
     /// Set where an answer ends a call that never ran: its spans follow as they follow a terminal event.
     pub(crate) ends: Option<ProcessId>,
-    /// Set for output: the link it is for. Over another it would come twice, or too early.
+    /// Set for a process's events: the link they are for. Over another, output would come twice, or too early; ends come
+    /// again by themselves, but not from one owner of the session to the next.
     pub(crate) attachment: Option<u64>,
     /// An answer that says no more than that there is no room: it is not kept for the next link.
     pub(crate) unkept: bool,
@@ -223,8 +256,8 @@ impl ToSend {
     pub(crate) fn plain(message: Wire) -> Box<Self> {
         Box::new(Self {
             message,
-            arrived: None,
-            written: None,
+            accounted: None,
+            stamps: None,
             bulk: None,
             hold: false,
             ends: None,
@@ -255,6 +288,8 @@ pub(crate) enum FramerControl {
     Unroute(ProcessId),
     /// Say goodbye and end.
     End(String),
+    /// End here, and leave the session for whoever takes it up.
+    Leave,
     /// End what the session runs, tell its ends, then say goodbye.
     WindDown(String),
     /// All of that has been told, or took too long.
@@ -289,6 +324,28 @@ pub(crate) struct Unacknowledged {
     pub(crate) bytes: Cell<usize>,
 }
 
+impl Unacknowledged {
+    /// Whether one more outcome could not be remembered until its client has it. None is evicted to make room.
+    pub(crate) fn is_full(&self) -> bool {
+        self.messages.get() >= OUTCOMES_MAX || self.bytes.get() >= REPLAY_MAX_BYTES
+    }
+}
+
+/// What goes with a message of the order until it is acknowledged.
+struct KeptToken {
+    /// Its room in the framer's mailbox.
+    _room: Option<Room>,
+    stamps: Option<Arc<SendStamps>>,
+}
+
+/// A request that waits for room in the order.
+struct Waiting {
+    context: TraceContext,
+    send: ToSend,
+    room: Option<Room>,
+    taken: Tick,
+}
+
 /// See the module.
 pub(crate) struct RelayFramer {
     upper: Box<dyn Upper>,
@@ -298,13 +355,21 @@ pub(crate) struct RelayFramer {
     line: Option<Line>,
     /// Links so far.
     attachments: u64,
-    /// The highest owner's number so far.
+    /// Who has the session: 1 is who began it.
     owner: u64,
-    replay: Replay<Option<Room>>,
+    /// This owner's links so far.
+    links: u64,
+    /// The link with which the present owner took the session over; 0: it began it.
+    taken_at: u64,
+    /// This side takes the session over with its first link.
+    taking: bool,
+    /// The highest request id that came, and the highest process id that was to be started.
+    highest: (u64, u64),
+    replay: Replay<KeptToken>,
     unacknowledged: Rc<Unacknowledged>,
     received: Received,
     /// Requests that wait until the order has room for them.
-    waiting: VecDeque<(TraceContext, ToSend, Option<Room>)>,
+    waiting: VecDeque<Waiting>,
     /// Processes that the peer may forget, not yet told.
     released: Vec<ProcessId>,
     ack: Option<TimerGuard>,
@@ -325,6 +390,10 @@ impl RelayFramer {
             line: None,
             attachments: 0,
             owner: 1,
+            links: 1,
+            taken_at: 0,
+            taking: false,
+            highest: (0, 0),
             replay: Replay::default(),
             unacknowledged: Rc::default(),
             received: Received::default(),
@@ -336,6 +405,12 @@ impl RelayFramer {
             winding_down: None,
             over: false,
         }
+    }
+
+    /// Takes the session over, as the owner of this number, instead of beginning one.
+    pub(crate) fn taking(mut self, owner: u64) -> Self {
+        (self.owner, self.links, self.taking) = (owner, 0, true);
+        self
     }
 
     /// Takes repetitions for new, which is wrong.
@@ -429,6 +504,7 @@ impl Actor for RelayFramer {
             }
             FramerControl::Unroute(process) => self.unroute(process, turn),
             FramerControl::End(reason) => self.end(reason, turn),
+            FramerControl::Leave => self.leave(turn),
             FramerControl::WindDown(reason) => self.wind_down(reason, turn),
             FramerControl::WoundDown => {
                 if let Some(reason) = self.winding_down.take() {
@@ -461,5 +537,40 @@ pub(crate) fn ends_link(framer: &Mailbox<RelayFramer>) -> impl FnOnce(Failure) +
     move |failure| {
         let lost = LinkLost::Broken(failure.to_string());
         drop(framer.control(FramerControl::Lost(None, lost)));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+    use dwell_relay::Lane;
+    use dwell_relay::resume::Kept;
+
+    use super::*;
+
+    /// Every outcome is there until it is acknowledged; past the bound there is none for which there would be no room.
+    #[test]
+    fn no_outcome_is_evicted_and_past_their_bound_nothing_new_is_taken() {
+        let (mut replay, count) = (Replay::<()>::default(), Unacknowledged::default());
+        for outcome in 0..OUTCOMES_MAX {
+            assert!(!count.is_full(), "{outcome}");
+            replay.keep(Kept {
+                sequence: replay.next_sequence(),
+                lane: Lane::Interactive,
+                channel: 0,
+                bytes: Bytes::from_static(b"outcome"),
+                trailer: None,
+                token: (),
+            });
+            count.messages.set(replay.messages());
+            count.bytes.set(replay.bytes());
+        }
+        assert!(count.is_full());
+        assert_eq!((replay.messages(), replay.first_kept()), (OUTCOMES_MAX, 1));
+        assert!(replay.acknowledge(1, drop).is_ok());
+        count.messages.set(replay.messages());
+        assert!(!count.is_full(), "one acknowledgement makes room for one");
+        count.bytes.set(REPLAY_MAX_BYTES);
+        assert!(count.is_full(), "and bytes count as well");
     }
 }

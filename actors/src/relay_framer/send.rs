@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use dwell_messages::codec::{self, EncodeError};
@@ -11,23 +12,31 @@ use dwell_messages::{
 use dwell_relay::resume::Kept;
 use dwell_relay::{Lane, Outgoing, TrailerStamps};
 
+use super::line::Line;
+use super::stamps::SendStamps;
 use super::{
-    ACK_DELAY, ACK_MESSAGES, Arrival, FramerControl, HOLD, LinkLost, OUTBOUND_MESSAGES_MAX, RelayFramer,
-    Sent, ToSend,
+    ACK_DELAY, ACK_MESSAGES, Accounted, Arrival, FramerControl, HOLD, KeptToken, LinkLost,
+    OUTBOUND_MESSAGES_MAX, RelayFramer, Sent, ToSend, Waiting,
 };
+use crate::fault_point::delay::{self, DelayPoint};
 use crate::mailbox::{Room, Turn};
 use crate::telemetry::Tick;
 use crate::trace_collector::TraceMessage;
 
-/// Output of a process up to here goes in the interactive lane, so that a short answer overtakes a flood.
+/// Output of a process up to here goes in the interactive lane, so that a short answer overtakes a flood; less where the
+/// link carries less in its round trip and 20 ms, since nothing holds that lane back.
 const INTERACTIVE_BYTES: u64 = 64 * 1024;
 /// A request counts as this long when it is asked whether the order has room for it.
 const REQUEST_BYTES: usize = 128 * 1024;
 
-type OnWritten = Box<dyn FnOnce(Tick) + Send>;
+type OnWritten = Box<dyn FnOnce() + Send>;
 
 impl RelayFramer {
     pub(super) fn send(&mut self, context: TraceContext, send: ToSend, turn: &mut Turn<'_, Self>) {
+        if send.stamps.is_some() {
+            delay::reach(DelayPoint::HarnessFramerMailbox);
+        }
+        let taken = turn.now();
         let room = turn.take_room();
         if self.over {
             return;
@@ -40,51 +49,69 @@ impl RelayFramer {
                 self.waiting.len() <= OUTBOUND_MESSAGES_MAX,
                 "rooms bound what waits"
             );
-            return self.waiting.push_back((context, send, room));
+            return self.waiting.push_back(Waiting {
+                context,
+                send,
+                room,
+                taken,
+            });
         }
-        self.put(context, send, room, turn);
+        self.put(context, send, room, (taken, taken), turn);
     }
 
     /// The order may have room for what waited for it.
     pub(super) fn send_waiting(&mut self, turn: &mut Turn<'_, Self>) {
         while !self.replay.is_full(REQUEST_BYTES) {
-            let Some((context, send, room)) = self.waiting.pop_front() else {
+            let Some(waiting) = self.waiting.pop_front() else {
                 return;
             };
-            self.put(context, send, room, turn);
+            let Waiting {
+                context,
+                send,
+                room,
+                taken,
+            } = waiting;
+            self.put(context, send, room, (taken, Tick::now()), turn);
         }
     }
 
-    fn put(&mut self, context: TraceContext, send: ToSend, room: Option<Room>, turn: &mut Turn<'_, Self>) {
+    /// `when` it was taken out of the mailbox, and its turn in the order came.
+    fn put(
+        &mut self,
+        context: TraceContext,
+        send: ToSend,
+        room: Option<Room>,
+        when: (Tick, Tick),
+        turn: &mut Turn<'_, Self>,
+    ) {
         let sequenced = send.message.is_sequenced() && !send.unkept;
         let flows = self.line.as_ref().is_some_and(|line| !line.resuming);
-        let late = send.attachment.is_some_and(|link| link != self.attachments);
-        if late || (!flows && !sequenced) {
+        if self.is_late(&send, sequenced) || (!flows && !sequenced) {
             return;
         }
-        let (lane, channel) = lane(&send.message);
-        let trailer = send.message.has_trailer().then(|| {
-            let enqueued = turn.residence().enqueued;
-            TrailerStamps {
-                arrived: send.arrived.unwrap_or(enqueued).to_instant(),
-                enqueued: enqueued.to_instant(),
-            }
-        });
+        let (lane, channel) = self.lane(&send.message);
+        let trailer = trailer(&send, turn);
         let on_written = self.on_written(&context, &send);
-        let hold = send.hold;
+        let (hold, stamps) = (send.hold, send.stamps);
+        let queued = queue_point(&send.message, stamps.is_some());
         let sequence = if sequenced { self.replay.next_sequence() } else { 0 };
         let envelope = Envelope::new(context, send.message);
+        if stamps.is_some() {
+            delay::reach(DelayPoint::HarnessSerialize);
+        }
         let bytes = match codec::encode(&envelope, sequence) {
             Ok(bytes) => bytes,
-            Err(error) => {
-                let code = match error {
-                    EncodeError::TooLarge { .. } => ErrorCode::TooLarge,
-                    EncodeError::BadString { .. } | EncodeError::Serialize(_) => ErrorCode::BadRequest,
-                };
-                return self.unsent(envelope, WireError::new(code, error.to_string()), turn);
-            }
+            Err(error) => return self.unsent(envelope, &error, turn),
         };
-        let mut token = Sent { room, on_written };
+        if let Some(stamps) = &stamps {
+            stamps.encoded(when.0, when.1, Tick::now());
+            self.freshen_round_trip(when.0);
+        }
+        let mut token = Sent {
+            room,
+            stamps,
+            on_written,
+        };
         if sequenced {
             self.replay.keep(Kept {
                 sequence,
@@ -92,17 +119,17 @@ impl RelayFramer {
                 channel,
                 bytes: bytes.clone(),
                 trailer,
-                token: token.room.take(),
+                token: KeptToken {
+                    _room: token.room.take(),
+                    stamps: token.stamps.clone(),
+                },
             });
             self.count_unacknowledged();
         }
         if !flows {
             return;
         }
-        let idle = self
-            .line
-            .as_ref()
-            .is_some_and(|line| !line.link.borrow().can_transmit());
+        let idle = !self.has_company();
         self.enqueue(
             Outgoing {
                 lane,
@@ -113,7 +140,15 @@ impl RelayFramer {
             },
             turn,
         );
-        if hold && (idle || self.held.is_some()) {
+        if let Some(point) = queued {
+            delay::reach(point);
+        }
+        self.send_off(hold && (idle || self.held.is_some()), turn);
+    }
+
+    /// What was queued leaves with this turn, or is held back for what comes next.
+    fn send_off(&mut self, hold: bool, turn: &Turn<'_, Self>) {
+        if hold {
             self.held
                 .get_or_insert_with(|| turn.timer(HOLD, FramerControl::Flush));
         } else if turn.is_last() {
@@ -121,6 +156,41 @@ impl RelayFramer {
         } else {
             self.wake();
         }
+    }
+
+    /// Whether something leaves now in any case.
+    fn has_company(&self) -> bool {
+        let can = |line: &Line| line.link.borrow().can_transmit();
+        self.line.as_ref().is_none_or(can)
+    }
+
+    /// Whether a message was meant for a link, or an owner of the session, before the present one.
+    fn is_late(&self, send: &ToSend, sequenced: bool) -> bool {
+        send.attachment.is_some_and(|link| {
+            if sequenced {
+                link < self.taken_at
+            } else {
+                link != self.attachments
+            }
+        })
+    }
+
+    /// The lane of a message, and its channel. What a process writes keeps its order: where some of it waits in the bulk lane,
+    /// the rest waits behind it.
+    fn lane(&self, message: &Wire) -> (Lane, u32) {
+        let (lane, channel) = lane(message);
+        let Wire::Event { event, .. } = message else {
+            return (lane, channel);
+        };
+        let Some(offset) = place(event) else {
+            return (lane, channel);
+        };
+        let Some(line) = &self.line else {
+            return (lane, channel);
+        };
+        let link = line.link.borrow();
+        let is_bulk = offset >= link.bulk_bound_bytes() || link.holds(Lane::Bulk, channel);
+        (if is_bulk { Lane::Bulk } else { lane }, channel)
     }
 
     /// Puts a message on the link. A link that has no room for it is of no use: its successor gets what is kept.
@@ -143,11 +213,13 @@ impl RelayFramer {
                 bytes: kept.bytes.clone(),
                 trailer: kept.trailer,
                 token: Sent {
-                    room: None,
-                    on_written: None,
+                    stamps: kept.token.stamps.clone(),
+                    ..Sent::default()
                 },
             })
             .collect();
+        let meters = self.collector.board().meters();
+        meters.replayed.fetch_add(again.len() as u64, Ordering::Relaxed);
         for message in again {
             self.enqueue(message, turn);
         }
@@ -155,6 +227,10 @@ impl RelayFramer {
 
     /// Puts a message on the link that has no place in the order and no room to give back.
     pub(super) fn say(&mut self, message: Wire) {
+        self.say_stamped(message, None);
+    }
+
+    fn say_stamped(&mut self, message: Wire, stamps: Option<Arc<SendStamps>>) {
         let (lane, channel) = lane(&message);
         let Some(line) = &self.line else { return };
         let envelope = Envelope::new(TraceContext::default(), message);
@@ -168,12 +244,32 @@ impl RelayFramer {
             bytes,
             trailer: None,
             token: Sent {
-                room: None,
-                on_written: None,
+                stamps,
+                ..Sent::default()
             },
         };
         if line.link.borrow_mut().enqueue(message).is_err() {
             tracing::debug!("a link that is over or full was not told something");
+        }
+    }
+
+    /// Asks for a round trip.
+    pub(super) fn ping(&mut self) {
+        let stamps = Arc::<SendStamps>::default();
+        let Some(line) = &mut self.line else { return };
+        let value = line.pings.asked(Tick::now(), Arc::clone(&stamps));
+        self.say_stamped(Wire::Ping(value), Some(stamps));
+    }
+
+    /// A request leaves, whose transit will be held against a ping of this link: one that is older than
+    /// `PING_FRESH` is asked for anew, in the same write.
+    fn freshen_round_trip(&mut self, now: Tick) {
+        let flows = |line: &&mut Line| line.dials() && !line.resuming;
+        if let Some(line) = self.line.as_mut().filter(flows)
+            && line.pings.are_stale(now)
+        {
+            line.pinged_between();
+            self.ping();
         }
     }
 
@@ -191,11 +287,13 @@ impl RelayFramer {
     /// The consumer is done with this process: the peer may forget what it keeps of it.
     pub(super) fn unroute(&mut self, process: ProcessId, turn: &Turn<'_, Self>) {
         self.upper.unroute(process);
-        // Without a link the next one's first message says it.
-        if self.line.as_ref().is_none_or(|line| line.resuming) {
+        // Without a link the next one's first message says it; where that has been said, it is said behind the answer.
+        let Some(line) = &self.line else { return };
+        let resuming = line.resuming;
+        self.released.push(process);
+        if resuming {
             return;
         }
-        self.released.push(process);
         if self.released.len() >= ACK_MESSAGES as usize {
             self.acknowledge();
         } else {
@@ -205,14 +303,15 @@ impl RelayFramer {
     }
 
     /// A request that stays here is answered here: whoever made it waits.
-    fn unsent(&mut self, envelope: Envelope<Wire>, error: WireError, turn: &mut Turn<'_, Self>) {
+    fn unsent(&mut self, envelope: Envelope<Wire>, error: &EncodeError, turn: &mut Turn<'_, Self>) {
+        let code = match error {
+            EncodeError::TooLarge { .. } => ErrorCode::TooLarge,
+            EncodeError::BadString { .. } | EncodeError::Serialize(_) => ErrorCode::BadRequest,
+        };
+        let error = WireError::new(code, error.to_string());
         tracing::debug!(%error, "a message was not sent");
         if let Wire::Request { id, .. } = envelope.body {
-            let arrival = Arrival {
-                first: Tick::now(),
-                trailer: None,
-                relay_us: 0,
-            };
+            let arrival = Arrival::here();
             let answer = Wire::Response {
                 id,
                 result: Err(error),
@@ -224,12 +323,6 @@ impl RelayFramer {
     }
 
     fn on_written(&self, context: &TraceContext, send: &ToSend) -> Option<OnWritten> {
-        if let Some(written) = &send.written {
-            let written = Arc::clone(written);
-            return Some(Box::new(move |now: Tick| {
-                written.store(now.to_raw(), Ordering::Release)
-            }));
-        }
         let process = send.ends.or(match &send.message {
             Wire::Event {
                 process,
@@ -237,9 +330,9 @@ impl RelayFramer {
             } => Some(*process),
             _ => None,
         })?;
-        let shipper = self.upper.shipper().filter(|_| context.is_sampled())?;
+        let shipper = self.upper.shipper().filter(|_| self.collector.wants(context))?;
         let context = context.clone();
-        Some(Box::new(move |_| {
+        Some(Box::new(move || {
             drop(shipper.try_tell(Envelope::new(context, TraceMessage::Ship(process))));
         }))
     }
@@ -281,6 +374,58 @@ impl RelayFramer {
     }
 }
 
+/// Whether a message is the end of a process, and so of a call.
+pub(super) fn is_end(message: &Wire) -> bool {
+    matches!(
+        message,
+        Wire::Event {
+            event: Event::Closed(_),
+            ..
+        }
+    )
+}
+
+/// Where a test makes a message wait to be cut.
+fn queue_point(message: &Wire, is_request: bool) -> Option<DelayPoint> {
+    if is_request {
+        Some(DelayPoint::HarnessQueue)
+    } else {
+        is_end(message).then_some(DelayPoint::ExecutorQueue)
+    }
+}
+
+/// What becomes of an answer's account when it is cut, where the message has a trailer. The clock is read once for both.
+fn trailer(send: &ToSend, turn: &Turn<'_, RelayFramer>) -> Option<TrailerStamps> {
+    if !send.message.has_trailer() {
+        return None;
+    }
+    let accounted = send.accounted.unwrap_or_else(|| {
+        let enqueued = turn.residence().enqueued;
+        Accounted {
+            arrived: enqueued,
+            handed: enqueued,
+        }
+    });
+    let (now, instant) = (Tick::now(), Instant::now());
+    let before = |tick: Tick| {
+        let ago = Duration::from_nanos(now.nanos_since(tick));
+        instant.checked_sub(ago).unwrap_or(instant)
+    };
+    Some(TrailerStamps {
+        arrived: before(accounted.arrived),
+        enqueued: before(accounted.handed),
+    })
+}
+
+/// Where in its stream an event stands that must not overtake the output before it: a gap must not either.
+fn place(event: &Event) -> Option<u64> {
+    match event {
+        Event::Output(output) => Some(output.offset),
+        Event::Gap(gap) => Some(gap.from),
+        Event::Exited(_) | Event::Closed(_) => None,
+    }
+}
+
 /// Which lane a message takes, and which channel in it. Order holds within a channel of a lane.
 fn lane(message: &Wire) -> (Lane, u32) {
     let channel = |process: &ProcessId| u32::try_from(process.0 & 0xffff_ffff).unwrap_or(u32::MAX);
@@ -290,10 +435,9 @@ fn lane(message: &Wire) -> (Lane, u32) {
             ..
         } => (Lane::Stdin, 0),
         Wire::Request { .. } | Wire::Response { .. } => (Lane::Interactive, 0),
-        Wire::Event {
-            process,
-            event: Event::Output(output),
-        } if output.offset >= INTERACTIVE_BYTES => (Lane::Bulk, channel(process)),
+        Wire::Event { process, event } if place(event).is_some_and(|offset| offset >= INTERACTIVE_BYTES) => {
+            (Lane::Bulk, channel(process))
+        }
         Wire::Event { process, .. } => (Lane::Interactive, channel(process)),
         Wire::TraceRecords { process, .. } => (Lane::Trace, channel(process)),
         Wire::Cancel(_)

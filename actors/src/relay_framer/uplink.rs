@@ -7,16 +7,22 @@ use std::cell::{Cell, RefCell};
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::io::IoSlice;
 use std::rc::{Rc, Weak};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use bytes::{Buf as _, BytesMut};
 use dwell_messages::StreamId;
-use dwell_relay::{Link, OuterDecoder, OuterFrame};
+use dwell_relay::{Lane, Link, OuterDecoder, OuterFrame};
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::sync::Notify;
 
 use super::RelayFramer;
+use super::stamps::SendStamps;
+use crate::fault_point::delay::{self, DelayPoint};
+use crate::in_flight::{Board, Link as Watched};
 use crate::mailbox::{Mailbox, Room};
+use crate::metrics::{Direction, Meters};
 use crate::shared_writer::SharedWriter;
 use crate::telemetry::{ThreadTag, Tick, thread_tag};
 
@@ -26,17 +32,22 @@ pub(crate) const LINKS_MAX: usize = 1_024;
 const WRITE_BYTES: usize = 128 * 1024;
 /// Bytes one link may add before the next has its turn.
 const TURN_BYTES: usize = 64 * 1024;
+/// Clear frames that wait to be written: a peer that makes this side answer and takes no answers gets no more of them.
+const CLEAR_MAX_BYTES: usize = 256 * 1024;
 /// How long one write may take; then the connection counts as dead.
 const WRITE_TIMEOUT: Duration = Duration::from_secs(30);
 /// Bytes one read may bring.
 const READ_BYTES: usize = 128 * 1024;
 
 /// What comes back when a message's last byte has been written.
+#[derive(Default)]
 pub(crate) struct Sent {
     /// Room in the framer's mailbox, free from then on.
     pub(crate) room: Option<Room>,
-    /// Told when.
-    pub(crate) on_written: Option<Box<dyn FnOnce(Tick) + Send>>,
+    /// When it was cut, sealed and written.
+    pub(crate) stamps: Option<Arc<SendStamps>>,
+    /// Called then.
+    pub(crate) on_written: Option<Box<dyn FnOnce() + Send>>,
 }
 
 /// A link as its framer and its connection's writer share it.
@@ -54,6 +65,14 @@ pub(crate) enum ConnectionError {
     /// A write took too long.
     #[error("the other end took nothing for {} s", WRITE_TIMEOUT.as_secs())]
     WriteTimeout,
+    /// Nobody answers.
+    #[error("a ping had no answer: the network between is gone, or the relay stands still")]
+    Silent,
+    /// The relay says that another process has registered under the same key.
+    #[error(
+        "another executor with the same key has registered since: end one of the two, or give it a key of its own"
+    )]
+    Superseded,
     /// The bytes are no frames.
     #[error("the other end does not speak this protocol: {0}")]
     Outer(#[from] dwell_relay::outer::OuterError),
@@ -97,9 +116,32 @@ pub(crate) struct Uplink {
     /// What was gathered and not yet written, and whose messages are in it.
     out: RefCell<BytesMut>,
     sent: RefCell<Vec<Sent>>,
+    /// Since when the kernel has taken nothing of the write that is under way, as a raw tick; 0: none is.
+    writing: Arc<AtomicU64>,
+    /// Its links as others see them.
+    watched: RefCell<HashMap<StreamId, Arc<Watched>>>,
+    meters: Arc<Meters>,
 }
 
 impl Uplink {
+    /// One whose bytes are counted there.
+    pub(crate) fn counting(board: &Board) -> Self {
+        Self {
+            meters: Arc::clone(board.meters()),
+            ..Self::default()
+        }
+    }
+
+    /// Since when a write is under way, for those who look at its links.
+    pub(crate) fn writing(&self) -> Arc<AtomicU64> {
+        Arc::clone(&self.writing)
+    }
+
+    /// What a link waits for is told there.
+    pub(crate) fn watch(&self, stream: StreamId, watched: Arc<Watched>) {
+        self.watched.borrow_mut().insert(stream, watched);
+    }
+
     /// Adds a link. False: `LINKS_MAX` are here already.
     pub(crate) fn add(&self, stream: StreamId, link: SharedLink) -> bool {
         let mut links = self.links.borrow_mut();
@@ -113,6 +155,7 @@ impl Uplink {
     /// Forgets a link once what it still has to say was written.
     pub(crate) fn retire(&self, stream: StreamId) {
         self.routes.borrow_mut().remove(&stream);
+        self.watched.borrow_mut().remove(&stream);
         self.notify(stream);
     }
 
@@ -189,9 +232,13 @@ impl Uplink {
             return false;
         }
         let mut out = self.out.borrow_mut();
-        let mut sent = self.gather(&mut out);
-        let now = Tick::now();
-        let written = writer.try_write(&[IoSlice::new(&out)]);
+        let (mut sent, now) = self.gather(&mut out);
+        let written = if delay::is_planted(DelayPoint::HarnessWrite) && is_stamped(&sent) {
+            0
+        } else {
+            writer.try_write(&[IoSlice::new(&out)])
+        };
+        self.meters.moved(Direction::Out, written);
         out.advance(written);
         if !out.is_empty() {
             // The stamp is the beginning of the write that carried the last byte: here that is the task's.
@@ -203,9 +250,13 @@ impl Uplink {
         self.ready.borrow().is_empty()
     }
 
-    /// Queues a clear frame of the connection itself.
+    /// Queues a clear frame of the connection itself. With `CLEAR_MAX_BYTES` waiting it is left out.
     pub(crate) fn say(&self, frame: impl FnOnce(&mut BytesMut)) {
-        frame(&mut self.clear.borrow_mut());
+        let mut clear = self.clear.borrow_mut();
+        if clear.len() < CLEAR_MAX_BYTES {
+            frame(&mut clear);
+        }
+        drop(clear);
         self.wake.notify_one();
     }
 
@@ -215,9 +266,10 @@ impl Uplink {
         self.wake.notify_one();
     }
 
-    /// Fills `out` for one write. Returns whose messages are in it.
-    fn gather(&self, out: &mut BytesMut) -> Vec<Sent> {
-        let mut sent = Vec::new();
+    /// Fills `out` for one write. Returns whose messages are in it, and when it was done.
+    fn gather(&self, out: &mut BytesMut) -> (Vec<Sent>, Tick) {
+        let mut sent: Vec<Sent> = Vec::new();
+        let cut = Tick::now();
         out.extend_from_slice(&self.clear.borrow_mut().split());
         let mut turns = self.ready.borrow().len();
         while out.len() < WRITE_BYTES && turns > 0 {
@@ -234,6 +286,7 @@ impl Uplink {
                 Ok(report) => sent.extend(report.finished.into_iter().map(|message| message.token)),
                 Err(error) => tracing::warn!(%error, "a link cannot send any more"),
             }
+            self.look(stream, &link);
             if link.is_over() && !link.can_transmit() {
                 drop(link);
                 self.links.borrow_mut().remove(&stream);
@@ -242,7 +295,23 @@ impl Uplink {
                 self.notify(stream);
             }
         }
-        sent
+        if is_stamped(&sent) {
+            delay::reach(DelayPoint::HarnessSeal);
+        }
+        let sealed = Tick::now();
+        for stamps in sent.iter().filter_map(|sent| sent.stamps.as_ref()) {
+            stamps.sealed(cut, sealed);
+        }
+        (sent, sealed)
+    }
+
+    /// Says whether a link has something to send that may not leave.
+    fn look(&self, stream: StreamId, link: &Link<Sent>) {
+        if let Some(watched) = self.watched.borrow().get(&stream) {
+            let held = link.is_up() && !link.can_transmit();
+            let queued = Lane::ALL.iter().map(|lane| link.queued_bytes(*lane) as u64);
+            watched.holds(if held { queued.sum() } else { 0 });
+        }
     }
 
     /// Writes until the connection fails or is closed. One task a connection.
@@ -257,6 +326,18 @@ impl Uplink {
         over
     }
 
+    /// As `write_all`, and tells whoever looks since when the kernel has taken nothing.
+    async fn write_out(&self, writer: &mut SharedWriter, mut bytes: &[u8]) -> std::io::Result<()> {
+        while !bytes.is_empty() {
+            self.writing.store(Tick::now().to_raw(), Ordering::Relaxed);
+            match writer.write(bytes).await? {
+                0 => return Err(std::io::ErrorKind::WriteZero.into()),
+                written => bytes = &bytes[written..],
+            }
+        }
+        Ok(())
+    }
+
     async fn write_all(&self, writer: &mut SharedWriter) -> ConnectionError {
         let task = writer.clone();
         loop {
@@ -266,7 +347,7 @@ impl Uplink {
             if out.is_empty() {
                 out.clear();
                 out.reserve(WRITE_BYTES + TURN_BYTES);
-                sent.append(&mut self.gather(&mut out));
+                sent.append(&mut self.gather(&mut out).0);
             }
             if out.is_empty() {
                 *self.out.borrow_mut() = out;
@@ -277,14 +358,20 @@ impl Uplink {
                 self.wake.notified().await;
                 continue;
             }
+            if is_stamped(&sent) {
+                delay::reach(DelayPoint::HarnessWrite);
+            }
             // The stamp of the write is its beginning: on a busy machine the peer may answer before it returns here.
             let now = Tick::now();
             let busy = task.busy();
-            match tokio::time::timeout(WRITE_TIMEOUT, writer.write_all(&out)).await {
+            let written = tokio::time::timeout(WRITE_TIMEOUT, self.write_out(writer, &out)).await;
+            self.writing.store(0, Ordering::Relaxed);
+            match written {
                 Ok(Ok(())) => {}
                 Ok(Err(error)) => return error.into(),
                 Err(_) => return ConnectionError::WriteTimeout,
             }
+            self.meters.moved(Direction::Out, out.len());
             drop(busy);
             finish(sent, now);
             out.clear();
@@ -293,20 +380,28 @@ impl Uplink {
     }
 }
 
+/// Whether a message is among them whose way is accounted for.
+fn is_stamped(sent: &[Sent]) -> bool {
+    sent.iter().any(|sent| sent.stamps.is_some())
+}
+
 /// Their last byte has been written.
 fn finish(sent: Vec<Sent>, now: Tick) {
     for sent in sent {
+        if let Some(stamps) = sent.stamps {
+            stamps.written(now);
+        }
         if let Some(on_written) = sent.on_written {
-            on_written(now);
+            on_written();
         }
         drop(sent.room);
     }
 }
 
-/// Reads frames until the connection ends. `on_frame` may wait: then the peer waits.
+/// Reads frames until the connection ends, and counts what it reads. `on_frame` may wait: then the peer waits.
 pub(crate) async fn read_loop<F: Future<Output = bool>>(
     mut reader: impl AsyncRead + Unpin,
-    mut decoder: OuterDecoder,
+    (mut decoder, meters): (OuterDecoder, Arc<Meters>),
     mut on_frame: impl FnMut(OuterFrame, Tick) -> F,
 ) -> ConnectionError {
     loop {
@@ -328,7 +423,7 @@ pub(crate) async fn read_loop<F: Future<Output = bool>>(
         }
         match reader.read_buf(buffer).await {
             Ok(0) => return ConnectionError::Closed,
-            Ok(_) => {}
+            Ok(read) => meters.moved(Direction::In, read),
             Err(error) => return error.into(),
         }
     }

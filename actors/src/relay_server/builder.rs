@@ -2,7 +2,7 @@
 
 use std::cell::Cell;
 use std::rc::Rc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use dwell_messages::Role;
 use dwell_relay::driver::memory::Hub;
@@ -17,7 +17,9 @@ use super::handle::{RelayHandle, Running};
 use super::server::{MAILBOX_MAX, RelayServer, ToRelay};
 use crate::config::RELAY_PORT_DEFAULT;
 use crate::mailbox::{HostOptions, Mailbox, start_here};
+use crate::oversight::Oversight;
 use crate::runtime::Runtime;
+use crate::rush_log::RushLog;
 use crate::telemetry::{Collector, CollectorOptions};
 
 /// How long no connection is accepted after the system refused one, as it does while descriptors are short.
@@ -36,6 +38,7 @@ impl Relay {
             admission: Admission::Open,
             certificate: None,
             runtime: None,
+            oversight: None,
         }
     }
 }
@@ -73,6 +76,7 @@ pub struct RelayBuilder {
     admission: Admission,
     certificate: Option<Certificate>,
     runtime: Option<Runtime>,
+    oversight: Option<Oversight>,
 }
 
 impl RelayBuilder {
@@ -112,6 +116,12 @@ impl RelayBuilder {
         self
     }
 
+    /// Looks at this relay while it runs: see there. Default: nobody does.
+    pub fn oversight(mut self, oversight: Oversight) -> Self {
+        self.oversight = Some(oversight);
+        self
+    }
+
     /// Starts. May be called on any tokio runtime. Cancellation safe: a dropped future leaves nothing running.
     ///
     /// # Errors
@@ -125,6 +135,10 @@ impl RelayBuilder {
             Some(runtime) => runtime,
             None => own_runtime()?,
         };
+        let overseen = match self.oversight {
+            Some(oversight) => Some(oversight.start(runtime.collector(), &runtime)?),
+            None => None,
+        };
         let seat = runtime.place();
         let public_key = identity.public();
         let (place, admission, certificate) = (self.place, self.admission, self.certificate);
@@ -137,7 +151,14 @@ impl RelayBuilder {
         });
         let (address, running) = started.await.map_err(|_| RelayError::RuntimeEnded)??;
         tracing::info!(%address, relay = %dwell_relay::fingerprint(&public_key), "the relay listens");
-        Ok(RelayHandle::new(address, public_key, running, seat, runtime))
+        runtime.collector().board().meters().set_ready(true);
+        Ok(RelayHandle::new(
+            address,
+            public_key,
+            running,
+            (seat, runtime),
+            overseen,
+        ))
     }
 }
 
@@ -173,8 +194,11 @@ async fn start(
 
 /// Accepts until the actor is gone.
 async fn accept(mut listener: Box<dyn Listen>, mailbox: Mailbox<RelayServer>) {
+    let mut rush = RushLog::default();
     loop {
-        match listener.accept().await {
+        let accepted = listener.accept().await;
+        rush.look(Instant::now(), listener.as_ref());
+        match accepted {
             Ok(connection) => {
                 if mailbox
                     .tell(envelope(ToRelay::Accepted(connection)))

@@ -24,6 +24,11 @@ pub const RECEIVED_MAX: usize = 2;
 pub(super) const DRAINED_MAX: usize = 1;
 /// Room for one read.
 const READ_BUFFER_BYTES: usize = 64 * 1024;
+/// Bytes of a connection that are read with little room: more than all that may come before its peer has proven
+/// anything.
+const FIRST_BYTES: usize = 8 * 1024;
+/// Room for such a read.
+const FIRST_READ_BYTES: usize = 2 * 1024;
 /// With less room than this the reader takes a new buffer.
 const READ_ROOM_MIN_BYTES: usize = 8 * 1024;
 /// Frames that a turn writes itself, at the most.
@@ -114,13 +119,16 @@ pub(super) async fn read(
     outgoing: Rc<Outgoing>,
 ) {
     let mut buffer = BytesMut::new();
+    let mut first_left = FIRST_BYTES;
     loop {
-        if buffer.capacity() - buffer.len() < READ_ROOM_MIN_BYTES {
+        if first_left > 0 {
+            buffer.reserve(FIRST_READ_BYTES);
+        } else if buffer.capacity() - buffer.len() < READ_ROOM_MIN_BYTES {
             buffer.reserve(READ_BUFFER_BYTES);
         }
         match reader.read_buf(&mut buffer).await {
             Ok(0) => break,
-            Ok(_) => {}
+            Ok(read) => first_left = first_left.saturating_sub(read),
             Err(error) => {
                 tracing::debug!(conn = conn.0, %error, "a connection broke while reading");
                 break;

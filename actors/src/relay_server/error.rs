@@ -34,6 +34,9 @@ pub enum RelayError {
     /// The actor threads could not be started.
     #[error("the relay has no thread to run on")]
     Runtime(#[from] RuntimeError),
+    /// It cannot be looked at as was asked.
+    #[error(transparent)]
+    Oversight(#[from] crate::oversight::OversightError),
     /// The given runtime has ended.
     #[error("the actor threads that the relay was given have ended: start a new runtime")]
     RuntimeEnded,

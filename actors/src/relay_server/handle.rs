@@ -1,11 +1,12 @@
 //! What a running relay gives its owner.
 
 use dwell_messages::{PublicKey, TraceContext};
-use dwell_relay::rendezvous::{Census, DropCounts};
+use dwell_relay::rendezvous::{Census, DropCounts, RefusalCounts};
 use tokio::task::JoinHandle;
 
 use super::server::{RelayServer, ToRelay};
 use crate::mailbox::{AskError, Mailbox};
+use crate::oversight::Overseen;
 use crate::runtime::{Place, Runtime};
 
 /// How many of what a relay has.
@@ -15,6 +16,8 @@ pub struct RelayCensus {
     pub core: Census,
     /// Frames dropped since the start, by reason.
     pub dropped: DropCounts,
+    /// Who was turned away since the start, by reason.
+    pub refused: RefusalCounts,
 }
 
 /// The tasks of a running relay: dropping it ends them.
@@ -45,6 +48,7 @@ pub struct RelayHandle {
     public_key: PublicKey,
     // In this order: the tasks end before the thread they run on.
     running: Running,
+    overseen: Option<Overseen>,
     _seat: Place,
     _runtime: Runtime,
 }
@@ -54,13 +58,14 @@ impl RelayHandle {
         address: String,
         public_key: PublicKey,
         running: Running,
-        seat: Place,
-        runtime: Runtime,
+        (seat, runtime): (Place, Runtime),
+        overseen: Option<Overseen>,
     ) -> Self {
         Self {
             address,
             public_key,
             running,
+            overseen,
             _seat: seat,
             _runtime: runtime,
         }
@@ -74,6 +79,16 @@ impl RelayHandle {
     /// The key it proves to executors.
     pub fn public_key(&self) -> PublicKey {
         self.public_key
+    }
+
+    /// The socket at which it answers `dwell inspect`, if it does.
+    pub fn inspect_socket(&self) -> Option<&std::path::Path> {
+        self.overseen.as_ref()?.socket()
+    }
+
+    /// Where its metrics are, if they are anywhere.
+    pub fn metrics_addr(&self) -> Option<std::net::SocketAddr> {
+        self.overseen.as_ref()?.metrics_addr()
     }
 
     /// Counts what is there. Cancellation safe.
@@ -90,6 +105,7 @@ impl RelayHandle {
     /// Stops accepting, closes every connection as it is, and returns when both have happened. Peers see their
     /// connection end. Dropping the future does not stop the end.
     pub async fn shutdown(mut self) {
+        self._runtime.collector().board().meters().set_ready(false);
         self.running.accepting.abort();
         // Cancelled or not, the listener is dropped with its task.
         drop((&mut self.running.accepting).await);

@@ -11,6 +11,7 @@ mod error;
 mod handle;
 mod log;
 mod server;
+mod view;
 
 pub use allow::{
     ALLOW_ENTRIES_MAX, ALLOW_FILE_MAX_BYTES, AllowError, LineProblem, TOKEN_MAX_BYTES, TOKEN_MIN_BYTES,

@@ -9,24 +9,33 @@
 use std::cell::Cell;
 use std::collections::HashMap;
 use std::rc::Rc;
-use std::time::Instant;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use bytes::BytesMut;
 use dwell_messages::Envelope;
-use dwell_relay::driver::Connection;
-use dwell_relay::rendezvous::CONNECTIONS_MAX;
+use dwell_relay::driver::{Connection, Restraint};
+use dwell_relay::rendezvous::{CONNECTIONS_MAX, ConnectionFault, Report};
 use dwell_relay::{Command, ConnId, OsRandomness, Rendezvous, StaticKeypair};
 use zeroize::Zeroizing;
 
 use super::connection::{self, CLOSE_FLUSH_TIMEOUT, DRAINED_MAX, Outgoing, RECEIVED_MAX, envelope};
 use super::handle::RelayCensus;
 use super::log::log;
+use super::view;
+use crate::fault_point::delay::{self, DelayPoint};
+use crate::in_flight::Board;
 use crate::mailbox::{Actor, Message, Reply, TimerGuard, Turn};
+use crate::metrics::Direction;
+use crate::telemetry::ArbiterLocal;
 
 /// Acceptances and questions that may wait.
 pub const MAILBOX_MAX: usize = 64;
 /// Most connections that are open in any way, those that are being closed included; more are dropped as they come.
 pub const ENTRIES_MAX: usize = CONNECTIONS_MAX + 1024;
+
+/// How often what is under way is told to whoever watches, while anything happens.
+const TELL_EVERY: Duration = Duration::from_millis(250);
 
 /// Which task of a connection ended.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -73,12 +82,18 @@ impl Message for ToRelay {
     }
 }
 
-/// The core's next deadline has come.
-pub(super) struct DeadlineReached;
+/// A time has come.
+pub(super) enum RelayControl {
+    /// The core's next deadline.
+    DeadlineReached,
+    /// Whoever watches is to be told what is under way.
+    Tell,
+}
 
 /// One connection: dropping it ends both tasks, and with them the transport.
 struct Entry {
     outgoing: Rc<Outgoing>,
+    restraint: Restraint,
     /// Set once the core has forgotten it: ends it by force when its peer takes nothing.
     closing: Option<TimerGuard>,
     _reader: TimerGuard,
@@ -94,6 +109,10 @@ pub(super) struct RelayServer {
     alarm: Option<(Instant, TimerGuard)>,
     /// Connections that this turn writes to; kept for its room.
     writing: Vec<ConnId>,
+    /// The table of this relay's collector.
+    board: Option<Arc<Board>>,
+    /// Set while something has happened that whoever watches has not been told.
+    telling: Option<TimerGuard>,
 }
 
 impl RelayServer {
@@ -109,6 +128,8 @@ impl RelayServer {
             next_conn,
             alarm: None,
             writing: Vec::new(),
+            board: ArbiterLocal::current().map(|ring| Arc::clone(ring.board())),
+            telling: None,
         }
     }
 
@@ -134,12 +155,15 @@ impl RelayServer {
         let writer = connection::write(conn, mailbox.port(DRAINED_MAX), Rc::clone(&outgoing));
         let entry = Entry {
             outgoing,
+            restraint: connection.restraint,
             closing: None,
             _reader: turn.spawn(reader),
             _writer: turn.spawn(writer),
         };
         self.entries.insert(conn, entry);
-        self.core.connected(Instant::now(), conn);
+        let now = Instant::now();
+        self.core
+            .connected_over(now, conn, connection.source, connection.weight);
     }
 
     fn gone(&mut self, conn: ConnId, half: Half) {
@@ -169,12 +193,34 @@ impl RelayServer {
                 .get(&conn)
                 .map_or(0, |entry| entry.outgoing.write_now());
             if written > 0 {
+                self.moved(Direction::Out, written);
                 self.core.drained(Instant::now(), conn, written);
             }
         }
         self.writing = writing;
         self.obey(None, turn);
         self.set_alarm(turn);
+        if self.telling.is_none() && self.board.as_ref().is_some_and(|board| board.is_watched()) {
+            self.telling = Some(turn.timer(TELL_EVERY, RelayControl::Tell));
+        }
+    }
+
+    fn moved(&self, direction: Direction, bytes: usize) {
+        if let Some(board) = &self.board {
+            board.meters().moved(direction, bytes);
+        }
+    }
+
+    /// Tells whoever watches what is under way. With frames that wait it is told again: only their age tells a stuck peer.
+    fn tell(&mut self, turn: &Turn<'_, Self>) {
+        let Some(board) = &self.board else { return };
+        let view = view::of(&self.core, Instant::now());
+        let waits = view
+            .streams
+            .iter()
+            .any(|stream| stream.up.queued_frames + stream.down.queued_frames > 0);
+        board.publish_relay(view);
+        self.telling = waits.then(|| turn.timer(TELL_EVERY, RelayControl::Tell));
     }
 
     /// Does what the core wants done. With `writing`, bytes are only queued, and it says for whom.
@@ -191,8 +237,23 @@ impl RelayServer {
                     (Some(entry), None) => entry.outgoing.push(bytes),
                     (None, _) => {}
                 },
+                Command::Proven { conn } => {
+                    if let Some(entry) = self.entries.get(&conn) {
+                        entry.restraint.lift();
+                    }
+                }
                 Command::Close { conn } => self.close(conn, turn),
-                Command::Report(report) => log(&report, &self.core),
+                Command::Report(report) => {
+                    // It made room: what it holds is what there was no more room for, and there is nothing to tell it.
+                    if let Report::ConnectionFault {
+                        conn,
+                        fault: ConnectionFault::MadeRoom,
+                    } = report
+                    {
+                        self.entries.remove(&conn);
+                    }
+                    log(&report, &self.core);
+                }
             }
         }
     }
@@ -217,7 +278,7 @@ impl RelayServer {
         };
         if self.alarm.as_ref().is_none_or(|(at, _)| due < *at) {
             let delay = due.saturating_duration_since(Instant::now());
-            self.alarm = Some((due, turn.timer(delay, DeadlineReached)));
+            self.alarm = Some((due, turn.timer(delay, RelayControl::DeadlineReached)));
         }
     }
 }
@@ -225,28 +286,45 @@ impl RelayServer {
 impl Actor for RelayServer {
     const NAME: &'static str = "RelayServer";
     type Message = ToRelay;
-    type Control = DeadlineReached;
+    type Control = RelayControl;
+
+    fn started(&mut self, turn: &mut Turn<'_, Self>) {
+        self.tell(turn);
+    }
 
     fn receive(&mut self, envelope: Envelope<ToRelay>, turn: &mut Turn<'_, Self>) {
         match envelope.body {
             ToRelay::Received(Received { conn, bytes, read_at }) => {
+                self.moved(Direction::In, bytes.len());
+                if bytes.len() >= delay::CALL_FRAME_MIN_BYTES {
+                    delay::reach(DelayPoint::Relay);
+                }
                 self.core.received_at(read_at, Instant::now(), conn, bytes);
             }
-            ToRelay::Drained { conn, bytes } => self.core.drained(Instant::now(), conn, bytes),
+            ToRelay::Drained { conn, bytes } => {
+                self.moved(Direction::Out, bytes);
+                self.core.drained(Instant::now(), conn, bytes);
+            }
             ToRelay::Accepted(connection) => self.accept(connection, turn),
             ToRelay::Gone { conn, half } => self.gone(conn, half),
             ToRelay::Census(reply) => reply.send(RelayCensus {
                 core: self.core.census(),
                 dropped: self.core.dropped(),
+                refused: self.core.refused(),
             }),
         }
         self.apply(turn);
     }
 
-    fn control(&mut self, _: DeadlineReached, turn: &mut Turn<'_, Self>) {
-        self.alarm = None;
-        self.core.handle_timeout(Instant::now());
-        self.apply(turn);
+    fn control(&mut self, control: RelayControl, turn: &mut Turn<'_, Self>) {
+        match control {
+            RelayControl::DeadlineReached => {
+                self.alarm = None;
+                self.core.handle_timeout(Instant::now());
+                self.apply(turn);
+            }
+            RelayControl::Tell => self.tell(turn),
+        }
     }
 
     fn drained(&mut self, _: &mut Turn<'_, Self>) {

@@ -3,8 +3,9 @@
 //! Owns every call of one link until it has its answer. Never waits for one. Full: the dispatcher waits. Stop, or a
 //! lost link: every call is told, those sent that their outcome is unknown, those not sent that nothing was begun.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use dwell_messages::{
@@ -14,17 +15,26 @@ use dwell_messages::{
 
 use super::pending::{Full, PendingCore};
 use crate::account::{Account, Segment};
+use crate::fault_point::delay::{self, DelayPoint};
+use crate::in_flight::{Call as Watched, CallKind, Entered, Stage as Place};
 use crate::mailbox::{Actor, Mailbox, Message, TimerGuard, Turn};
-use crate::relay_framer::{self, Arrival, RelayFramer, ToSend};
-use crate::telemetry::{Collector, Stage, Tick, span_id};
+use crate::metrics::Side;
+use crate::relay_framer::{self, Arrival, RelayFramer, SendStamps, ToSend};
+use crate::telemetry::{Collector, Stage, Tick, semconv, span_id};
+
+/// Starts that were withdrawn before they came here; with more, the oldest are forgotten.
+const WITHDRAWN_MAX: usize = 1_024;
+
+/// Set by whoever asked when it no longer waits.
+pub(crate) type Ticket = Arc<AtomicBool>;
 
 /// What came of a call.
 #[derive(Debug)]
 pub(crate) struct Outcome {
     pub(crate) result: Result<Reply, WireError>,
-    /// This side's account up to the sending, and when the request had been written.
+    /// This side's account up to the hand-over to the framer, and the request's way from there.
     pub(crate) account: Account,
-    pub(crate) written: Option<Tick>,
+    pub(crate) sent: Arc<SendStamps>,
     /// Whether the executor answered, and not this side in its place.
     pub(crate) answered: bool,
 }
@@ -34,6 +44,7 @@ pub(crate) struct Call {
     pub(crate) process: Option<ProcessId>,
     pub(crate) request: Request,
     pub(crate) deadline: Option<Duration>,
+    pub(crate) ticket: Option<Ticket>,
     pub(crate) account: Account,
     /// Told on this arbiter, exactly once.
     pub(crate) reply: Box<dyn FnOnce(Outcome) + Send>,
@@ -55,6 +66,12 @@ pub(crate) enum RpcMessage {
 pub(crate) enum RpcControl {
     /// A call's deadline is here.
     Deadline(RequestId),
+    /// Somebody no longer waits: look at the tickets.
+    Withdrawn,
+    /// Nobody wants this process any more, whose start may be on its way.
+    WithdrawStart(ProcessId),
+    /// The session had other owners, and this is the highest request id of theirs.
+    GoesOnBehind(u64),
     /// The link is gone.
     Lost(String),
 }
@@ -77,14 +94,19 @@ struct Pending {
     span: SpanId,
     taken: Tick,
     registered: Tick,
-    written: Arc<AtomicU64>,
+    stamps: Arc<SendStamps>,
     sent: bool,
+    cancelled: bool,
+    /// Its place among what is unfinished.
+    watched: Entered<Watched>,
     _deadline: Option<TimerGuard>,
 }
 
 /// See the module.
 pub(crate) struct RpcQueue {
     core: PendingCore<Pending>,
+    /// Starts that nobody wants any more and that have not come yet.
+    withdrawn: BTreeSet<ProcessId>,
     framer: Mailbox<RelayFramer>,
     collector: Collector,
 }
@@ -93,24 +115,34 @@ impl RpcQueue {
     pub(crate) fn new(framer: Mailbox<RelayFramer>, collector: Collector) -> Self {
         Self {
             core: PendingCore::default(),
+            withdrawn: BTreeSet::new(),
             framer,
             collector,
         }
     }
 
     fn call(&mut self, context: TraceContext, mut call: Call, turn: &mut Turn<'_, Self>) {
-        call.account.lap(Segment::Mailbox, turn.residence().dequeued);
+        call.account.lap(Segment::RpcMailbox, turn.now());
+        let (method, stamps) = (call.request.method(), Arc::<SendStamps>::default());
+        let watched = Watched::new(CallKind::Request, method, &context, turn.now())
+            .about(call.process)
+            .stamped(Arc::clone(&stamps));
         let pending = Pending {
-            method: call.request.method(),
+            watched: self.collector.board().call(watched),
+            method,
             context,
             span: span_id(),
             taken: turn.now(),
             registered: Tick::now(),
-            written: Arc::default(),
+            stamps,
             sent: false,
+            cancelled: false,
             call,
             _deadline: None,
         };
+        if self.is_withdrawn(&pending) {
+            return self.finish(pending, Err(withdrawn()), Timings::default());
+        }
         match self.core.submit(pending) {
             Ok(Some(id)) => self.transmit(id, turn),
             Ok(None) => {}
@@ -141,15 +173,18 @@ impl RpcQueue {
         };
         let send = ToSend {
             message,
-            arrived: None,
-            written: Some(Arc::clone(&pending.written)),
+            accounted: None,
+            stamps: Some(Arc::clone(&pending.stamps)),
             bulk: None,
             hold: false,
             ends: None,
             attachment: None,
             unkept: false,
         };
-        pending.call.account.lap(Segment::Admission, Tick::now());
+        delay::reach(DelayPoint::HarnessAdmission);
+        let now = Tick::now();
+        pending.watched.at(Place::Link, now);
+        pending.call.account.lap(Segment::Admission, now);
         relay_framer::send(turn, &self.framer, context, Box::new(send));
     }
 
@@ -182,17 +217,22 @@ impl RpcQueue {
 
     /// The parts of the client's span, each from one stamp to the next.
     fn stages(&self, pending: &Pending, arrival: &Arrival) {
-        if !pending.context.is_sampled() {
+        if !self.collector.wants(&pending.context) {
             return;
         }
         let context = pending.context.child(pending.span);
-        let written = Tick::from_raw(pending.written.load(Ordering::Acquire)).max(pending.registered);
+        let written = pending.stamps.first_written();
+        let written = written.unwrap_or_default().max(pending.registered);
         let first = arrival.first.max(written);
         let stage = |name, start, end| self.collector.stage(Stage::new(&context, name, start, end));
-        stage("pending registration", pending.taken, pending.registered);
-        stage("request send", pending.registered, written);
-        stage("response wait", written, first);
-        stage("response dispatch", first, Tick::now());
+        stage(
+            semconv::span::PENDING_REGISTRATION,
+            pending.taken,
+            pending.registered,
+        );
+        stage(semconv::span::REQUEST_SEND, pending.registered, written);
+        stage(semconv::span::RESPONSE_WAIT, written, first);
+        stage(semconv::span::RESPONSE_DISPATCH, first, Tick::now());
     }
 
     /// Ends a call that the executor has not answered.
@@ -209,22 +249,23 @@ impl RpcQueue {
     ) {
         let error = result.as_ref().err().map(|error| error.code.name());
         let method = pending.method;
+        let meters = self.collector.board().meters();
+        meters.rpc(Side::Client, method, error, pending.taken);
         self.collector.stage(
             Stage::with_id(&pending.context, pending.span, method, pending.taken, Tick::now())
                 .kind(SpanKind::Client)
-                .text("rpc.system.name", super::RPC_SYSTEM)
-                .text("rpc.method", method)
-                .number("rpc.executor_us", timings.total)
-                .number("rpc.executor_mailbox_us", timings.mailbox)
+                .text(semconv::RPC_SYSTEM_NAME, semconv::RPC_SYSTEM)
+                .text(semconv::RPC_METHOD, method)
+                .number(semconv::RPC_EXECUTOR_US, timings.total)
+                .number(semconv::RPC_EXECUTOR_MAILBOX_US, timings.mailbox)
+                .text(semconv::RPC_STATUS_CODE, error.unwrap_or(semconv::RPC_OK))
                 .failed(error),
         );
-        let raw = pending.written.load(Ordering::Acquire);
-        let written = (raw != 0).then(|| Tick::from_raw(raw));
         let account = pending.call.account;
         (pending.call.reply)(Outcome {
             result,
             account,
-            written,
+            sent: pending.stamps,
             answered,
         });
     }
@@ -249,6 +290,50 @@ impl RpcQueue {
         }
     }
 
+    fn is_withdrawn(&mut self, pending: &Pending) -> bool {
+        let given_up = |ticket: &Ticket| ticket.load(Ordering::Acquire);
+        if pending.call.ticket.as_ref().is_some_and(given_up) {
+            return true;
+        }
+        let starts = matches!(pending.call.request, Request::Start(_));
+        starts
+            && pending
+                .call
+                .process
+                .is_some_and(|process| self.withdrawn.remove(&process))
+    }
+
+    /// What waits here is never sent. Of what is on its way the executor is told; its answer says what came of it.
+    fn withdraw(&mut self, is_withdrawn: impl FnMut(&Pending) -> bool, turn: &mut Turn<'_, Self>) -> bool {
+        let (waiting, in_flight) = self.core.withdraw(is_withdrawn);
+        let any = !waiting.is_empty() || !in_flight.is_empty();
+        for pending in waiting {
+            self.finish(pending, Err(withdrawn()), Timings::default());
+        }
+        for id in in_flight {
+            let Some(pending) = self.core.call_mut(id).filter(|pending| !pending.cancelled) else {
+                continue;
+            };
+            pending.cancelled = true;
+            let context = pending.context.clone();
+            relay_framer::send(turn, &self.framer, context, ToSend::plain(Wire::Cancel(id)));
+        }
+        any
+    }
+
+    fn withdraw_start(&mut self, process: ProcessId, turn: &mut Turn<'_, Self>) {
+        let starts = |pending: &Pending| {
+            pending.call.process == Some(process) && matches!(pending.call.request, Request::Start(_))
+        };
+        if !self.withdraw(starts, turn) {
+            // It has not come yet, or was answered: then this is forgotten when its turn comes.
+            self.withdrawn.insert(process);
+            if self.withdrawn.len() > WITHDRAWN_MAX {
+                self.withdrawn.pop_first();
+            }
+        }
+    }
+
     fn lost(&mut self, why: &str) {
         for pending in self.core.close() {
             let error = if pending.sent {
@@ -265,6 +350,10 @@ impl RpcQueue {
             self.finish(pending, Err(error), Timings::default());
         }
     }
+}
+
+fn withdrawn() -> WireError {
+    WireError::new(ErrorCode::Cancelled, "the call was withdrawn before it was sent")
 }
 
 impl Actor for RpcQueue {
@@ -285,6 +374,15 @@ impl Actor for RpcQueue {
     fn control(&mut self, control: RpcControl, turn: &mut Turn<'_, Self>) {
         match control {
             RpcControl::Deadline(id) => self.give_up(id, turn),
+            RpcControl::Withdrawn => {
+                let given_up = |pending: &Pending| {
+                    let ticket = pending.call.ticket.as_ref();
+                    ticket.is_some_and(|ticket| ticket.load(Ordering::Acquire))
+                };
+                self.withdraw(given_up, turn);
+            }
+            RpcControl::WithdrawStart(process) => self.withdraw_start(process, turn),
+            RpcControl::GoesOnBehind(last) => self.core.go_on_behind(last),
             RpcControl::Lost(why) => self.lost(&why),
         }
     }

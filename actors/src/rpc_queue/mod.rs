@@ -5,16 +5,15 @@
 //! the response: nothing that lives longer hangs below it.
 
 mod admission;
+mod cancellation;
 mod pending;
 
 pub(crate) mod caller;
 pub(crate) mod server;
 
-pub use admission::ADMITTED_MAX;
+pub use admission::{ADMITTED_MAX, CANCELLED_MAX};
+pub(crate) use cancellation::Cancellation;
 pub use pending::{IN_FLIGHT_MAX, WAITING_MAX};
 
 /// Calls and responses that may lie in one `RpcQueue`'s mailbox.
 pub const RPC_MAILBOX_MAX: usize = 256;
-
-/// `rpc.system.name` of our spans.
-pub(crate) const RPC_SYSTEM: &str = "dwell";

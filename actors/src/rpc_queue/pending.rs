@@ -55,6 +55,31 @@ impl<C> PendingCore<C> {
         self.in_flight.remove(&id)
     }
 
+    /// For a session that others had before: ids go on behind the highest of theirs.
+    pub(super) fn go_on_behind(&mut self, last: u64) {
+        self.next_id = self.next_id.max(last.saturating_add(1));
+    }
+
+    /// Takes out the waiting calls that are withdrawn, and says which of those in flight are.
+    pub(super) fn withdraw(&mut self, mut is_withdrawn: impl FnMut(&C) -> bool) -> (Vec<C>, Vec<RequestId>) {
+        let mut waiting = Vec::new();
+        for call in std::mem::take(&mut self.waiting) {
+            if is_withdrawn(&call) {
+                waiting.push(call);
+            } else {
+                self.waiting.push_back(call);
+            }
+        }
+        let mut in_flight: Vec<_> = self
+            .in_flight
+            .iter()
+            .filter(|(_, call)| is_withdrawn(call))
+            .map(|(id, _)| *id)
+            .collect();
+        in_flight.sort_unstable();
+        (waiting, in_flight)
+    }
+
     /// The next waiting call whose turn it is, with its new id.
     pub(super) fn next_waiting(&mut self) -> Option<RequestId> {
         if self.in_flight.len() >= IN_FLIGHT_MAX {
@@ -120,6 +145,21 @@ mod tests {
         core.complete(RequestId(1));
         let id = core.next_waiting().unwrap();
         assert_eq!(core.complete(id), Some(9_000));
+    }
+
+    #[test]
+    fn withdrawn_calls_that_wait_are_given_back_and_those_in_flight_are_named_and_stay() {
+        let mut core = PendingCore::default();
+        core.go_on_behind(40);
+        for call in 0..IN_FLIGHT_MAX + 3 {
+            core.submit(call).unwrap();
+        }
+        let odd = |call: &usize| *call >= IN_FLIGHT_MAX - 1;
+        let (waiting, in_flight) = core.withdraw(odd);
+        assert_eq!(waiting, [IN_FLIGHT_MAX, IN_FLIGHT_MAX + 1, IN_FLIGHT_MAX + 2]);
+        assert_eq!(in_flight, [RequestId(40 + IN_FLIGHT_MAX as u64)]);
+        assert_eq!(core.complete(in_flight[0]), Some(IN_FLIGHT_MAX - 1));
+        assert_eq!(core.next_waiting(), None);
     }
 
     #[test]

@@ -4,21 +4,24 @@
 //! it the client. Responses come through a port of their own, so that requests cannot stand in their way.
 
 use std::rc::Rc;
+use std::sync::Arc;
 
 use dwell_messages::{
     Envelope, ErrorCode, Message as Wire, ProcessId, Reply, Request, RequestId, SpanId, SpanKind,
     TraceContext, WireError,
 };
 
-use dwell_relay::resume::REPLAY_MAX_BYTES;
-
+use super::Cancellation;
 use super::admission::{ADMITTED_MAX, AdmissionCore, Refusal};
 use crate::access::ProcessSlot;
 use crate::account::{Account, Segment};
 use crate::dispatcher::server::{Dispatcher, DispatcherMessage};
+use crate::fault_point::delay::{self, DelayPoint};
+use crate::in_flight::{Call as Watched, CallKind, Entered, Stage as Place};
 use crate::mailbox::{Actor, Mailbox, Message, Turn};
+use crate::metrics::Side;
 use crate::relay_framer::{self, Arrival, OUTCOMES_MAX, RelayFramer, ToSend, Unacknowledged};
-use crate::telemetry::{Collector, Stage, Tick, span_id};
+use crate::telemetry::{Collector, Stage, Tick, semconv, span_id};
 
 /// A request on its way to whoever serves it.
 pub(crate) struct Call {
@@ -34,13 +37,16 @@ pub(crate) struct Call {
 pub(crate) struct Responder {
     id: RequestId,
     rpc: Mailbox<RpcQueue>,
+    cancellation: Arc<Cancellation>,
     answered: bool,
     hold: bool,
+    /// The request's place among what is unfinished.
+    watched: Arc<Watched>,
 }
 
 impl Drop for Responder {
     fn drop(&mut self) {
-        if self.answered {
+        if self.answered || !self.cancellation.begin() {
             return;
         }
         // Whoever had it is gone: a write into a pipe that nobody read, when its process ended.
@@ -60,6 +66,23 @@ impl Drop for Responder {
 }
 
 impl Responder {
+    /// To be asked right before the request is acted upon. False: its client has withdrawn it and been answered; it is to
+    /// be dropped, and nothing done.
+    #[must_use]
+    pub(crate) fn begin(&self) -> bool {
+        self.cancellation.begin()
+    }
+
+    /// The request has come to the next stage.
+    pub(crate) fn at(&self, stage: Place) {
+        self.watched.at(stage, Tick::now());
+    }
+
+    /// For services that wait before they begin.
+    pub(crate) fn cancellation(&self) -> Arc<Cancellation> {
+        Arc::clone(&self.cancellation)
+    }
+
     /// The answer may wait for the next message to leave with it: nobody asks for it that soon.
     #[must_use]
     pub(crate) fn unhurried(mut self) -> Self {
@@ -73,9 +96,13 @@ impl Responder {
         turn: &mut Turn<'_, A>,
         context: TraceContext,
         result: Result<Reply, WireError>,
-        account: Account,
+        mut account: Account,
     ) {
         self.answered = true;
+        if !self.cancellation.begin() {
+            return;
+        }
+        account.lap(Segment::Handler, Tick::now());
         let respond = Respond {
             id: self.id,
             result,
@@ -92,15 +119,19 @@ impl Responder {
         mut self,
         context: TraceContext,
         result: Result<Reply, WireError>,
-        account: Account,
+        mut account: Account,
     ) {
+        self.answered = true;
+        if !self.cancellation.begin() {
+            return;
+        }
+        account.lap(Segment::Handler, Tick::now());
         let respond = Respond {
             id: self.id,
             result,
             account,
             hold: self.hold,
         };
-        self.answered = true;
         // A stopped queue has no client left to tell.
         drop(
             self.rpc
@@ -130,21 +161,29 @@ pub(crate) enum RpcMessage {
     /// A request from the client that could not be understood.
     Refuse {
         id: RequestId,
+        /// The number of its method, where that is what is not known.
+        method: Option<u8>,
         error: WireError,
         arrival: Tick,
     },
     /// Its answer.
     Respond(Box<Respond>),
+    /// The client no longer waits for a request.
+    Cancel(RequestId),
+    /// The session has another owner; the highest request id of those before it.
+    TakenOver(RequestId),
 }
 
 impl Message for RpcMessage {
-    const NAMES: &'static [&'static str] = &["Request", "Refuse", "Respond"];
+    const NAMES: &'static [&'static str] = &["Request", "Refuse", "Respond", "Cancel", "TakenOver"];
 
     fn index(&self) -> usize {
         match self {
             Self::Request { .. } => 0,
             Self::Refuse { .. } => 1,
             Self::Respond(_) => 2,
+            Self::Cancel(_) => 3,
+            Self::TakenOver(_) => 4,
         }
     }
 }
@@ -175,10 +214,13 @@ impl Answer {
 struct Served {
     /// The process, where the request is its start.
     starts: Option<ProcessId>,
+    cancellation: Arc<Cancellation>,
     context: TraceContext,
     span: SpanId,
     method: &'static str,
     arrived: Tick,
+    /// Its place among what is unfinished.
+    watched: Entered<Watched>,
 }
 
 /// See the module.
@@ -215,19 +257,30 @@ impl RpcQueue {
         arrival: Arrival,
         turn: &mut Turn<'_, Self>,
     ) {
-        let mut account = Account::begin(arrival.first);
-        account.lap(Segment::Receive, turn.residence().enqueued);
-        account.lap(Segment::Mailbox, turn.residence().dequeued);
+        let mut account = Account::begin(arrival.first).behind_relay(arrival.relay_us);
+        let residence = turn.residence();
+        arrival.lap(&mut account, residence.enqueued);
+        account.lap(Segment::RpcMailbox, residence.dequeued);
         let method = request.method();
         let span = span_id();
+        let cancellation = Cancellation::new();
+        let watched = Watched::new(CallKind::Served, method, &context, arrival.first).about(process);
+        let watched = self.collector.board().call(watched);
+        let seen = watched.share();
         let served = Served {
+            watched,
+            cancellation: Arc::clone(&cancellation),
             starts: process.filter(|_| matches!(request, Request::Start(_))),
             context: context.clone(),
             span,
             method,
             arrived: arrival.first,
         };
-        if self.is_forgetful() && !matches!(request, Request::EnvironmentInfo | Request::Read(_)) {
+        let harmless = matches!(
+            request,
+            Request::EnvironmentInfo | Request::Read(_) | Request::Sessions(_)
+        );
+        if !harmless && self.unacknowledged.is_full() {
             let error = WireError::new(
                 ErrorCode::Busy,
                 "too many answers of this session wait for their acknowledgement",
@@ -235,7 +288,7 @@ impl RpcQueue {
             .with_limit(OUTCOMES_MAX as u64, self.unacknowledged.messages.get() as u64);
             let mut answer = Answer::at_once(id, Err(error));
             answer.unkept = true;
-            return self.send(context, answer, &account, arrival.first, turn);
+            return self.send(context, answer, &account, turn);
         }
         if let Err(refusal) = self.core.admit(id, served) {
             let error = match refusal {
@@ -243,16 +296,18 @@ impl RpcQueue {
                     ErrorCode::DuplicateRequest,
                     format!("request id {} was used before", id.0),
                 ),
+                Refusal::Cancelled => cancelled(),
                 Refusal::Busy => WireError::new(ErrorCode::Busy, "too many requests are being served")
                     .with_limit(ADMITTED_MAX as u64, ADMITTED_MAX as u64 + 1),
             };
             let answer = Answer::at_once(id, Err(error));
-            return self.send(context, answer, &account, arrival.first, turn);
+            return self.send(context, answer, &account, turn);
         }
         let rpc = self
             .responses
             .get_or_insert_with(|| turn.mailbox().port(2 * ADMITTED_MAX))
             .clone();
+        delay::reach(DelayPoint::ExecutorAdmission);
         account.lap(Segment::Admission, Tick::now());
         let call = Call {
             process,
@@ -261,8 +316,10 @@ impl RpcQueue {
             responder: Responder {
                 id,
                 rpc,
+                cancellation,
                 answered: false,
                 hold: false,
+                watched: seen,
             },
             slot: None,
         };
@@ -279,12 +336,6 @@ impl RpcQueue {
         self
     }
 
-    /// Whether one more outcome could not be remembered until its client has it.
-    fn is_forgetful(&self) -> bool {
-        self.unacknowledged.messages.get() >= OUTCOMES_MAX
-            || self.unacknowledged.bytes.get() >= REPLAY_MAX_BYTES
-    }
-
     fn respond(&mut self, respond: Respond, turn: &mut Turn<'_, Self>) {
         let Respond {
             id,
@@ -292,6 +343,10 @@ impl RpcQueue {
             mut account,
             hold,
         } = respond;
+        if !self.core.is_awaited(id) {
+            // Whoever asked has lost the session: what was done was done, and the next owner did not ask.
+            return drop(self.core.finish(id));
+        }
         let Some(served) = self.core.finish(id) else {
             tracing::error!(
                 request = id.0,
@@ -299,16 +354,20 @@ impl RpcQueue {
             );
             return;
         };
-        account.lap(Segment::Mailbox, turn.residence().dequeued);
+        account.lap(Segment::RpcMailbox, turn.now());
         let now = Tick::now();
         account.lap(Segment::Delivery, now);
         let error = result.as_ref().err().map(|error| error.code.name());
+        let meters = self.collector.board().meters();
+        meters.rpc(Side::Server, served.method, error, served.arrived);
+        drop(served.watched);
         self.collector.stage(
             Stage::with_id(&served.context, served.span, served.method, served.arrived, now)
                 .kind(SpanKind::Server)
-                .text("rpc.system.name", super::RPC_SYSTEM)
-                .text("rpc.method", served.method)
-                .number("rpc.request_id", id.0)
+                .text(semconv::RPC_SYSTEM_NAME, semconv::RPC_SYSTEM)
+                .text(semconv::RPC_METHOD, served.method)
+                .number(semconv::RPC_REQUEST_ID, id.0)
+                .text(semconv::RPC_STATUS_CODE, error.unwrap_or(semconv::RPC_OK))
                 .failed(error),
         );
         let ends = served.starts.filter(|_| result.is_err());
@@ -319,17 +378,48 @@ impl RpcQueue {
             ends,
             unkept: false,
         };
-        self.send(served.context, answer, &account, served.arrived, turn);
+        self.send(served.context, answer, &account, turn);
     }
 
-    fn send(
-        &self,
-        context: TraceContext,
-        answer: Answer,
-        account: &Account,
-        arrived: Tick,
-        turn: &mut Turn<'_, Self>,
-    ) {
+    /// The span of a request that was not understood: its method has no name here, so it has none of the peer's making.
+    fn refused(&self, context: &TraceContext, method: Option<u8>, error: &WireError, arrival: Tick) {
+        let name = error.code.name();
+        let stage = Stage::new(context, semconv::OTHER, arrival, Tick::now())
+            .kind(SpanKind::Server)
+            .text(semconv::RPC_SYSTEM_NAME, semconv::RPC_SYSTEM)
+            .text(semconv::RPC_METHOD, semconv::OTHER)
+            .text(semconv::RPC_STATUS_CODE, name)
+            .failed(Some(name));
+        self.collector.stage(match method {
+            Some(method) => stage.text(semconv::RPC_METHOD_ORIGINAL, format!("{method:#04x}")),
+            None => stage,
+        });
+    }
+
+    /// What waits is withdrawn and answered so. A start that is under way is ended; of anything else that was begun the
+    /// answer says what came of it.
+    fn cancel(&mut self, id: RequestId, turn: &mut Turn<'_, Self>) {
+        let Some(served) = self.core.cancel(id) else {
+            return;
+        };
+        if served.cancellation.cancel() {
+            let mut account = Account::begin(served.arrived);
+            account.lap(Segment::Handler, turn.now());
+            let respond = Respond {
+                id,
+                result: Err(cancelled()),
+                account,
+                hold: false,
+            };
+            return self.respond(respond, turn);
+        }
+        if let Some(process) = served.starts {
+            let message = DispatcherMessage::Withdrawn(process);
+            turn.tell(&self.dispatcher, TraceContext::default(), message);
+        }
+    }
+
+    fn send(&self, context: TraceContext, answer: Answer, account: &Account, turn: &mut Turn<'_, Self>) {
         let message = Wire::Response {
             id: answer.id,
             result: answer.result,
@@ -337,8 +427,8 @@ impl RpcQueue {
         };
         let send = ToSend {
             message,
-            arrived: Some(arrived),
-            written: None,
+            accounted: Some(account.into()),
+            stamps: None,
             bulk: None,
             hold: answer.hold,
             ends: answer.ends,
@@ -347,6 +437,13 @@ impl RpcQueue {
         };
         relay_framer::send(turn, &self.framer, context, Box::new(send));
     }
+}
+
+fn cancelled() -> WireError {
+    WireError::new(
+        ErrorCode::Cancelled,
+        "the request was withdrawn before anything was done",
+    )
 }
 
 impl Actor for RpcQueue {
@@ -364,12 +461,20 @@ impl Actor for RpcQueue {
             } => {
                 self.request(envelope.context, (id, process, request), arrival, turn);
             }
-            RpcMessage::Refuse { id, error, arrival } => {
+            RpcMessage::Refuse {
+                id,
+                method,
+                error,
+                arrival,
+            } => {
+                self.refused(&envelope.context, method, &error, arrival);
                 let account = Account::begin(arrival);
                 let answer = Answer::at_once(id, Err(error));
-                self.send(envelope.context, answer, &account, arrival, turn);
+                self.send(envelope.context, answer, &account, turn);
             }
             RpcMessage::Respond(respond) => self.respond(*respond, turn),
+            RpcMessage::Cancel(id) => self.cancel(id, turn),
+            RpcMessage::TakenOver(last) => self.core.take_over(last),
         }
     }
 

@@ -25,6 +25,8 @@ pub(crate) struct Stat {
     pub(crate) foreground: Option<u32>,
     pub(crate) start_ticks: u64,
     pub(crate) is_zombie: bool,
+    /// Whether a signal or a debugger has stopped it.
+    pub(crate) is_stopped: bool,
 }
 
 /// The processes of a group, dead ones that nobody reaped included, in no order. A process that ends while this
@@ -85,6 +87,7 @@ fn parse_stat(line: &[u8]) -> Option<Stat> {
     Some(Stat {
         // Where only the first thread has ended, the process lives.
         is_zombie: matches!(field(3)?, "Z" | "X") && field(20)?.parse::<u32>().ok()? <= 1,
+        is_stopped: matches!(field(3)?, "T" | "t"),
         parent: field(4)?.parse().ok()?,
         foreground: field(8)?.parse().ok().filter(|group| *group != 0),
         group: field(5)?.parse().ok()?,

@@ -16,6 +16,7 @@ use super::error::SpawnError;
 use super::graveyard::{Graveyard, SWEEP_INTERVAL};
 use super::request::SpawnRequest;
 use super::start::{Spawned, start};
+use crate::fault_point::delay::{self, DelayPoint};
 use crate::guard::{ExecutorDeath, GuardClient, GuardOptions, GuardProblem};
 
 /// How many requests wait for the thread: a quarter of a second's work for it.
@@ -340,7 +341,9 @@ fn serve(job: Start, guard: &mut GuardKeeper, graveyard: &Arc<Graveyard>) {
         reply,
         submitted,
     } = job;
+    delay::reach(DelayPoint::ExecutorSpawnQueue);
     let started = Instant::now();
+    delay::reach(DelayPoint::ExecutorSpawn);
     let result = start(request, guard.living(), graveyard);
     let ended = Instant::now();
     let outcome = SpawnOutcome {

@@ -110,6 +110,27 @@ pub fn nanos(ticks: u64) -> u64 {
     (ticks as f64 * rate_now()) as u64
 }
 
+/// One rate for several conversions. Until a process has measured it for a while the rate changes from look to look, so
+/// that of two numbers of ticks converted one after the other the larger may give fewer nanoseconds.
+#[derive(Clone, Copy, Debug)]
+pub struct Scale {
+    ns_per_tick: f64,
+}
+
+impl Scale {
+    /// The rate as well as it is known now.
+    pub fn now() -> Self {
+        Self {
+            ns_per_tick: rate_now(),
+        }
+    }
+
+    /// Nanoseconds in so many ticks: never fewer for more.
+    pub fn nanos(self, ticks: u64) -> u64 {
+        (ticks as f64 * self.ns_per_tick) as u64
+    }
+}
+
 /// Nanoseconds per tick, as well as it is known now.
 fn rate_now() -> f64 {
     let bits = RATE_BITS.load(Ordering::Relaxed);
@@ -195,6 +216,11 @@ fn base() -> &'static Base {
 /// The wall clock as it is now, in milliseconds since 1970: for dates that people wrote, never for a duration.
 pub fn wall_unix_ms() -> u64 {
     wall_now_ns() / 1_000_000
+}
+
+/// The wall clock as it is now, in microseconds since 1970: for what people read, never for order or a duration.
+pub fn wall_unix_us() -> i64 {
+    i64::try_from(wall_now_ns() / 1_000).unwrap_or(i64::MAX)
 }
 
 /// The kernel's own choice decides: it has checked that the counters are synchronous and never stop.

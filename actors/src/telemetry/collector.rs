@@ -8,17 +8,18 @@ use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, TryRecvError, TrySendError, sync_channel};
-use std::sync::{Arc, Mutex, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock, Weak};
 use std::thread::Thread;
 use std::time::{Duration, Instant};
 
-use dwell_messages::{Role, Span, TraceId};
+use dwell_messages::{Role, Span, TraceContext, TraceId};
 use tokio::sync::oneshot;
 
 use super::clock::Anchor;
 use super::local::{ArbiterLocal, CollectorId, Entered, RingReader};
 use super::recent::{Kept, Recent};
 use super::stage::Stage;
+use crate::in_flight::Board;
 
 /// Stage spans that may wait for the collector.
 pub const STAGES_MAX: usize = 8_192;
@@ -47,6 +48,11 @@ pub trait SpanSink: Send {
     /// What could not be made so is lost.
     fn flush(&mut self) -> Result<(), SinkError> {
         Ok(())
+    }
+
+    /// Spans that were taken and will never arrive, since the sink was made.
+    fn lost(&self) -> u64 {
+        0
     }
 }
 
@@ -86,6 +92,7 @@ enum Request {
     Ring(RingReader),
     Foreign(Role, ClockOffset, Vec<Span>),
     Take(TraceId, Box<dyn FnOnce(Kept) + Send>),
+    Dump(TraceId),
     Flush(oneshot::Sender<()>),
     End,
 }
@@ -99,7 +106,7 @@ pub struct Stats {
     pub records_dropped: u64,
     /// Stages and foreign spans that found their queue full.
     pub stages_dropped: u64,
-    /// Spans a sink refused.
+    /// Spans a sink refused, or took and lost.
     pub export_failed: u64,
 }
 
@@ -118,11 +125,30 @@ struct Shared {
     thread: OnceLock<Thread>,
     join: Mutex<Option<std::thread::JoinHandle<()>>>,
     counters: Counters,
+    board: Arc<Board>,
 }
 
 /// A handle to one role's collector. Cheap to clone; the thread ends with `end`, or with the last handle.
 #[derive(Clone)]
 pub struct Collector(Arc<Shared>);
+
+/// A collector that may be gone.
+#[derive(Clone)]
+#[cfg_attr(
+    not(feature = "otlp"),
+    allow(dead_code, reason = "only what is exported over OTLP needs it")
+)]
+pub(crate) struct WeakCollector(Weak<Shared>);
+
+impl WeakCollector {
+    #[cfg_attr(
+        not(feature = "otlp"),
+        allow(dead_code, reason = "only what is exported over OTLP needs it")
+    )]
+    pub(crate) fn upgrade(&self) -> Option<Collector> {
+        self.0.upgrade().map(Collector)
+    }
+}
 
 impl fmt::Debug for Collector {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -147,6 +173,7 @@ impl Collector {
     pub fn start(options: CollectorOptions) -> std::io::Result<Self> {
         let (stages, stage_queue) = sync_channel(STAGES_MAX);
         let (requests, request_queue) = sync_channel(REQUESTS_MAX);
+        let board = Arc::new(Board::new(options.role));
         let shared = Arc::new(Shared {
             id: CollectorId::next(),
             stages,
@@ -154,6 +181,7 @@ impl Collector {
             thread: OnceLock::new(),
             join: Mutex::new(None),
             counters: Counters::default(),
+            board: Arc::clone(&board),
         });
         let weak = Arc::downgrade(&shared);
         let core = Core {
@@ -165,6 +193,7 @@ impl Collector {
             pending_since: None,
             dropped_before: 0,
             counted: Stats::default(),
+            board,
         };
         let join = std::thread::Builder::new()
             .name("dwell-trace".into())
@@ -186,7 +215,7 @@ impl Collector {
     /// Makes the calling thread one whose mailboxes leave records with this collector, unless those of another that
     /// still runs are there already.
     pub fn install(&self) {
-        if let Some(ring) = ArbiterLocal::install(self.0.id) {
+        if let Some(ring) = ArbiterLocal::install(self.0.id, &self.0.board) {
             drop(self.request(Request::Ring(ring)));
         }
     }
@@ -197,11 +226,53 @@ impl Collector {
         ArbiterLocal::enter(self.0.id)
     }
 
-    /// Hands over a finished stage, if it is sampled. Never waits.
+    /// Hands over a finished stage, if it is sampled or remembered. Never waits.
     pub fn stage(&self, stage: Stage) {
-        if stage.is_sampled() && self.0.stages.try_send(stage).is_err() {
+        if stage.is_sampled() {
+            if self.0.stages.try_send(stage).is_err() {
+                self.0.counters.stages_dropped.fetch_add(1, Ordering::Relaxed);
+            }
+        } else if let Some(flight) = self.0.board.flight() {
+            flight.stage(stage);
+        }
+    }
+
+    /// Remembers the last few seconds of calls that are not sampled, for `take` and `dump`. To be called before any
+    /// thread is installed: those that are do not remember their deliveries.
+    pub fn remember_unsampled(&self) {
+        self.0.board.begin_flight();
+    }
+
+    /// Whether calls that are not sampled are remembered.
+    pub fn remembers_unsampled(&self) -> bool {
+        self.0.board.flight().is_some()
+    }
+
+    /// Whether stages of this call are of any use: it is sampled, or remembered.
+    pub(crate) fn wants(&self, context: &TraceContext) -> bool {
+        context.is_sampled() || self.remembers_unsampled()
+    }
+
+    /// Exports what is remembered of an unsampled trace, as if it had been sampled. Lost if the collector is too far
+    /// behind.
+    pub fn dump(&self, trace: TraceId) {
+        if self.remembers_unsampled() && self.request(Request::Dump(trace)).is_err() {
             self.0.counters.stages_dropped.fetch_add(1, Ordering::Relaxed);
         }
+    }
+
+    /// A handle that keeps it from nothing.
+    #[cfg_attr(
+        not(feature = "otlp"),
+        allow(dead_code, reason = "only what is exported over OTLP needs it")
+    )]
+    pub(crate) fn downgrade(&self) -> WeakCollector {
+        WeakCollector(Arc::downgrade(&self.0))
+    }
+
+    /// What is unfinished in this collector's role.
+    pub(crate) fn board(&self) -> &Arc<Board> {
+        &self.0.board
     }
 
     /// Hands over spans that another machine made.
@@ -288,32 +359,43 @@ fn run(mut core: Core, stages: &Receiver<Stage>, requests: &Receiver<Request>, p
                 Ok(Request::Foreign(role, clock, spans)) => core.foreign(role, clock, &spans),
                 Ok(Request::Take(trace, reply)) => {
                     core.collect(stages);
-                    let kept = core.recent.as_mut().map(|recent| recent.take(trace));
+                    let kept = core.take(trace);
                     let replied = contained(|| {
-                        reply(kept.unwrap_or_default());
+                        reply(kept);
                         Ok(())
                     });
                     if let Err(error) = replied {
                         tracing::warn!(%error, "the taker of a trace panicked");
                     }
                 }
+                Ok(Request::Dump(trace)) => {
+                    for span in core
+                        .board
+                        .flight()
+                        .map(|flight| flight.spans(trace))
+                        .into_iter()
+                        .flatten()
+                    {
+                        core.made(span);
+                    }
+                }
                 Ok(Request::Flush(done)) => {
                     core.collect(stages);
                     core.flush();
-                    publish(core.counted);
+                    publish(core.stats());
                     done.send(()).ok();
                 }
                 Err(TryRecvError::Empty) => break,
                 Ok(Request::End) | Err(TryRecvError::Disconnected) => {
                     core.collect(stages);
                     core.flush();
-                    return publish(core.counted);
+                    return publish(core.stats());
                 }
             }
             worked = true;
         }
         core.export_if_due(Instant::now());
-        publish(core.counted);
+        publish(core.stats());
         pause = if worked {
             POLL_BUSY
         } else {
@@ -333,6 +415,7 @@ struct Core {
     /// Records dropped by threads that have ended.
     dropped_before: u64,
     counted: Stats,
+    board: Arc<Board>,
 }
 
 impl Core {
@@ -345,6 +428,7 @@ impl Core {
             // What was there when we began: a busy arbiter cannot keep us here.
             for _ in 0..ring.records.slots() {
                 let Ok(record) = ring.records.pop() else { break };
+                self.board.meters().delivery(&record);
                 self.made(record.residence(&anchor));
                 self.made(record.turn(&anchor));
             }
@@ -362,6 +446,20 @@ impl Core {
             self.made(stage.into_span(&anchor));
         }
         self.counted.spans != before
+    }
+
+    /// What is known of a trace: its sampled spans, or what is remembered of one that has none. Of a sampled call, what is
+    /// not sampled on purpose (its writes) stays out: nothing of it has a parent elsewhere.
+    fn take(&mut self, trace: TraceId) -> Kept {
+        let mut kept = self
+            .recent
+            .as_mut()
+            .map(|recent| recent.take(trace))
+            .unwrap_or_default();
+        if let Some(flight) = self.board.flight().filter(|_| kept.spans.is_empty()) {
+            kept.spans.extend(flight.spans(trace));
+        }
+        kept
     }
 
     fn made(&mut self, span: Span) {
@@ -409,6 +507,14 @@ impl Core {
                 self.counted.export_failed += spans.len() as u64;
                 tracing::warn!(%error, "spans were lost");
             }
+        }
+    }
+
+    fn stats(&self) -> Stats {
+        let lost: u64 = self.sinks.iter().map(|sink| sink.lost()).sum();
+        Stats {
+            export_failed: self.counted.export_failed + lost,
+            ..self.counted
         }
     }
 

@@ -5,7 +5,9 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
+use super::flight::FlightRing;
 use super::record::Record;
+use crate::in_flight::Board;
 
 /// Records one arbiter may have written that the collector has not yet taken: 1 MiB, 16 ms of the fastest burst.
 pub const RING_RECORDS: usize = 16_384;
@@ -60,18 +62,21 @@ pub(crate) struct RingReader {
 pub(crate) struct ArbiterLocal {
     records: RefCell<rtrb::Producer<Record>>,
     dropped: Arc<AtomicU64>,
+    board: Arc<Board>,
+    /// Where unsampled deliveries are remembered, if they are.
+    flight: Option<Arc<FlightRing>>,
 }
 
 impl ArbiterLocal {
     /// Makes this thread an actor thread that leaves records with this collector, from now on with no other if there
     /// was none. Returns the reader if the ring is new.
-    pub(crate) fn install(collector: CollectorId) -> Option<RingReader> {
+    pub(crate) fn install(collector: CollectorId, board: &Arc<Board>) -> Option<RingReader> {
         tag_thread();
         let found = Self::of(collector);
         let (ring, reader) = match found {
             Some(ring) => (ring, None),
             None => {
-                let (ring, reader) = Self::make();
+                let (ring, reader) = Self::make(board);
                 RINGS.with(|rings| {
                     let mut rings = rings.borrow_mut();
                     rings.retain(|(_, ring)| !ring.is_abandoned());
@@ -105,12 +110,14 @@ impl ArbiterLocal {
         })
     }
 
-    fn make() -> (Rc<Self>, RingReader) {
+    fn make(board: &Arc<Board>) -> (Rc<Self>, RingReader) {
         let (producer, consumer) = rtrb::RingBuffer::new(RING_RECORDS);
         let dropped = Arc::new(AtomicU64::new(0));
         let ring = Rc::new(Self {
             records: RefCell::new(producer),
             dropped: Arc::clone(&dropped),
+            board: Arc::clone(board),
+            flight: board.flight().map(|flight| flight.ring()),
         });
         let reader = RingReader {
             records: consumer,
@@ -127,6 +134,17 @@ impl ArbiterLocal {
     /// The ring that hosts of this thread write to now, if it is an actor thread.
     pub(crate) fn current() -> Option<Rc<Self>> {
         CURRENT.with(|current| current.borrow().clone())
+    }
+
+    /// The table of what is unfinished in the role of this ring.
+    pub(crate) fn board(&self) -> &Arc<Board> {
+        &self.board
+    }
+
+    /// Where deliveries of unsampled calls are remembered, if they are.
+    #[inline]
+    pub(crate) fn flight(&self) -> Option<&FlightRing> {
+        self.flight.as_deref()
     }
 
     /// Writes one record, or counts it as dropped when the collector is behind.

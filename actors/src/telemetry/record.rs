@@ -3,14 +3,17 @@
 use dwell_messages::{Span, SpanKind, TraceContext, Value};
 
 use super::clock::{Anchor, Tick};
-use super::template;
+use super::{semconv, template};
 
 /// Name of the attribute that says how many messages were in the mailbox when this one was put there.
-pub const ATTR_DEPTH: &str = "actor.mailbox.depth";
+pub const ATTR_DEPTH: &str = semconv::MAILBOX_DEPTH;
 /// Name of the attribute that holds a residence span's actor.
-pub const ATTR_ACTOR: &str = "actor.type";
+pub const ATTR_ACTOR: &str = semconv::ACTOR_TYPE;
 /// Name of the attribute that holds a residence or turn span's message.
-pub const ATTR_MESSAGE: &str = "actor.message.type";
+pub const ATTR_MESSAGE: &str = semconv::MESSAGE_TYPE;
+
+/// The bit of `Record::depth` that says that the sender's span was made by another process.
+const REMOTE: u16 = 0x8000;
 
 /// One delivery: its wait in the mailbox and the turn that served it. Two spans come of it, off the hot path.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -28,7 +31,8 @@ pub struct Record {
     pub dequeued: u64,
     /// Ticks from dequeue to the end of the turn, saturating.
     pub turn_ticks: u32,
-    /// Messages in the mailbox at enqueue, itself included, saturating.
+    /// Messages in the mailbox at enqueue, itself included, saturating at 32,767; the highest bit says that the
+    /// sender's span was made by another process.
     pub depth: u16,
     /// Actor and message (`template`).
     pub template: u16,
@@ -49,10 +53,18 @@ impl Record {
             enqueued: 0,
             dequeued: 0,
             turn_ticks: 0,
-            depth: 0,
+            depth: if context.is_remote() { REMOTE } else { 0 },
             template,
             lifecycle,
         }
+    }
+
+    /// The same record with the mailbox's depth at enqueue.
+    #[must_use]
+    #[inline]
+    pub fn with_depth(mut self, depth: u16) -> Self {
+        self.depth = (self.depth & REMOTE) | depth.min(!REMOTE);
+        self
     }
 
     /// The residence span: from enqueue to dequeue, under the sender's span.
@@ -67,11 +79,7 @@ impl Record {
             kind: SpanKind::Internal,
             start_unix_ns: start,
             end_unix_ns: anchor.unix_ns(Tick::from_raw(self.dequeued)).max(start),
-            attributes: vec![
-                (ATTR_ACTOR.into(), Value::Str(names.actor.into())),
-                (ATTR_MESSAGE.into(), Value::Str(names.message.into())),
-                (ATTR_DEPTH.into(), Value::I64(i64::from(self.depth))),
-            ],
+            attributes: self.attributes(&names, Some(self.depth & !REMOTE)),
             link: Some(self.lifecycle.to_be_bytes()),
             error: None,
         }
@@ -91,14 +99,29 @@ impl Record {
             kind: SpanKind::Internal,
             start_unix_ns: start,
             end_unix_ns: anchor
-                .unix_ns(Tick::from_raw(self.dequeued + u64::from(self.turn_ticks)))
+                .unix_ns(Tick::from_raw(
+                    self.dequeued.saturating_add(u64::from(self.turn_ticks)),
+                ))
                 .max(start),
-            attributes: vec![
-                (ATTR_ACTOR.into(), Value::Str(names.actor.into())),
-                (ATTR_MESSAGE.into(), Value::Str(names.message.into())),
-            ],
+            attributes: self.attributes(&names, None),
             link: Some(self.lifecycle.to_be_bytes()),
             error: None,
         }
+    }
+
+    fn attributes(
+        &self,
+        names: &template::Names,
+        depth: Option<u16>,
+    ) -> Vec<(std::borrow::Cow<'static, str>, Value)> {
+        let remote = self.depth & REMOTE != 0;
+        let mut attributes = Vec::with_capacity(2 + usize::from(depth.is_some()) + usize::from(remote));
+        attributes.push((ATTR_ACTOR.into(), Value::Str(names.actor.into())));
+        attributes.push((ATTR_MESSAGE.into(), Value::Str(names.message.into())));
+        attributes.extend(depth.map(|depth| (ATTR_DEPTH.into(), Value::I64(i64::from(depth)))));
+        if remote {
+            attributes.push((semconv::PARENT_REMOTE.into(), Value::Bool(true)));
+        }
+        attributes
     }
 }

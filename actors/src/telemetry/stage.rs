@@ -1,8 +1,11 @@
 //! Stage spans: wider than one delivery, written by the stage that owns them, also when it fails.
 
-use dwell_messages::{Span, SpanId, SpanKind, TraceContext, Value};
+use std::borrow::Cow;
+
+use dwell_messages::{Span, SpanId, SpanKind, TraceContext, TraceFlags, TraceId, Value};
 
 use super::clock::{Anchor, Tick};
+use super::semconv;
 
 /// A stage's span, finished, in ticks. The collector makes a `Span` of it.
 #[derive(Clone, Debug)]
@@ -14,7 +17,7 @@ pub struct Stage {
     start: Tick,
     end: Tick,
     attributes: Vec<(&'static str, Value)>,
-    error: Option<&'static str>,
+    error: Option<Cow<'static, str>>,
 }
 
 impl Stage {
@@ -58,9 +61,18 @@ impl Stage {
         self
     }
 
+    /// As `number`, where there is one.
+    #[must_use]
+    pub fn maybe_number(self, name: &'static str, value: Option<impl TryInto<i64>>) -> Self {
+        match value {
+            Some(value) => self.number(name, value),
+            None => self,
+        }
+    }
+
     /// Adds a text. Never content, arguments or paths.
     #[must_use]
-    pub fn text(mut self, name: &'static str, value: impl Into<std::borrow::Cow<'static, str>>) -> Self {
+    pub fn text(mut self, name: &'static str, value: impl Into<Cow<'static, str>>) -> Self {
         self.attributes.push((name, Value::Str(value.into())));
         self
     }
@@ -68,8 +80,20 @@ impl Stage {
     /// Marks the span as failed with an `error.type`, if there is one.
     #[must_use]
     pub fn failed(mut self, error: Option<&'static str>) -> Self {
+        self.error = error.map(Cow::Borrowed);
+        self
+    }
+
+    /// As `failed`, with one that is put together: still of low cardinality.
+    #[must_use]
+    pub fn failed_as(mut self, error: Option<Cow<'static, str>>) -> Self {
         self.error = error;
         self
+    }
+
+    /// The trace it belongs to.
+    pub(crate) fn trace(&self) -> TraceId {
+        self.context.trace_id
     }
 
     /// Whether anybody wants this span.
@@ -80,6 +104,7 @@ impl Stage {
     /// The finished span on the wall clock.
     pub fn into_span(self, anchor: &Anchor) -> Span {
         let start = anchor.unix_ns(self.start);
+        let remote = self.context.is_remote();
         Span {
             trace_id: self.context.trace_id.0,
             span_id: self.span_id.0,
@@ -92,16 +117,21 @@ impl Stage {
                 .attributes
                 .into_iter()
                 .map(|(name, value)| (name.into(), value))
+                .chain(remote.then(|| (semconv::PARENT_REMOTE.into(), Value::Bool(true))))
                 .collect(),
             link: None,
-            error: self.error.map(Into::into),
+            error: self.error,
         }
     }
 
     /// As a root: no parent at all.
     #[must_use]
     pub fn root(mut self) -> Self {
-        self.context.span_id = SpanId::default();
+        self.context = TraceContext::new(
+            self.context.trace_id,
+            SpanId::default(),
+            TraceFlags(self.context.flags.0 & TraceFlags::SAMPLED.0),
+        );
         self
     }
 }

@@ -9,9 +9,11 @@ mod order;
 
 pub(crate) mod push;
 pub(crate) mod receive;
+pub(crate) mod record;
 pub(crate) mod retained;
 mod unconsumed;
 
 pub use collect::{Captured, Collector, OUTPUT_LIMIT_BYTES};
 pub use order::OUTPUT_WINDOW_BYTES;
+pub use record::{READ_MAX_BYTES, READ_WAIT_MAX, READS_WAITING_MAX};
 pub use retained::{RETAINED_EVENTS_MAX, RETENTION_BYTES, RETENTION_MAX_BYTES};

@@ -8,6 +8,9 @@ use dwell_messages::{Closed, Event, Exited, OutputStream};
 
 /// Bytes of each stream that may be under way or unread at the consumer.
 pub const OUTPUT_WINDOW_BYTES: u64 = 2 << 20;
+/// What may come beyond the credit of whoever takes a process up: chunks that were read under the credit of the owner
+/// before, those that wait at the delivery and one in a reader's hands.
+pub(crate) const OVERLAP_BYTES: u64 = 9 * 64 * 1024;
 /// Credit is restated when so much has been consumed since the last time.
 const RESTATE_BYTES: u64 = OUTPUT_WINDOW_BYTES / 4;
 /// Terminal events that may wait for bytes before them: one `exited`, one `closed`.
@@ -57,6 +60,8 @@ pub(crate) struct OrderCore {
     limit: [u64; 2],
     /// Bytes passed over: they count as consumed.
     skipped: [u64; 2],
+    /// What may come beyond the limit: bytes passed over since it was stated, and what an earlier owner's credit brings.
+    slack: [u64; 2],
     held: VecDeque<Event>,
     exited: bool,
     closed: bool,
@@ -68,6 +73,7 @@ impl Default for OrderCore {
             next: [0; 2],
             limit: [OUTPUT_WINDOW_BYTES; 2],
             skipped: [0; 2],
+            slack: [0; 2],
             held: VecDeque::new(),
             exited: false,
             closed: false,
@@ -76,6 +82,17 @@ impl Default for OrderCore {
 }
 
 impl OrderCore {
+    /// For a process that another owner had: from these offsets on.
+    pub(crate) fn from(next: [u64; 2]) -> Self {
+        Self {
+            next,
+            limit: next.map(|next| next.saturating_add(OUTPUT_WINDOW_BYTES)),
+            skipped: next,
+            slack: [OVERLAP_BYTES; 2],
+            ..Self::default()
+        }
+    }
+
     /// Takes an event and gives what can be handed on now.
     ///
     /// # Errors
@@ -97,11 +114,9 @@ impl OrderCore {
                         offset: output.offset,
                     });
                 }
-                if end > self.limit[stream] {
-                    return Err(OrderError::Overrun {
-                        end,
-                        limit: self.limit[stream],
-                    });
+                let limit = self.limit[stream].saturating_add(self.slack[stream]);
+                if end > limit {
+                    return Err(OrderError::Overrun { end, limit });
                 }
                 // What a new link repeats may begin before what is missing.
                 let known = usize::try_from(self.next[stream] - output.offset).unwrap_or(usize::MAX);
@@ -120,6 +135,7 @@ impl OrderCore {
                     let from = self.next[stream];
                     self.next[stream] = skipped.to;
                     self.skipped[stream] += skipped.to - from;
+                    self.slack[stream] = self.slack[stream].saturating_add(skipped.to - from);
                     hand(Handed::Gap(Skipped { from, ..skipped }));
                 }
             }
@@ -140,6 +156,7 @@ impl OrderCore {
         if self.closed || limit < self.limit[stream.index()].saturating_add(RESTATE_BYTES) {
             return None;
         }
+        self.slack[stream.index()] = self.slack[stream.index()].min(OVERLAP_BYTES);
         self.limit[stream.index()] = limit;
         Some(limit)
     }
@@ -265,6 +282,57 @@ mod tests {
                 offset: 5
             })
         );
+    }
+
+    /// K-02: what somebody else had, from wherever it is wanted.
+    #[test]
+    fn whoever_takes_a_process_up_begins_where_it_says_and_gaps_widen_its_credit() {
+        let mut core = OrderCore::from([1_000, 0]);
+        let mut handed = Vec::new();
+        let mut take = |core: &mut OrderCore, event| {
+            core.accept(event, |what| match what {
+                Handed::Output(_, data) => handed.push(("output", data.len() as u64)),
+                Handed::Gap(gap) => handed.push(("gap", gap.to - gap.from)),
+                Handed::Exited(_) | Handed::Closed(_) => handed.push(("end", 0)),
+            })
+        };
+        // Before what is wanted: passed over. Across it: cut.
+        take(&mut core, output(0, 1_000)).unwrap();
+        take(&mut core, output(900, 200)).unwrap();
+        let gap = Skipped {
+            event: 0,
+            stream: OutputStream::Stdout,
+            from: 1_100,
+            to: 50_000_000,
+        };
+        take(&mut core, Event::Gap(gap)).unwrap();
+        let limit = core.restate(OutputStream::Stdout, 100).unwrap();
+        assert_eq!(limit, 50_000_000 + OUTPUT_WINDOW_BYTES);
+        take(&mut core, output(50_000_000, 60_000)).unwrap();
+        take(&mut core, closed(50_060_000)).unwrap();
+        let gap = 50_000_000 - 1_100;
+        assert_eq!(
+            handed,
+            [("output", 100), ("gap", gap), ("output", 60_000), ("end", 0)]
+        );
+        // A small gap that is not worth restating widens what may come all the same, and by no more than itself.
+        let mut core = OrderCore::default();
+        let small = Skipped {
+            from: 0,
+            to: 10,
+            ..Skipped {
+                event: 0,
+                stream: OutputStream::Stdout,
+                from: 0,
+                to: 0,
+            }
+        };
+        core.accept(Event::Gap(small), |_| {}).unwrap();
+        assert_eq!(core.restate(OutputStream::Stdout, 0), None);
+        let whole = usize::try_from(OUTPUT_WINDOW_BYTES).unwrap();
+        core.accept(output(10, whole), |_| {}).unwrap();
+        let beyond = core.accept(output(10 + OUTPUT_WINDOW_BYTES, 1), |_| {});
+        assert!(matches!(beyond, Err(OrderError::Overrun { .. })), "{beyond:?}");
     }
 
     #[test]

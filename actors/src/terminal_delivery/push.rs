@@ -1,46 +1,41 @@
-//! `TerminalDelivery` on the executor: numbers a process's events, pushes them, and keeps the newest to be read again.
+//! `TerminalDelivery` on the executor: pushes a process's events in their order, over as many links as it takes.
 //!
 //! A link may die with output under way: what the client has not consumed is kept and told again over the next. So it
 //! lives on behind its process's end, until the client wants nothing more of it.
 //!
-//! Owns the order of one process's events, and what is kept of them. Never holds output back: a chunk that finds no room at the framer keeps its own
+//! Owns the order of one process's events, and what its client has not consumed; what can be read again is in the process's
+//! `Record`. Never holds output back: a chunk that finds no room at the framer keeps its own
 //! room here, and so the reader from reading. Full: the readers wait. `exited` and `closed` need no room of the
 //! readers: their port is their own. Who sends: the process's readers, and the `Process`.
 
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::Duration;
 
 use bytes::Bytes;
-use dwell_messages::process::{Ending, Read, Skipped, Usage};
+use dwell_messages::process::{Ending, Skipped, Usage};
 use dwell_messages::{
-    Closed, Envelope, ErrorCode, Event, ExitStatus, Exited, Message as Wire, Output, OutputStream, ProcessId,
-    Reply, TraceContext, WireError,
+    Closed, Envelope, Event, ExitStatus, Exited, Message as Wire, Output, OutputStream, ProcessId, Progress,
+    TraceContext,
 };
 
 use crate::account::{Account, Segment};
-use crate::mailbox::{Actor, BulkResidence, Mailbox, Message, TimerGuard, Turn};
+use crate::fault_point::delay::{self, DelayPoint};
+use crate::mailbox::{Actor, BulkResidence, Mailbox, Message, Turn};
 use crate::process::Credit;
 use crate::process_supervisor::{ProcessSupervisor, SupervisorMessage};
-use crate::relay_framer::{self, RelayFramer, ToSend};
-use crate::rpc_queue::server::Responder;
+use crate::relay_framer::{self, Accounted, RelayFramer, ToSend};
 use crate::telemetry::Tick;
-use crate::terminal_delivery::retained::Retained;
+use crate::terminal_delivery::record::Record;
 use crate::terminal_delivery::unconsumed::{Again, Unconsumed};
 
-/// Reads of one process that may wait for an event.
-pub(crate) const READS_WAITING_MAX: usize = 16;
-/// The longest a read waits for an event.
-pub(crate) const READ_WAIT_MAX: Duration = Duration::from_secs(60);
-/// Output that the answer to one read carries, one event in any case: half of what a message may be.
-pub(crate) const READ_MAX_BYTES: u64 = 512 * 1024;
 /// Chunks that may wait to be pushed, two for each reader, and what its session says.
 pub(crate) const DELIVERY_MAILBOX_MAX: usize = 8;
 
 /// What it is told.
 pub(crate) enum PushMessage {
-    /// A chunk, as it was read.
+    /// A chunk, as it was read, with the number it got then; 0: it comes from the spool.
     Output {
+        event: u64,
         stream: OutputStream,
         offset: u64,
         data: Bytes,
@@ -54,10 +49,12 @@ pub(crate) enum PushMessage {
         from: u64,
         to: u64,
     },
-    /// A client wants events again.
-    Read(Box<Reading>),
-    /// A fresh link, and how far its client is, if it still wants this process.
-    Attached { attachment: u64, next: Option<[u64; 2]> },
+    /// A fresh link, and how far its client is, if it wants this process. `taken`: it is another client than before.
+    Attached {
+        attachment: u64,
+        wanted: Option<Progress>,
+        taken: bool,
+    },
     /// The client wants nothing more of this process.
     Release,
     /// Nothing follows.
@@ -70,27 +67,6 @@ pub(crate) enum PushMessage {
     },
 }
 
-/// What it is told urgently.
-pub(crate) enum PushControl {
-    /// A read has waited long enough.
-    ReadDue(u64),
-}
-
-/// A read, and where its answer goes.
-pub(crate) struct Reading {
-    pub(crate) read: Read,
-    pub(crate) responder: Responder,
-    pub(crate) account: Account,
-}
-
-/// A read that waits for an event.
-struct Waiting {
-    number: u64,
-    context: TraceContext,
-    reading: Reading,
-    _due: TimerGuard,
-}
-
 /// How a process ended.
 pub(crate) struct Ended {
     pub(crate) status: ExitStatus,
@@ -101,18 +77,16 @@ pub(crate) struct Ended {
 }
 
 impl Message for PushMessage {
-    const NAMES: &'static [&'static str] =
-        &["Output", "Exited", "Closed", "Read", "Gap", "Attached", "Release"];
+    const NAMES: &'static [&'static str] = &["Output", "Exited", "Closed", "Gap", "Attached", "Release"];
 
     fn index(&self) -> usize {
         match self {
             Self::Output { .. } => 0,
             Self::Exited(_) => 1,
             Self::Closed { .. } => 2,
-            Self::Read(_) => 3,
-            Self::Gap { .. } => 4,
-            Self::Attached { .. } => 5,
-            Self::Release => 6,
+            Self::Gap { .. } => 3,
+            Self::Attached { .. } => 4,
+            Self::Release => 5,
         }
     }
 
@@ -121,7 +95,6 @@ impl Message for PushMessage {
             Self::Output { bulk, .. } => Some(bulk),
             Self::Exited(_)
             | Self::Closed { .. }
-            | Self::Read(_)
             | Self::Gap { .. }
             | Self::Attached { .. }
             | Self::Release => None,
@@ -134,25 +107,40 @@ pub(crate) struct TerminalDelivery {
     process: ProcessId,
     framer: Mailbox<RelayFramer>,
     supervisor: Mailbox<ProcessSupervisor>,
-    event: u64,
     sent: [u64; 2],
-    retained: Retained,
+    record: Rc<Record>,
     credit: Rc<Credit>,
     unconsumed: [Unconsumed; 2],
     /// The link that output is for.
     attachment: u64,
     closed: bool,
     released: bool,
-    reads: u64,
-    waiting: Vec<Waiting>,
 }
 
 impl TerminalDelivery {
+    /// For a process whose events were all taken and are still kept: whoever has the session now may have them again.
+    pub(crate) fn again(
+        process: ProcessId,
+        framer: Mailbox<RelayFramer>,
+        supervisor: Mailbox<ProcessSupervisor>,
+        record: Rc<Record>,
+        attachment: u64,
+    ) -> Self {
+        let sent = record.written();
+        let mut delivery = Self::new(process, framer, supervisor, record, Rc::default(), attachment);
+        delivery.sent = sent;
+        delivery.closed = true;
+        for (unconsumed, end) in delivery.unconsumed.iter_mut().zip(sent) {
+            unconsumed.skip(end);
+        }
+        delivery
+    }
+
     pub(crate) fn new(
         process: ProcessId,
         framer: Mailbox<RelayFramer>,
         supervisor: Mailbox<ProcessSupervisor>,
-        retention_bytes: u64,
+        record: Rc<Record>,
         credit: Rc<Credit>,
         attachment: u64,
     ) -> Self {
@@ -160,138 +148,120 @@ impl TerminalDelivery {
             process,
             framer,
             supervisor,
-            event: 0,
             sent: [0; 2],
-            retained: Retained::new(retention_bytes),
+            record,
             credit,
             unconsumed: Default::default(),
             attachment,
             closed: false,
             released: false,
-            reads: 0,
-            waiting: Vec::new(),
         }
-    }
-
-    fn read(&mut self, context: TraceContext, reading: Reading, turn: &mut Turn<'_, Self>) {
-        let wait = Duration::from_millis(u64::from(reading.read.wait_ms)).min(READ_WAIT_MAX);
-        if wait.is_zero() || self.retained.has_news(reading.read.after) {
-            return self.answer(context, reading, turn);
-        }
-        if self.waiting.len() >= READS_WAITING_MAX {
-            let error = WireError::new(ErrorCode::Busy, "too many reads wait for this process")
-                .with_limit(READS_WAITING_MAX as u64, READS_WAITING_MAX as u64 + 1);
-            return reading
-                .responder
-                .answer(turn, context, Err(error), reading.account);
-        }
-        self.reads += 1;
-        self.waiting.push(Waiting {
-            number: self.reads,
-            context,
-            reading,
-            _due: turn.timer(wait, PushControl::ReadDue(self.reads)),
-        });
-    }
-
-    fn answer(&self, context: TraceContext, reading: Reading, turn: &mut Turn<'_, Self>) {
-        let Reading {
-            read,
-            responder,
-            account,
-        } = reading;
-        let reply = self.retained.read(read.after, read_bytes(&read));
-        responder.answer(turn, context, Ok(Reply::Read(reply)), account);
-    }
-
-    fn tell_waiting(&mut self, turn: &mut Turn<'_, Self>) {
-        if self.waiting.is_empty() {
-            return;
-        }
-        let (told, waiting): (Vec<_>, _) = std::mem::take(&mut self.waiting)
-            .into_iter()
-            .partition(|waiting| self.retained.has_news(waiting.reading.read.after));
-        self.waiting = waiting;
-        for Waiting { context, reading, .. } in told {
-            self.answer(context, reading, turn);
-        }
-    }
-
-    fn next_event(&mut self) -> u64 {
-        self.event += 1;
-        self.event
     }
 
     /// What the client does not have, over the fresh link. `exited` and `closed` come again by themselves.
     fn tell_again(&mut self, context: &TraceContext, next: [u64; 2], turn: &mut Turn<'_, Self>) {
         for stream in [OutputStream::Stdout, OutputStream::Stderr] {
-            let older = self.retained.outputs(stream);
+            let older = self.record.outputs(stream).into_iter();
             let again = self.unconsumed[stream.index()].from(next[stream.index()], older);
-            for piece in again {
-                let event = match piece {
-                    Again::Output(offset, data) => Event::Output(Output {
-                        event: 0,
-                        stream,
-                        offset,
-                        data,
-                    }),
-                    Again::Gap(from, to) => Event::Gap(Skipped {
-                        event: 0,
-                        stream,
-                        from,
-                        to,
-                    }),
-                };
-                self.push(context.clone(), event, None, None, turn);
-            }
+            self.push_again(context, stream, again, turn);
         }
     }
 
-    /// Gives what can be read again to the supervisor and goes, once nothing follows and nobody needs it again.
+    /// Another client has the session from now on, and wants this process from where it says: at most a window of each
+    /// stream is told it again, and both ends are, whoever has been told of them before.
+    fn taken_up(&mut self, context: &TraceContext, wanted: &Progress, turn: &mut Turn<'_, Self>) {
+        self.released = false;
+        for stream in [OutputStream::Stdout, OutputStream::Stderr] {
+            let at = stream.index();
+            let (next, limit) = (wanted.next[at], wanted.limit[at]);
+            let window = limit.saturating_sub(next);
+            let from = next.max(self.sent[at].saturating_sub(window));
+            if from > next {
+                self.push_again(context, stream, vec![Again::Gap(next, from)], turn);
+            }
+            let older = self.record.outputs(stream).into_iter();
+            let again = self.unconsumed[at].rewind(from, older);
+            self.push_again(context, stream, again, turn);
+            self.credit.take_over(stream, limit, window);
+            self.note(stream);
+        }
+        for end in self.record.ends() {
+            let begun = Tick::now();
+            let accounted = matches!(end, Event::Closed(_)).then_some(Accounted {
+                arrived: begun,
+                handed: begun,
+            });
+            self.push(context.clone(), end, accounted, None, turn);
+        }
+    }
+
+    fn push_again(
+        &self,
+        context: &TraceContext,
+        stream: OutputStream,
+        again: Vec<Again>,
+        turn: &mut Turn<'_, Self>,
+    ) {
+        for piece in again {
+            let event = match piece {
+                Again::Output(offset, data) => Event::Output(Output {
+                    event: 0,
+                    stream,
+                    offset,
+                    data,
+                }),
+                Again::Gap(from, to) => Event::Gap(Skipped {
+                    event: 0,
+                    stream,
+                    from,
+                    to,
+                }),
+            };
+            self.push(context.clone(), event, None, None, turn);
+        }
+    }
+
+    fn note(&self, stream: OutputStream) {
+        let at = stream.index();
+        self.record
+            .delivered(stream, self.sent[at], self.unconsumed[at].first());
+    }
+
+    /// Leaves what can be read again to the supervisor and goes, once nothing follows and nobody needs it again.
     fn end_if_released(&mut self, turn: &mut Turn<'_, Self>) {
         if !self.closed || !self.released {
             return;
         }
-        let kept = std::mem::replace(&mut self.retained, Retained::new(0));
         turn.tell(
             &self.supervisor,
             TraceContext::default(),
-            SupervisorMessage::Retain(self.process, Box::new(kept)),
+            SupervisorMessage::Retain(self.process),
         );
         turn.stop();
     }
 
     fn push(
-        &mut self,
+        &self,
         context: TraceContext,
         event: Event,
-        arrived: Option<Tick>,
+        accounted: Option<Accounted>,
         bulk: Option<Arc<BulkResidence>>,
         turn: &mut Turn<'_, Self>,
     ) {
-        if event.number() > 0 {
-            self.retained.keep(&event);
-            self.tell_waiting(turn);
-        }
         // The end of the pipes is mostly on its heels, and closes the call.
         let hold = matches!(event, Event::Exited(_));
-        let attachment = match event {
-            Event::Output(_) | Event::Gap(_) => Some(self.attachment),
-            // They have their place in the session's order.
-            Event::Exited(_) | Event::Closed(_) => None,
-        };
         let message = Wire::Event {
             process: self.process,
             event,
         };
         let send = ToSend {
             message,
-            arrived,
-            written: None,
+            accounted,
+            stamps: None,
             bulk,
             hold,
             ends: None,
-            attachment,
+            attachment: Some(self.attachment),
             unkept: false,
         };
         relay_framer::send(turn, &self.framer, context, Box::new(send));
@@ -301,30 +271,40 @@ impl TerminalDelivery {
 impl Actor for TerminalDelivery {
     const NAME: &'static str = "TerminalDelivery";
     type Message = PushMessage;
-    type Control = PushControl;
+    type Control = std::convert::Infallible;
 
     fn receive(&mut self, envelope: Envelope<PushMessage>, turn: &mut Turn<'_, Self>) {
         let context = envelope.context;
         let [stdout_end, stderr_end] = self.sent;
         match envelope.body {
-            PushMessage::Read(reading) => self.read(context, *reading, turn),
-            PushMessage::Attached { attachment, next } => {
+            PushMessage::Attached {
+                attachment,
+                wanted,
+                taken,
+            } => {
                 self.attachment = attachment;
-                if let Some(next) = next {
-                    self.tell_again(&context, next, turn);
+                match (wanted, taken) {
+                    (Some(wanted), true) => self.taken_up(&context, &wanted, turn),
+                    (Some(wanted), false) => self.tell_again(&context, wanted.next, turn),
+                    (None, true) => self.credit.leave_unattended(),
+                    (None, false) => {}
                 }
             }
             PushMessage::Release => {
                 self.released = true;
                 self.unconsumed = Default::default();
+                for stream in [OutputStream::Stdout, OutputStream::Stderr] {
+                    self.unconsumed[stream.index()].skip(self.sent[stream.index()]);
+                    self.note(stream);
+                }
                 self.end_if_released(turn);
             }
             PushMessage::Gap { stream, from, to } => {
                 self.sent[stream.index()] = to;
                 self.unconsumed[stream.index()].skip(to);
-                let event = self.next_event();
+                self.note(stream);
                 let skipped = Skipped {
-                    event,
+                    event: 0,
                     stream,
                     from,
                     to,
@@ -332,17 +312,20 @@ impl Actor for TerminalDelivery {
                 self.push(context, Event::Gap(skipped), None, None, turn);
             }
             PushMessage::Output {
+                event,
                 stream,
                 offset,
                 data,
                 bulk,
             } => {
                 self.sent[stream.index()] = offset + data.len() as u64;
-                if !self.released {
+                if self.released {
+                    self.unconsumed[stream.index()].skip(self.sent[stream.index()]);
+                } else {
                     let consumed = self.credit.consumed(stream);
                     self.unconsumed[stream.index()].push(offset, &data, consumed);
                 }
-                let event = self.next_event();
+                self.note(stream);
                 let output = Output {
                     event,
                     stream,
@@ -359,9 +342,8 @@ impl Actor for TerminalDelivery {
                     usage,
                     ending,
                 } = *ended;
-                let event = self.next_event();
                 let exited = Exited {
-                    event,
+                    event: self.record.number(),
                     status,
                     core_dumped,
                     oom_killed,
@@ -370,6 +352,7 @@ impl Actor for TerminalDelivery {
                     stdout_end,
                     stderr_end,
                 };
+                self.record.tell_exited(exited);
                 self.push(context, exited.into(), None, None, turn);
             }
             PushMessage::Closed {
@@ -379,13 +362,13 @@ impl Actor for TerminalDelivery {
                 mut account,
                 first_byte,
             } => {
-                account.lap(Segment::Mailbox, turn.residence().dequeued);
+                account.lap(Segment::DeliveryMailbox, turn.now());
+                delay::reach(DelayPoint::ExecutorDelivery);
                 account.lap(Segment::Delivery, Tick::now());
                 let mut timings = account.timings();
                 timings.first_byte = first_byte;
-                let event = self.next_event();
                 let closed = Closed {
-                    event,
+                    event: self.record.number(),
                     status,
                     stdout_end,
                     stderr_end,
@@ -393,23 +376,15 @@ impl Actor for TerminalDelivery {
                     holders,
                     timings,
                 };
-                self.push(context, closed.into(), Some(account.first()), None, turn);
+                self.record.tell_closed(&closed);
+                self.push(context, closed.into(), Some((&*account).into()), None, turn);
                 self.closed = true;
                 self.end_if_released(turn);
             }
         }
     }
 
-    fn control(&mut self, control: PushControl, turn: &mut Turn<'_, Self>) {
-        let PushControl::ReadDue(number) = control;
-        let due = self.waiting.iter().position(|waiting| waiting.number == number);
-        if let Some(Waiting { context, reading, .. }) = due.map(|index| self.waiting.remove(index)) {
-            self.answer(context, reading, turn);
-        }
+    fn control(&mut self, control: Self::Control, _: &mut Turn<'_, Self>) {
+        match control {}
     }
-}
-
-/// Output that one answer carries: what was asked for, within what a message holds.
-pub(crate) fn read_bytes(read: &Read) -> u64 {
-    u64::from(read.max_bytes).min(READ_MAX_BYTES)
 }

@@ -18,12 +18,13 @@ use super::order::{Handed, OUTPUT_WINDOW_BYTES, OrderCore};
 use crate::account::{Account, Segment};
 use crate::dispatcher::Mode;
 use crate::dispatcher::client::{Dispatcher, DispatcherControl};
+use crate::fault_point::delay::{self, DelayPoint};
 use crate::harness::{Ended, RunError, RunEvent, RunShared};
-use crate::mailbox::{Actor, BulkResidence, Mailbox, Message, TimerGuard, Turn};
-use crate::metadata_writer::{MetadataMessage, MetadataWriter, Run};
-use crate::relay_framer::{Arrival, FramerControl, FramerMessage, RelayFramer, ToSend};
-use crate::rpc_queue::caller::{Call, Outcome, RpcMessage, RpcQueue};
-use crate::telemetry::{Collector, Stage, Tick};
+use crate::mailbox::{Actor, BulkResidence, Mailbox, Message, Residence, TimerGuard, Turn};
+use crate::relay_framer::{Arrival, FramerControl, FramerMessage, RelayFramer, SendStamps, ToSend};
+use crate::rpc_queue::caller::{Call, Outcome, RpcControl, RpcMessage, RpcQueue};
+use crate::run_recorder::{Run, RunRecorder, RunRecorderMessage};
+use crate::telemetry::{Collector, Stage, Tick, semconv};
 
 /// Events of one process that may wait to be put in order.
 pub(crate) const DELIVERY_MAILBOX_MAX: usize = 128;
@@ -45,6 +46,13 @@ impl Default for Progress {
 }
 
 impl Progress {
+    /// Nothing yet of what stands before these offsets, or ever.
+    pub(crate) fn from(next: [u64; 2]) -> Self {
+        let progress = Self::default();
+        progress.set(OrderCore::from(next).progress());
+        progress
+    }
+
     fn set(&self, (next, limit): ([u64; 2], [u64; 2])) {
         for stream in 0..2 {
             self.next[stream].store(next[stream], Ordering::Relaxed);
@@ -78,7 +86,7 @@ pub(crate) struct Wiring {
     pub(crate) rpc: Mailbox<RpcQueue>,
     pub(crate) framer: Mailbox<RelayFramer>,
     pub(crate) dispatcher: Mailbox<Dispatcher>,
-    pub(crate) metadata: Mailbox<MetadataWriter>,
+    pub(crate) metadata: Mailbox<RunRecorder>,
     pub(crate) collector: Collector,
 }
 
@@ -119,6 +127,14 @@ impl Message for ReceiveMessage {
     }
 }
 
+/// The end of a process, as it came.
+struct Early {
+    context: TraceContext,
+    closed: Closed,
+    arrival: Arrival,
+    residence: Residence,
+}
+
 /// See the module.
 pub(crate) struct TerminalDelivery {
     facts: RunFacts,
@@ -126,7 +142,9 @@ pub(crate) struct TerminalDelivery {
     shared: Arc<RunShared>,
     order: OrderCore,
     progress: Arc<Progress>,
-    sent: Option<(Account, Option<Tick>)>,
+    sent: Option<(Account, Arc<SendStamps>)>,
+    /// The end, where it came before the start's answer was looked at: another actor has that one first.
+    early: Option<Box<Early>>,
     started: bool,
     terminate: Option<Duration>,
     terminated: Option<Duration>,
@@ -154,6 +172,7 @@ impl TerminalDelivery {
             order: OrderCore::default(),
             progress,
             sent: None,
+            early: None,
             started: false,
             terminate: None,
             terminated: None,
@@ -166,17 +185,27 @@ impl TerminalDelivery {
         }
     }
 
+    /// For a process that runs already, under another owner until now: its events from these offsets on.
+    pub(crate) fn adopting(mut self, next: [u64; 2]) -> Self {
+        self.order = OrderCore::from(next);
+        self.started = true;
+        self
+    }
+
     fn started_outcome(&mut self, outcome: Outcome, turn: &mut Turn<'_, Self>) {
         match outcome.result {
             Ok(Reply::Started(started)) => {
                 self.started = true;
-                self.sent = Some((outcome.account, outcome.written));
+                self.sent = Some((outcome.account, outcome.sent));
                 self.shared.put(RunEvent::Started {
                     pid: started.pid,
                     withheld: started.withheld,
                     containment: started.containment,
                 });
-                if let Some(grace) = self.terminate.take() {
+                let terminate = self.terminate.take();
+                if let Some(early) = self.early.take() {
+                    self.closed(*early, turn);
+                } else if let Some(grace) = terminate {
                     self.request_end(grace, turn);
                 }
             }
@@ -243,7 +272,17 @@ impl TerminalDelivery {
             self.credit(consumed, turn);
         }
         if let Some(closed) = closed {
-            self.closed(context, closed, arrival, turn);
+            let end = Early {
+                context: context.clone(),
+                closed,
+                arrival,
+                residence: turn.residence(),
+            };
+            if self.started {
+                self.closed(end, turn);
+            } else {
+                self.early = Some(Box::new(end));
+            }
         }
     }
 
@@ -266,28 +305,31 @@ impl TerminalDelivery {
         self.progress.set(self.order.progress());
     }
 
-    fn closed(
-        &mut self,
-        context: &TraceContext,
-        closed: Closed,
-        arrival: Arrival,
-        turn: &mut Turn<'_, Self>,
-    ) {
+    fn closed(&mut self, end: Early, turn: &mut Turn<'_, Self>) {
+        let Early {
+            context,
+            closed,
+            arrival,
+            residence,
+        } = end;
+        delay::reach(DelayPoint::HarnessDelivery);
         let now = Tick::now();
-        let (mut account, written) = self
-            .sent
-            .take()
-            .unwrap_or_else(|| (Account::begin(self.facts.begun), None));
-        if let Some(written) = written {
-            account.lap(Segment::Send, written);
+        let mut account = Account::begin(self.facts.begun);
+        if let Some((begun, sent)) = self.sent.take() {
+            account = begun;
+            let turnaround = arrival.trailer.unwrap_or_default().turnaround_us;
+            sent.lap(&mut account, arrival.first, u64::from(turnaround));
         }
         account.lap(Segment::Remote, arrival.first);
-        account.lap(Segment::Receive, turn.residence().enqueued);
-        account.lap(Segment::Mailbox, turn.residence().dequeued);
+        arrival.lap(&mut account, residence.enqueued);
+        account.lap(Segment::DeliveryMailbox, residence.dequeued);
         account.lap(Segment::Delivery, now);
-        self.wiring
-            .collector
-            .stage(Stage::new(context, "terminal delivery", arrival.first, now));
+        self.wiring.collector.stage(Stage::new(
+            &context,
+            semconv::span::TERMINAL_DELIVERY,
+            arrival.first,
+            now,
+        ));
         let Some(status) = closed.status else {
             let why = "the executor lost the process's wait status to somebody else's wait";
             return self.finish(Err(RunError::Lost(why.into())), turn);
@@ -314,7 +356,7 @@ impl TerminalDelivery {
         turn.tell(
             &self.wiring.metadata,
             self.facts.context.clone(),
-            MetadataMessage::Record(Box::new(run)),
+            RunRecorderMessage::Record(Box::new(run)),
         );
         let (dispatcher, process, mode) = (
             self.wiring.dispatcher.clone(),
@@ -339,6 +381,9 @@ impl TerminalDelivery {
     fn request_end(&mut self, grace: Duration, turn: &mut Turn<'_, Self>) {
         if !self.started {
             self.terminate = Some(self.terminate.map_or(grace, |earlier| earlier.min(grace)));
+            // If it has not been begun, it need not be; if it has, it is ended.
+            let withdraw = RpcControl::WithdrawStart(self.facts.process);
+            drop(self.wiring.rpc.control(withdraw));
             return;
         }
         // Only a shorter grace says anything new.
@@ -349,8 +394,12 @@ impl TerminalDelivery {
         let grace_ms = u32::try_from(grace.as_millis()).unwrap_or(u32::MAX);
         let call = Call {
             process: Some(self.facts.process),
-            request: Request::Terminate(Terminate { grace_ms }),
+            request: Request::Terminate(Terminate {
+                grace_ms,
+                session: None,
+            }),
             deadline: None,
+            ticket: None,
             account: Account::begin(Tick::now()),
             reply: Box::new(|_| {}),
         };

@@ -94,6 +94,16 @@ impl Retained {
         of_stream.map(|output| (output.offset, output.data.clone()))
     }
 
+    /// The number of the next event.
+    pub(crate) fn next_number(&self) -> u64 {
+        self.next
+    }
+
+    /// `exited` and `closed`, as far as they came.
+    pub(crate) fn ends(&self) -> impl Iterator<Item = &Event> {
+        self.exited.iter().chain(&self.closed)
+    }
+
     /// Bytes of output that are kept.
     pub(crate) fn bytes(&self) -> u64 {
         self.bytes
@@ -124,7 +134,7 @@ impl Retained {
                 .cloned(),
         );
         events.sort_by_key(Event::number);
-        let next = events.last().map_or(after, Event::number) + 1;
+        let next = events.last().map_or(after, Event::number).saturating_add(1);
         let closed = matches!(events.last(), Some(Event::Closed(_)))
             || self
                 .closed
@@ -135,6 +145,7 @@ impl Retained {
             closed,
             truncated: self.gone_event > after,
             gaps: self.gaps(after),
+            ended: false,
             events,
         }
     }
@@ -142,7 +153,11 @@ impl Retained {
     /// What of each output is gone for who knows the events up to `after`. Where the place of the oldest is forgotten
     /// too, a gap reaches back to the beginning.
     fn gaps(&self, after: u64) -> Vec<Gap> {
-        let forgotten = self.marks.front().is_some_and(|mark| mark.event > after + 1) && after > 0;
+        let forgotten = self
+            .marks
+            .front()
+            .is_some_and(|mark| mark.event > after.saturating_add(1))
+            && after > 0;
         let gap = |stream: OutputStream| {
             let mark = self
                 .marks

@@ -102,6 +102,19 @@ impl Unconsumed {
         again
     }
 
+    /// As `from`, for a new consumer, who has nothing of it: all of that may be told again from now on.
+    pub(crate) fn rewind(&mut self, next: u64, older: impl Iterator<Item = (u64, Bytes)>) -> Vec<Again> {
+        let again = self.from(next, older);
+        self.pieces = again
+            .iter()
+            .filter_map(|piece| match piece {
+                Again::Output(offset, data) => Some((*offset, data.clone())),
+                Again::Gap(..) => None,
+            })
+            .collect();
+        again
+    }
+
     fn seal(&mut self) {
         if !self.tail.is_empty() {
             let offset = self.tail_offset;
@@ -183,6 +196,30 @@ mod tests {
                 Again::Output(60, bytes(60, 3))
             ]
         );
+    }
+
+    #[test]
+    fn a_new_consumer_may_have_it_again_however_often_it_asks() {
+        let mut unconsumed = Unconsumed::default();
+        unconsumed.push(0, &bytes(0, 10_000), 0);
+        unconsumed.push(10_000, &bytes(10_000, 9_000), 10_000);
+        assert_eq!(unconsumed.first(), 10_000);
+        // What the consumer before had is somewhere else, as far as it is.
+        let older = std::iter::once((4_000, bytes(4_000, 6_000)));
+        let expected = [
+            Again::Gap(2_000, 4_000),
+            Again::Output(4_000, bytes(4_000, 6_000)),
+            Again::Output(10_000, bytes(10_000, 9_000)),
+        ];
+        assert_eq!(unconsumed.rewind(2_000, older), expected);
+        assert_eq!(unconsumed.first(), 4_000);
+        // Now it is here, whatever becomes of the other place.
+        assert_eq!(unconsumed.from(4_000, std::iter::empty()), expected[1..]);
+        unconsumed.push(19_000, &bytes(19_000, 3), 4_000);
+        let again = unconsumed.from(4_000, std::iter::empty());
+        assert_eq!(again.last(), Some(&Again::Output(19_000, bytes(19_000, 3))));
+        // From the future: nothing, and nothing is kept.
+        assert_eq!(unconsumed.rewind(100_000, std::iter::empty()), []);
     }
 
     #[test]

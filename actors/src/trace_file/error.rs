@@ -42,6 +42,14 @@ pub enum TraceFileError {
         /// The most a line may hold.
         max_bytes: usize,
     },
+    /// The file is past its size, and whoever rotates it has stopped over it.
+    #[error("{} has {bytes} bytes and another process holds it: end that process, or remove the file", path.display())]
+    Full {
+        /// The path.
+        path: PathBuf,
+        /// Its size.
+        bytes: u64,
+    },
     /// The batch could not be put into text.
     #[error("cannot encode a batch of spans")]
     Encode(#[source] serde_json::Error),
@@ -60,7 +68,7 @@ impl TraceFileError {
     pub fn is_line(&self) -> bool {
         match self {
             Self::Line { .. } | Self::LineTooLong { .. } => true,
-            Self::Io { .. } | Self::NotAFile { .. } | Self::Encode(_) => false,
+            Self::Io { .. } | Self::NotAFile { .. } | Self::Full { .. } | Self::Encode(_) => false,
         }
     }
 }

@@ -4,13 +4,10 @@ mod read;
 mod write;
 
 pub(super) use read::parse_line;
+pub(crate) use write::document;
 pub(super) use write::push_lines;
 
-/// The instrumentation scope of every span of ours.
-const SCOPE_NAME: &str = "dwell";
-const SERVICE_NAME: &str = "service.name";
-const ROLE: &str = "dwell.role";
-const ERROR_TYPE: &str = "error.type";
+use crate::telemetry::semconv::{ERROR_TYPE, ROLE, SCOPE as SCOPE_NAME, SERVICE_NAME};
 
 const KIND_INTERNAL: u8 = 1;
 const KIND_SERVER: u8 = 2;

@@ -2,10 +2,7 @@
 
 use dwell_messages::{Role, Value};
 
-/// Resource attribute: microseconds by which the maker's wall clock is ahead of the harness's.
-pub const CLOCK_OFFSET_US: &str = "clock.offset_us";
-/// Resource attribute: the most, in microseconds, by which that estimate can be wrong.
-pub const CLOCK_ERROR_US: &str = "clock.error_us";
+pub use crate::telemetry::semconv::{CLOCK_ERROR_US, CLOCK_OFFSET_US};
 
 /// Who made a batch of spans.
 #[derive(Clone, PartialEq, Debug)]

@@ -1,6 +1,6 @@
 //! One trace put together from the files of a directory.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::io;
 use std::path::{Path, PathBuf};
 
@@ -10,9 +10,10 @@ use super::error::TraceFileError;
 use super::names::{ROLES, current_path, rotated_path};
 use super::reader::{TraceLine, read_traces};
 use super::resource::ClockOffset;
+use crate::telemetry::semconv;
 
 /// The name of a call's outermost span.
-pub const ROOT_SPAN_NAME: &str = "call";
+pub const ROOT_SPAN_NAME: &str = semconv::span::CALL;
 /// The most spans of one trace that are held; more are counted.
 pub const TRACE_SPANS_MAX: usize = 20_000;
 
@@ -54,41 +55,71 @@ pub fn last_trace(dir: &Path) -> Result<Option<Trace>, TraceFileError> {
 ///
 /// As [`last_trace`].
 pub fn find_trace(dir: &Path, trace_id: TraceId) -> Result<Option<Trace>, TraceFileError> {
-    let mut trace = Trace {
-        trace_id,
-        spans: Vec::new(),
-        offsets: Vec::new(),
-        omitted_spans: 0,
-        unread_lines: 0,
-    };
-    let mut seen = HashSet::new();
-    for role in ROLES {
-        for path in files(dir, role) {
-            let unread = for_each_line(&path, |line| trace.take(&mut seen, line))?;
-            trace.unread_lines += unread;
-        }
+    Ok(find_traces(dir, &[trace_id], TRACE_SPANS_MAX)?.pop())
+}
+
+/// The traces of these ids in a directory's files, in this order, without those of which there is no span. Reads each
+/// file once. Holds at most `spans_max` spans of each trace.
+///
+/// # Errors
+///
+/// As [`last_trace`].
+pub fn find_traces(dir: &Path, ids: &[TraceId], spans_max: usize) -> Result<Vec<Trace>, TraceFileError> {
+    let mut gathered: HashMap<TraceId, (Trace, HashSet<[u8; 8]>)> = HashMap::new();
+    let mut unread_lines = 0;
+    for id in ids {
+        gathered
+            .entry(*id)
+            .or_insert_with(|| (Trace::empty(*id), HashSet::new()));
     }
-    Ok((!trace.spans.is_empty()).then_some(trace))
+    for path in ROLES.into_iter().flat_map(|role| files(dir, role)) {
+        unread_lines += for_each_line(&path, |line| {
+            let clock = line.resource.clock();
+            let role = line.resource.role;
+            for span in line.spans {
+                if let Some((trace, seen)) = gathered.get_mut(&span.trace()) {
+                    trace.take(seen, role, clock, span, spans_max);
+                }
+            }
+        })?;
+    }
+    let found = ids.iter().filter_map(|id| gathered.remove(id));
+    Ok(found
+        .map(|(trace, _)| Trace {
+            unread_lines,
+            ..trace
+        })
+        .filter(|trace| !trace.spans.is_empty())
+        .collect())
 }
 
 impl Trace {
-    fn take(&mut self, seen: &mut HashSet<[u8; 8]>, line: TraceLine) {
-        let clock = line.resource.clock();
-        let role = line.resource.role;
-        let mut any = false;
-        for span in line.spans {
-            if span.trace() != self.trace_id {
-                continue;
-            }
-            any = true;
-            if self.spans.len() >= TRACE_SPANS_MAX {
-                self.omitted_spans += 1;
-            } else if seen.insert(span.span_id) {
-                // Once only: what an executor on this machine wrote itself came back behind the call as well.
-                self.spans.push((role, span));
-            }
+    /// A trace of which there is nothing yet.
+    pub fn empty(trace_id: TraceId) -> Self {
+        Self {
+            trace_id,
+            spans: Vec::new(),
+            offsets: Vec::new(),
+            omitted_spans: 0,
+            unread_lines: 0,
         }
-        if let Some(clock) = clock.filter(|_| any) {
+    }
+
+    fn take(
+        &mut self,
+        seen: &mut HashSet<[u8; 8]>,
+        role: Role,
+        clock: Option<ClockOffset>,
+        span: Span,
+        spans_max: usize,
+    ) {
+        if self.spans.len() >= spans_max {
+            self.omitted_spans += 1;
+        } else if seen.insert(span.span_id) {
+            // Once only: what an executor on this machine wrote itself came back behind the call as well.
+            self.spans.push((role, span));
+        }
+        if let Some(clock) = clock {
             self.offsets.retain(|(known, _)| *known != role);
             self.offsets.push((role, clock));
         }
@@ -111,12 +142,12 @@ fn last_call(dir: &Path, role: Role) -> Result<Option<TraceId>, TraceFileError> 
 }
 
 /// Oldest first.
-fn files(dir: &Path, role: Role) -> [PathBuf; 2] {
+pub(super) fn files(dir: &Path, role: Role) -> [PathBuf; 2] {
     [rotated_path(dir, role), current_path(dir, role)]
 }
 
 /// Hands on every line that can be read; the answer counts the others.
-fn for_each_line(path: &Path, mut take: impl FnMut(TraceLine)) -> Result<u64, TraceFileError> {
+pub(super) fn for_each_line(path: &Path, mut take: impl FnMut(TraceLine)) -> Result<u64, TraceFileError> {
     let lines = match read_traces(path) {
         Ok(lines) => lines,
         Err(TraceFileError::Io { source, .. }) if source.kind() == io::ErrorKind::NotFound => return Ok(0),

@@ -13,8 +13,11 @@ use super::names::{current_path, rotated_path};
 use super::otlp;
 use super::resource::Resource;
 
-/// At this size a file is rotated; with the one before it, a role's traces take at most twice that and one batch.
+/// At this size a file is rotated; with the one before it, a role's traces take at most twice that and the overrun, and
+/// one batch of each process that writes.
 pub const TRACE_FILE_MAX_BYTES: u64 = 32 * 1024 * 1024;
+/// Past a file's size by this part of it nothing is appended: whoever rotates it holds the lock, but does not move.
+const OVERRUN_PART: u64 = 8;
 
 /// One role's trace file, open for appending.
 ///
@@ -66,7 +69,8 @@ impl TraceFile {
     ///
     /// # Errors
     ///
-    /// The batch is then lost in whole or in part, and the next begins on a line of its own.
+    /// The batch is then lost in whole or in part, and the next begins on a line of its own. [`TraceFileError::Full`] when
+    /// another process is rotating the file and has stopped over it: nothing waits for that.
     pub fn append(&mut self, resource: &Resource, spans: &[Span]) -> Result<(), TraceFileError> {
         if spans.is_empty() {
             return Ok(());
@@ -104,8 +108,14 @@ impl TraceFile {
         if held.len() < self.max_bytes {
             return Ok(());
         }
-        // Only who holds the lock of the full file renames it. Who does not get it appends to it once more.
+        // Only who holds the lock of the full file renames it. Who does not get it appends to it some more.
         if flock(&self.file, FlockOperation::NonBlockingLockExclusive).is_err() {
+            if held.len() >= self.max_bytes.saturating_add(self.max_bytes / OVERRUN_PART) {
+                return Err(TraceFileError::Full {
+                    path: self.path.clone(),
+                    bytes: held.len(),
+                });
+            }
             return Ok(());
         }
         if self.is_current(&held)? {

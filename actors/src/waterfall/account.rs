@@ -4,12 +4,11 @@
 //! `chain.<machine>.unattributed_us` is what the machine itself found unclaimed between its first and last stamp, and
 //! `chain.<machine>.total_us` is that whole distance, from which the former is computed when it is not given.
 
-use dwell_messages::{Span, Value};
+use dwell_messages::Span;
 
 use super::model::clean;
+use crate::account::chain_segments;
 
-const PREFIX: &str = "chain.";
-const SUFFIX: &str = "_us";
 const UNATTRIBUTED: &str = "unattributed";
 const TOTAL: &str = "total";
 /// Unclaimed time is remarkable above this share of the whole, in per cent, ...
@@ -39,7 +38,8 @@ impl Account {
     pub(super) fn of(root: &Span) -> Option<Self> {
         let mut machines: Vec<Machine> = Vec::new();
         let mut totals = Vec::new();
-        for (machine, segment, us) in root.attributes.iter().filter_map(segment) {
+        for (machine, segment, us) in chain_segments(root) {
+            let (machine, segment) = (clean(machine), clean(segment));
             let at = machines
                 .iter()
                 .position(|known| known.name == machine)
@@ -96,10 +96,4 @@ impl Account {
             0.0
         }
     }
-}
-
-fn segment((key, value): &(std::borrow::Cow<'static, str>, Value)) -> Option<(String, String, i64)> {
-    let Value::I64(us) = value else { return None };
-    let (machine, segment) = key.strip_prefix(PREFIX)?.strip_suffix(SUFFIX)?.split_once('.')?;
-    Some((clean(machine), clean(segment), *us))
 }

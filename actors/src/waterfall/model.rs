@@ -5,6 +5,7 @@ use dwell_messages::{Role, Span, TraceId};
 use crate::trace_file::{ClockOffset, ROOT_SPAN_NAME, Trace};
 
 use super::account::Account;
+use super::critical::Critical;
 use super::place::{self, Placement};
 use super::tree;
 
@@ -21,6 +22,7 @@ pub(super) struct Model {
     pub(super) rows: Vec<Row>,
     pub(super) orphans: Vec<Row>,
     pub(super) account: Option<Account>,
+    pub(super) critical: Critical,
     pub(super) clocks: Vec<(Role, ClockOffset)>,
     pub(super) warnings: Vec<String>,
 }
@@ -43,8 +45,25 @@ pub(super) struct Row {
     pub(super) duration_ns: u64,
     pub(super) fold: Option<Fold>,
     pub(super) error: Option<String>,
+    /// Whether the root's end waited for it, or for one below it.
+    pub(super) critical: bool,
+    /// How long it waited for this one and none below it.
+    pub(super) critical_ns: u64,
+    /// Where a row of another machine stands below its caller: by how much its place may be wrong.
+    pub(super) clock_error: Option<ClockError>,
     pub(super) span_id: [u8; 8],
     pub(super) parent: [u8; 8],
+    /// The spans it stands for, by their places in the trace.
+    pub(super) members: Vec<usize>,
+}
+
+/// How far a row may be from where it is drawn.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum ClockError {
+    /// At most so many microseconds either way.
+    Within(i64),
+    /// The clock is not known: drawn in the middle of the caller's.
+    Unknown,
 }
 
 /// Many siblings of one name in one row.
@@ -57,7 +76,7 @@ pub(super) struct Fold {
 
 /// What kind of work a row stands for.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub(super) enum Class {
+pub(crate) enum Class {
     /// A wait in a mailbox.
     Mailbox,
     /// A handler's turn.
@@ -67,7 +86,7 @@ pub(super) enum Class {
 }
 
 impl Class {
-    pub(super) fn of(name: &str) -> Self {
+    pub(crate) fn of(name: &str) -> Self {
         if name.starts_with("mailbox ") {
             Self::Mailbox
         } else if name.starts_with("turn ") || name.starts_with("handle ") {
@@ -77,7 +96,7 @@ impl Class {
         }
     }
 
-    pub(super) fn name(self) -> &'static str {
+    pub(crate) fn name(self) -> &'static str {
         match self {
             Self::Mailbox => "mailbox",
             Self::Turn => "turn",
@@ -89,10 +108,12 @@ impl Class {
 impl Model {
     /// `None` for a trace without spans.
     pub(super) fn new(trace: &Trace) -> Option<Self> {
-        let root_index = tree::root(&trace.spans, ROOT_SPAN_NAME)?;
+        let (root_index, placement) = placed(trace)?;
         let (_, root) = &trace.spans[root_index];
-        let placement = Placement::new(trace, root_index);
-        let laid = tree::lay_out(&trace.spans, root_index, &placement);
+        let critical = Critical::of(&trace.spans, root_index, &placement);
+        let mut laid = tree::lay_out(&trace.spans, root_index, &placement, &critical);
+        mark_crossings(&mut laid.rows, &placement);
+        mark_crossings(&mut laid.orphans, &placement);
         let (axis_start_ns, axis_ns) = place::axis(root.duration_ns(), &laid.rows);
         let mut warnings = placement.warnings();
         warnings.extend(left_out(trace, laid.orphan_tops, laid.hidden_rows));
@@ -105,6 +126,7 @@ impl Model {
             rows: laid.rows,
             orphans: laid.orphans,
             account: Account::of(root),
+            critical,
             clocks: trace.offsets.clone(),
             warnings,
         })
@@ -117,6 +139,25 @@ impl Model {
         } else {
             duration_ns as f64 * 100.0 / self.wall_ns as f64
         }
+    }
+}
+
+/// Says at the first row of another machine below each caller how far its place may be off; the others are as sure among
+/// themselves.
+fn mark_crossings(rows: &mut [Row], placement: &Placement) {
+    // Of each row above: its role, and of which other role a row below it was marked last.
+    let mut above: Vec<(Role, Option<Role>)> = Vec::new();
+    for row in rows {
+        above.truncate(row.depth);
+        let marked = match above.last_mut() {
+            Some((role, marked)) if *role != row.role => marked.replace(row.role) == Some(row.role),
+            Some(_) => true,
+            None => false,
+        };
+        if !marked {
+            row.clock_error = placement.error(row.role);
+        }
+        above.push((row.role, None));
     }
 }
 
@@ -151,12 +192,38 @@ fn left_out(trace: &Trace, orphan_tops: usize, hidden_rows: usize) -> Vec<String
     warnings
 }
 
+/// Where a trace's spans stand on the time line of its root, and which one that is; `None` for a trace without spans.
+pub(crate) fn placed(trace: &Trace) -> Option<(usize, Placement)> {
+    let root = tree::root(&trace.spans, ROOT_SPAN_NAME)?;
+    Some((root, Placement::new(trace, root)))
+}
+
+/// The span that a trace is measured by; `None` for a trace without spans.
+pub(crate) fn call_span(trace: &Trace) -> Option<&Span> {
+    tree::root(&trace.spans, ROOT_SPAN_NAME).map(|index| &trace.spans[index].1)
+}
+
+/// What each role's spans of one name took of the critical path, in nanoseconds; together the whole root.
+pub(crate) fn critical_shares(trace: &Trace) -> Vec<(Role, String, u64)> {
+    let Some((root, placement)) = placed(trace) else {
+        return Vec::new();
+    };
+    let steps = Critical::of(&trace.spans, root, &placement).steps;
+    steps
+        .iter()
+        .map(|step| {
+            let (role, span) = &trace.spans[step.index];
+            (*role, clean(&span.name), step.start_ns.abs_diff(step.end_ns))
+        })
+        .collect()
+}
+
 fn plural(count: usize, one: &str, many: &str) -> String {
     format!("{count} {}", if count == 1 { one } else { many })
 }
 
 /// Text of another machine, safe for a terminal and one column a character.
-pub(super) fn clean(text: &str) -> String {
+pub(crate) fn clean(text: &str) -> String {
     text.chars()
         .map(|c| if is_drawable(c) { c } else { '?' })
         .collect()

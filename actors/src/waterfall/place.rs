@@ -4,14 +4,14 @@ use std::collections::HashMap;
 
 use dwell_messages::{Role, Span};
 
-use crate::trace_file::Trace;
+use crate::trace_file::{ClockOffset, Trace};
 
-use super::model::{Row, end_ns};
+use super::model::{ClockError, Row, end_ns};
 
 const ROLES: [Role; 3] = [Role::Harness, Role::Executor, Role::Relay];
 
 /// How far each role's spans are moved.
-pub(super) struct Placement {
+pub(crate) struct Placement {
     origin_unix_ns: u64,
     moves: Vec<(Role, Move)>,
 }
@@ -19,8 +19,7 @@ pub(super) struct Placement {
 #[derive(Clone, Copy)]
 struct Move {
     shift_ns: i64,
-    /// No estimate of the clock: put in the middle of the caller's span.
-    centred: bool,
+    error: ClockError,
 }
 
 impl Placement {
@@ -31,11 +30,11 @@ impl Placement {
             moves: Vec::new(),
         };
         // The root's clock is the time line, whatever its own offset: only differences are drawn.
-        let base_us = offset_us(trace, *root_role).unwrap_or(0);
+        let base_us = clock(trace, *root_role).map_or(0, |clock| clock.offset_us);
         for role in ROLES.into_iter().filter(|role| role != root_role) {
-            let known = offset_us(trace, role).map(|offset_us| Move {
-                shift_ns: base_us.saturating_sub(offset_us).saturating_mul(1000),
-                centred: false,
+            let known = clock(trace, role).map(|clock| Move {
+                shift_ns: base_us.saturating_sub(clock.offset_us).saturating_mul(1000),
+                error: ClockError::Within(clock.error_us),
             });
             if let Some(step) = known.or_else(|| placement.centre(trace, role)) {
                 placement.moves.push((role, step));
@@ -45,12 +44,15 @@ impl Placement {
     }
 
     /// Where a span begins, relative to the root's start.
-    pub(super) fn start_ns(&self, role: Role, span: &Span) -> i64 {
+    pub(crate) fn start_ns(&self, role: Role, span: &Span) -> i64 {
         self.unmoved_ns(span).saturating_add(self.shift_ns(role))
     }
 
     pub(super) fn warnings(&self) -> Vec<String> {
-        let centred = self.moves.iter().filter(|(_, step)| step.centred);
+        let centred = self
+            .moves
+            .iter()
+            .filter(|(_, step)| step.error == ClockError::Unknown);
         centred
             .map(|(role, _)| {
                 let name = crate::trace_file::role_name(*role);
@@ -61,11 +63,18 @@ impl Placement {
             .collect()
     }
 
+    /// By how much the spans of a role may stand in the wrong place; `None` where they were not moved.
+    pub(super) fn error(&self, role: Role) -> Option<ClockError> {
+        self.step(role).map(|step| step.error)
+    }
+
     fn shift_ns(&self, role: Role) -> i64 {
-        self.moves
-            .iter()
-            .find(|(known, _)| *known == role)
-            .map_or(0, |(_, step)| step.shift_ns)
+        self.step(role).map_or(0, |step| step.shift_ns)
+    }
+
+    fn step(&self, role: Role) -> Option<Move> {
+        let known = self.moves.iter().find(|(known, _)| *known == role);
+        known.map(|(_, step)| *step)
     }
 
     fn unmoved_ns(&self, span: &Span) -> i64 {
@@ -109,7 +118,7 @@ impl Placement {
         let target = start.saturating_add(spare / 2);
         Some(Move {
             shift_ns: target.saturating_sub(self.unmoved_ns(span)),
-            centred: true,
+            error: ClockError::Unknown,
         })
     }
 }
@@ -132,10 +141,10 @@ pub(super) fn axis(wall_ns: u64, rows: &[Row]) -> (i64, u64) {
     (first, first.abs_diff(last).max(1))
 }
 
-fn offset_us(trace: &Trace, role: Role) -> Option<i64> {
+fn clock(trace: &Trace, role: Role) -> Option<ClockOffset> {
     trace
         .offsets
         .iter()
         .find(|(known, _)| *known == role)
-        .map(|(_, clock)| clock.offset_us)
+        .map(|(_, clock)| *clock)
 }

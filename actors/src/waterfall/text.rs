@@ -8,7 +8,8 @@ use crate::trace_file::{Trace, role_name};
 
 use super::account::Account;
 use super::bar::{self, Bar, Extent, Fill};
-use super::model::{Class, Model, Row};
+use super::model::{Class, ClockError, Model, Row};
+use super::units::{coarse, duration, micro};
 
 mod paint;
 use paint::{Ink, Paint};
@@ -18,10 +19,10 @@ pub const WIDTH_MIN: usize = 60;
 /// The widest picture, in columns.
 pub const WIDTH_MAX: usize = 240;
 
-/// Role letter, mark, and the spaces behind each.
+/// Role letter, mark of the critical path, mark of the kind, and a space.
 const LEAD_COLUMNS: usize = 4;
-/// Nine columns of duration, seven of share, and the space before each.
-const NUMBER_COLUMNS: usize = 18;
+/// Eleven columns of duration, seven of share, and the space before each.
+const NUMBER_COLUMNS: usize = 20;
 /// Levels of indentation that are drawn; deeper rows stand below each other.
 const INDENT_LEVELS_MAX: usize = 12;
 const NAME_COLUMNS_MIN: usize = 18;
@@ -110,7 +111,7 @@ impl<'a> Sheet<'a> {
         let mut text: Vec<char> = vec![' '; cells];
         let at = |quarter: usize| {
             let ns = self.model.axis_start_ns as f64 + self.model.axis_ns as f64 * quarter as f64 / 4.0;
-            signed_duration(ns, self.paint.ascii)
+            coarse(ns, self.paint.ascii)
         };
         let end = at(4);
         let mut place = |from: usize, label: &str| {
@@ -131,7 +132,8 @@ impl<'a> Sheet<'a> {
     fn row(&self, out: &mut String, row: &Row) {
         let ink = ink(row);
         self.paint.write(out, role_ink(row.role), letter(row.role));
-        out.push(' ');
+        let on_path = if row.critical { self.paint.critical() } else { " " };
+        self.paint.write(out, Ink::Critical, on_path);
         self.paint.write(out, ink, self.paint.mark(row.class));
         out.push(' ');
         let name = fit(&label(row, &self.paint), self.name_columns, self.paint.ascii);
@@ -148,7 +150,7 @@ impl<'a> Sheet<'a> {
         self.paint.write(out, Ink::Dim, &before);
         self.paint.write(out, ink, &bar);
         self.paint.write(out, Ink::Dim, &after);
-        let _ = write!(out, " {:>9}", duration(row.duration_ns, self.paint.ascii));
+        let _ = write!(out, " {:>11}", duration(row.duration_ns, self.paint.ascii));
         self.paint.write(
             out,
             Ink::Dim,
@@ -172,14 +174,13 @@ impl<'a> Sheet<'a> {
             out.push('\n');
             self.account(out, account);
         }
-        let (sign, unit) = if self.paint.ascii {
-            ("+-", "us")
-        } else {
-            ("±", "µs")
-        };
-        if !(self.model.clocks.is_empty() && self.model.warnings.is_empty()) {
-            out.push('\n');
-        }
+        let (sign, unit) = (self.paint.give_or_take(), micro(self.paint.ascii));
+        out.push('\n');
+        let legend = format!(
+            "{} on the critical path: the end waited for it",
+            self.paint.critical()
+        );
+        self.line(out, Ink::Dim, &legend);
         for (role, clock) in &self.model.clocks {
             let text = format!(
                 "{} clock {:+} {unit} {sign} {} {unit}: moved in the drawing only",
@@ -250,7 +251,7 @@ struct Table<'a> {
 impl Table<'_> {
     fn entry(&self, out: &mut String, machine: &str, segment: &str, us: f64, ink: Ink) {
         let paint = &self.sheet.paint;
-        let unit = if paint.ascii { "us" } else { "µs" };
+        let unit = micro(paint.ascii);
         let share = self.account.share(us);
         let name = if segment.is_empty() {
             fit(
@@ -307,6 +308,15 @@ fn label(row: &Row, paint: &Paint) -> String {
             let _ = write!(text, " (+{} below)", fold.below);
         }
     }
+    match row.clock_error {
+        Some(ClockError::Within(us)) => {
+            let _ = write!(text, " {}{us} {}", paint.give_or_take(), micro(paint.ascii));
+        }
+        Some(ClockError::Unknown) => {
+            let _ = write!(text, " {}?", paint.give_or_take());
+        }
+        None => {}
+    }
     if let Some(error) = &row.error {
         let _ = write!(text, " {} {error}", if paint.ascii { "!" } else { "✗" });
     }
@@ -346,25 +356,6 @@ fn fit(text: &str, columns: usize, ascii: bool) -> String {
     }
     let ellipsis = if ascii { '~' } else { '…' };
     text.chars().take(columns - 1).chain([ellipsis]).collect()
-}
-
-/// Microseconds below ten milliseconds, milliseconds with one decimal from there, seconds from ten of them, hours past a day.
-/// Never more than nine columns unless negative.
-fn duration(ns: u64, ascii: bool) -> String {
-    signed_duration(ns as f64, ascii)
-}
-
-fn signed_duration(ns: f64, ascii: bool) -> String {
-    let us = ns / 1e3;
-    let micro = if ascii { "us" } else { "µs" };
-    match us.abs() {
-        0.0 => format!("0 {micro}"),
-        size if size < 9.95 => format!("{us:.1} {micro}"),
-        size if size < 9_999.5 => format!("{us:.0} {micro}"),
-        size if size < 9_999_950.0 => format!("{:.1} ms", us / 1e3),
-        size if size < 99_999_950_000.0 => format!("{:.1} s", us / 1e6),
-        _ => format!("{:.0} h", us / 3.6e9),
-    }
 }
 
 fn percent(share: f64) -> String {

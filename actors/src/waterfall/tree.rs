@@ -4,6 +4,7 @@ use std::collections::{HashMap, HashSet};
 
 use dwell_messages::{Role, Span};
 
+use super::critical::Critical;
 use super::model::{Class, Fold, Row, clean, order};
 use super::place::Placement;
 
@@ -38,7 +39,7 @@ pub(super) fn root(spans: &Spans, name: &str) -> Option<usize> {
     (0..spans.len()).rev().max_by_key(|index| rank(&spans[*index].1))
 }
 
-pub(super) fn lay_out(spans: &Spans, root: usize, placement: &Placement) -> Laid {
+pub(super) fn lay_out(spans: &Spans, root: usize, placement: &Placement, critical: &Critical) -> Laid {
     let ids: HashSet<_> = spans.iter().map(|(_, span)| span.span_id).collect();
     let mut children: HashMap<[u8; 8], Vec<usize>> = HashMap::new();
     let (mut tops, mut lost) = (Vec::new(), Vec::new());
@@ -60,6 +61,7 @@ pub(super) fn lay_out(spans: &Spans, root: usize, placement: &Placement) -> Laid
     let mut walk = Walk {
         spans,
         placement,
+        critical,
         children,
         seen: HashSet::new(),
         hidden_rows: 0,
@@ -89,6 +91,7 @@ pub(super) fn lay_out(spans: &Spans, root: usize, placement: &Placement) -> Laid
 struct Walk<'a> {
     spans: &'a Spans,
     placement: &'a Placement,
+    critical: &'a Critical,
     children: HashMap<[u8; 8], Vec<usize>>,
     seen: HashSet<usize>,
     laid_rows: usize,
@@ -126,7 +129,7 @@ impl Walk<'_> {
                 continue;
             }
             self.laid_rows += 1;
-            rows.push(self.row(&item, below));
+            rows.push(self.row(item, below));
         }
         rows
     }
@@ -191,7 +194,7 @@ impl Walk<'_> {
         count
     }
 
-    fn row(&self, item: &Item, below: usize) -> Row {
+    fn row(&self, item: Item, below: usize) -> Row {
         let first = item.members[0];
         let (role, span) = &self.spans[first];
         let start_ns = self.placement.start_ns(*role, span);
@@ -219,8 +222,16 @@ impl Walk<'_> {
                 below,
             }),
             error: members().find_map(|span| span.error.as_deref()).map(clean),
+            critical: item.members.iter().any(|index| self.critical.has(*index)),
+            critical_ns: item
+                .members
+                .iter()
+                .map(|index| self.critical.own_ns(*index))
+                .sum(),
+            clock_error: None,
             span_id: span.span_id,
             parent: span.parent,
+            members: item.members,
         }
     }
 }

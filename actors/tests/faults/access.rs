@@ -504,3 +504,26 @@ async fn a_corrupted_list_stops_the_start_and_is_kept_out_later() {
     };
     wait_until(BOUND, || lines(&path).iter().any(told)).await.unwrap();
 }
+
+/// C-14, C-15: a key whose time is over, and one that was taken off the list, are told no more than a stranger is.
+#[tokio::test]
+async fn expired_and_revoked_keys_get_the_same_bytes_as_garbage() {
+    let guarded = Guarded::with("").await;
+    let executor = guarded.executor.public_key();
+    let address = guarded.executor.local_addr().unwrap().parse().unwrap();
+    let preamble = Preamble::new(Dialer::Harness, executor, StreamId([7; 16]), &[]).unwrap();
+    let garbage = answer_to(address, &frame_behind(&preamble, &[0x5a; 200])).await;
+    assert!(!garbage.is_empty());
+    let client = guarded.client.public();
+    for (list, why) in [
+        (format!("{client} expires=2020-01-01\n"), "the key has expired"),
+        ("# nobody\n".to_owned(), "the key is not listed"),
+    ] {
+        std::fs::write(guarded.list(), list).unwrap();
+        let answer = answer_to(address, &opening_with(&guarded.client, executor, b"")).await;
+        assert_eq!(answer, garbage, "{why}");
+        let refused = [("what", "authorize"), ("result", "refused"), ("why", why)];
+        guarded.audited(&client, &refused).await;
+        assert_eq!(guarded.executor.sessions(), 0);
+    }
+}

@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
 mod access;
+mod accounts;
 mod commands;
 mod eavesdrop;
 mod flips;
@@ -9,6 +10,7 @@ mod garbage;
 mod lifecycle;
 mod limits;
 mod processes;
+mod replays;
 mod runtimes;
 mod strangers;
 mod streams;

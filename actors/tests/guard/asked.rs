@@ -136,7 +136,9 @@ fn what_is_detached_outlives_session_and_executor() {
         let ends = connect().await;
         let contained = Marker::new().unwrap();
         let script = "trap '' HUP; echo up; exec sleep 1000";
-        let mut detached = ends.harness.exec(shell(script).env(name, value).detach());
+        let mut detached = ends
+            .harness
+            .exec(shell(script).env(name, value).outlive_executor());
         let (_, containment) = started(&mut detached).await;
         assert_eq!(containment.executor_death, ExecutorDeath::Outlives);
         until(&mut detached, "up").await;
@@ -164,7 +166,9 @@ fn without_a_guard_a_start_says_that_nothing_contains_it() {
         assert_eq!(containment.executor_death, ExecutorDeath::Nothing);
         assert_eq!(containment.tree, TreeHold::ProcessGroup);
         assert_eq!(wait(run).await.unwrap().status, ExitStatus::Code(3));
-        let refused = wait(ends.harness.exec(shell("true").detach())).await.unwrap_err();
+        let refused = wait(ends.harness.exec(shell("true").outlive_executor()))
+            .await
+            .unwrap_err();
         assert_eq!(refused.code(), Some(ErrorCode::BadRequest));
         assert!(refused.to_string().contains("guard"), "{refused}");
         // What it can do is done: the group is ended.

@@ -4,6 +4,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use dwell_actors::harness::Command;
+use dwell_actors::telemetry::semconv;
 use dwell_messages::process::{Ending, ExecutorDeath, Limits, SignalTarget, TreeHold};
 use dwell_messages::{ErrorCode, ExitStatus, Role, Span, Value};
 use dwell_testkit::{Marker, wait_until};
@@ -309,10 +310,10 @@ fn every_end_of_a_process_has_the_same_spans() {
         let cases = [
             (shell("head -c 1000000 /dev/zero"), ended(None, None)),
             (shell("exit 3"), ended(None, Some("exit_code"))),
-            (shell("kill -9 $$"), ended(None, Some("signal"))),
+            (shell("kill -9 $$"), ended(None, Some("signal:SIGKILL"))),
             (
                 shell("exec sleep 1000").limits(limits),
-                ended(None, Some("signal")),
+                ended(None, Some("signal:SIGTERM")),
             ),
             (
                 shell("sleep 1000 &").drain(drain, drain),
@@ -344,7 +345,7 @@ fn every_end_of_a_process_has_the_same_spans() {
         let errno = named("spawn")
             .attributes
             .iter()
-            .any(|(key, value)| key == "error.errno" && matches!(value, Value::I64(2)));
+            .any(|(key, value)| key == semconv::ERRNO && matches!(value, Value::I64(2)));
         assert!(errno, "{:?}", named("spawn").attributes);
     });
 }

@@ -3,13 +3,13 @@
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use dwell_actors::harness::{Command, RunEvent};
+use dwell_actors::harness::{Command, HarnessBuilder, RunEvent};
 use dwell_messages::ExitStatus;
 use dwell_testkit::{Cut, Direction, Fault, Plan};
 use ring::digest::{Context, SHA256};
 
 use crate::support::{bounded, output_until, shell, started};
-use crate::world::{Dice, World, break_within, seed, soak};
+use crate::world::{Dice, World, break_within, seed, soak, stall_within};
 
 /// T-07. The positive control is that the links did die.
 #[tokio::test]
@@ -39,12 +39,15 @@ async fn a_command_goes_on_over_the_next_link() {
     }
 }
 
+/// One of so many links is not broken, but goes silent.
+const STALL_EVERY: u64 = 20;
+
 struct Campaign {
     disconnects: u64,
     bytes: u64,
 }
 
-/// K-01, T-07, P-21: bytes flow both ways through `cat` while every link breaks at a random byte.
+/// K-01, T-07, T-10, P-21: bytes flow both ways through `cat` while every link breaks, or goes silent, at a random byte.
 #[tokio::test(flavor = "multi_thread")]
 async fn bytes_are_exact_both_ways_over_links_that_break_at_random_bytes() {
     let campaign = if soak() {
@@ -60,13 +63,20 @@ async fn bytes_are_exact_both_ways_over_links_that_break_at_random_bytes() {
     };
     let mut dice = Dice(seed());
     let world = World::start().await;
-    let harness = world.harness().await;
+    let quick =
+        |builder: HarnessBuilder| builder.pings(Duration::from_millis(100), Duration::from_millis(500));
+    let harness = world.harness_with(quick).await;
     let mut run = harness.exec(Command::new("cat").stdin_piped());
     let pid = started(&mut run).await;
     let each = 2 * campaign.bytes / campaign.disconnects;
     let first = world.proxy.accepted();
-    for _ in 0..campaign.disconnects {
-        world.proxy.plan_next(break_within(&mut dice, each));
+    for number in 0..campaign.disconnects {
+        // Most break with a word; some go silent one way.
+        world.proxy.plan_next(if number % STALL_EVERY == STALL_EVERY / 2 {
+            stall_within(&mut dice, each)
+        } else {
+            break_within(&mut dice, each)
+        });
     }
     world.proxy.cut(Cut::Reset);
     let stdin = run.stdin();
@@ -159,9 +169,8 @@ async fn a_silent_network_is_found_and_left_behind() {
             plan = plan.and(*way, Fault::Stall { after_bytes: 6_000 });
         }
         world.proxy.plan_next(plan);
-        let quick = |builder: dwell_actors::harness::HarnessBuilder| {
-            builder.pings(Duration::from_millis(50), Duration::from_millis(300))
-        };
+        let quick =
+            |builder: HarnessBuilder| builder.pings(Duration::from_millis(50), Duration::from_millis(300));
         let harness = world.harness_with(quick).await;
         let mut run = harness.exec(Command::new("cat").stdin_piped());
         started(&mut run).await;

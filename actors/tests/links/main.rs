@@ -4,9 +4,15 @@
 
 mod away;
 mod bytes;
+mod cancel;
+mod floods;
+mod hostile;
+mod outages;
 mod relays;
+mod renewals;
 mod replies;
 #[allow(dead_code, reason = "another binary uses the rest of it")]
 #[path = "../faults/support.rs"]
 mod support;
+mod takeover;
 mod world;

@@ -3,11 +3,11 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use dwell_actors::harness::{Command, Harness, Run, RunError, RunEvent};
+use dwell_actors::harness::{Command, Harness, Run, RunError, RunEvent, Target};
 use dwell_messages::ExitStatus;
-use dwell_testkit::{Cut, Direction};
+use dwell_testkit::{Cut, Direction, FrameRule, HostileProxy};
 
-use crate::support::{bounded, output_until, shell, started};
+use crate::support::{bounded, copy, output_until, shell, started};
 use crate::world::{World, lines, soak, until};
 
 const USR1: i32 = 10;
@@ -238,4 +238,76 @@ async fn a_session_that_never_began_begins_over_the_next_link() {
         ExitStatus::Code(0)
     );
     assert_eq!(lines(&effects), 1);
+}
+
+/// A session whose first message the network holds back until the session has begun over another link, and a command in it.
+async fn with_a_late_first_message(world: &World) -> (Harness, std::path::PathBuf) {
+    let upstream = world.executor.local_addr().unwrap().parse().unwrap();
+    let proxy = HostileProxy::start(upstream, 1).await.unwrap();
+    let by = Duration::from_millis(300);
+    // Message 1 passes, and what comes behind it comes late.
+    proxy.script_next(vec![(1, FrameRule::Orphan { by })], Vec::new());
+    let target = Target::direct(proxy.address().to_string(), world.executor.public_key());
+    let builder = Harness::builder().identity(copy(&world.client)).sampled(false);
+    let harness = bounded("connecting", builder.connect(target)).await.unwrap();
+    let effects = world.spool.path().join("effects");
+    let script = format!("echo x >> {}", effects.display());
+    let finished = bounded("a command", harness.exec(shell(&script)).wait()).await;
+    assert_eq!(finished.unwrap().status, ExitStatus::Code(0));
+    assert_eq!(proxy.accepted(), 2, "it went over the second link");
+    until("what was late", || proxy.orphans() == 1).await;
+    (harness, effects)
+}
+
+/// A first message that the network brings when its session has begun over another link: it used to begin a session of
+/// its own, and everything in it was done twice.
+#[tokio::test]
+async fn a_first_message_that_comes_late_begins_nothing() {
+    let world = World::start().await;
+    let (_harness, effects) = with_a_late_first_message(&world).await;
+    // What it would begin runs before what is asked now.
+    let own = world.harness_of_its_own().await;
+    bounded("a later call", own.exec(Command::new("true")).wait())
+        .await
+        .unwrap();
+    assert_eq!(lines(&effects), 1);
+    assert_eq!(
+        world.executor.sessions(),
+        2,
+        "this session, and the one of its own"
+    );
+}
+
+/// Its positive control.
+#[tokio::test]
+async fn without_the_sessions_order_a_late_first_message_does_things_twice() {
+    let world = World::with(1 << 20, |builder| builder.credulous()).await;
+    let (_harness, effects) = with_a_late_first_message(&world).await;
+    until("the double", || lines(&effects) == 2).await;
+}
+
+/// The answer that a session begins over another link is lost too: what began unheard ends, and nothing runs twice.
+#[tokio::test]
+async fn a_session_that_begins_over_twice_leaves_one() {
+    let world = World::start().await;
+    let upstream = world.executor.local_addr().unwrap().parse().unwrap();
+    let proxy = HostileProxy::start(upstream, 1).await.unwrap();
+    proxy.script_next(vec![(1, FrameRule::Reset)], Vec::new());
+    // Message 2 passes, and the answer behind it does not.
+    proxy.script_next(Vec::new(), vec![(1, FrameRule::Reset)]);
+    let target = Target::direct(proxy.address().to_string(), world.executor.public_key());
+    let builder = Harness::builder().identity(copy(&world.client)).sampled(false);
+    let harness = bounded("connecting", builder.connect(target)).await.unwrap();
+    let effects = world.spool.path().join("effects");
+    let finished = bounded(
+        "a command",
+        harness
+            .exec(shell(&format!("echo x >> {}", effects.display())))
+            .wait(),
+    )
+    .await;
+    assert_eq!(finished.unwrap().status, ExitStatus::Code(0));
+    assert_eq!(proxy.accepted(), 3);
+    assert_eq!(lines(&effects), 1);
+    until("one session", || world.executor.sessions() == 1).await;
 }

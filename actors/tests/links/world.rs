@@ -109,9 +109,14 @@ impl World {
 
     /// A client that does not come through the proxy.
     pub(crate) async fn harness_of_its_own(&self) -> Harness {
-        let target = Target::direct(self.address.clone(), self.executor.public_key());
+        let target = self.direct();
         let builder = Harness::builder().identity(copy(&self.client)).sampled(false);
         bounded("connecting", builder.connect(target)).await.unwrap()
+    }
+
+    /// The executor without the proxy.
+    pub(crate) fn direct(&self) -> Target {
+        Target::direct(self.address.clone(), self.executor.public_key())
     }
 
     pub(crate) fn target(&self) -> Target {
@@ -144,6 +149,17 @@ pub(crate) fn break_within(dice: &mut Dice, bytes: u64) -> Plan {
         Fault::Truncate { after_bytes }
     };
     Plan::one(direction, fault)
+}
+
+/// Silence after a random number of bytes, one way.
+pub(crate) fn stall_within(dice: &mut Dice, bytes: u64) -> Plan {
+    let after_bytes = dice.below(bytes);
+    let direction = if dice.below(2) == 0 {
+        Direction::ToClient
+    } else {
+        Direction::ToUpstream
+    };
+    Plan::one(direction, Fault::Stall { after_bytes })
 }
 
 /// Waits, in turns of the runtime, until something holds.

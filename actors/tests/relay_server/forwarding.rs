@@ -27,6 +27,7 @@ async fn two_links_exchange_messages_over_tcp_through_the_relay() {
     let census = relay.census().await.unwrap();
     let expected = Census {
         connections: 2,
+        openings: 0,
         executors: 1,
         streams: 1,
         reports_left_out: 0,

@@ -10,7 +10,7 @@ use dwell_actors::relay_server::{RelayBuilder, RelayHandle};
 use dwell_messages::kinds::OuterKind;
 use dwell_messages::{PublicKey, StreamId};
 use dwell_relay::driver::{Connection, WRITE_STALL_TIMEOUT, tcp, write_all};
-use dwell_relay::handshake::split_open;
+use dwell_relay::opening::split_open;
 use dwell_relay::registration::{RegisteredExecutor, Registrant, RegistrationError};
 use dwell_relay::{
     Dialer, Incoming, Lane, Link, LinkEvent, LinkOptions, OsRandomness, OuterDecoder, OuterFrame, Outgoing,
@@ -258,7 +258,7 @@ async fn run(mut wire: Wire, identity: Arc<StaticKeypair>, held_back: Arc<Atomic
             Err(_) => continue,
         };
         if frame.kind == OuterKind::Open {
-            let (preamble, _) = split_open(frame.payload.clone()).unwrap();
+            let (preamble, _, _) = split_open(frame.payload.clone()).unwrap();
             let rng = &mut OsRandomness::new();
             let options = LinkOptions::relayed();
             let link = Link::answer(Instant::now(), Arc::clone(&identity), &preamble, options, rng).unwrap();

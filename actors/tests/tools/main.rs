@@ -8,8 +8,10 @@ mod config;
 mod golden;
 mod keys;
 #[cfg(feature = "store")]
-mod run_store;
+mod metadata_store;
 mod spans;
+mod trace_export;
 mod trace_file;
+mod trace_why;
 mod trust;
 mod waterfall;

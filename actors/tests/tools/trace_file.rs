@@ -3,15 +3,17 @@ use std::io::Write;
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::Path;
 
+use dwell_actors::telemetry::semconv;
 use dwell_actors::trace_file::{
-    ClockOffset, READ_MAX_BYTES, Resource, TRACE_LINE_MAX_BYTES, TraceFile, TraceFileError, TraceLine,
-    current_path, find_trace, last_trace, read_traces, rotated_path,
+    CALLS_OF_TRACE_MAX, CallStatus, ClockOffset, Named, READ_MAX_BYTES, Resource, TRACE_LINE_MAX_BYTES,
+    TraceFile, TraceFileError, TraceLine, TracePrefix, current_path, find_trace, find_traces, last_trace,
+    list_calls, read_traces, rotated_path,
 };
 use dwell_messages::{Role, Span, SpanKind, TraceId, Value};
 use proptest::prelude::*;
 use tempfile::tempdir;
 
-use crate::spans::{TRACE, span};
+use crate::spans::{TRACE, span, with_segments};
 
 fn harness() -> Resource {
     Resource::new(Role::Harness, "agent")
@@ -396,6 +398,227 @@ fn a_directory_without_traces_has_no_last_one() {
     let dir = tempdir().unwrap();
     assert_eq!(last_trace(dir.path()).unwrap(), None);
     assert_eq!(last_trace(&dir.path().join("missing")).unwrap(), None);
+}
+
+/// A call, its process and the news of its end, as they come: the process's spans before the call's.
+fn write_call(dir: &Path, trace: u8, ids: [u8; 3], program: &'static str, exit: (&'static str, i64)) {
+    let [call, process, watcher] = ids;
+    let mut watcher = of_trace(span(watcher, process, "exit watcher", 0, 1), trace);
+    watcher.attributes = vec![(exit.0.into(), Value::I64(exit.1))];
+    let mut process = of_trace(span(process, call, "process", 0, 4), trace);
+    process.attributes = vec![("process.executable.name".into(), Value::Str(program.into()))];
+    let executor = Resource::new(Role::Executor, "box");
+    let mut file = TraceFile::open(dir, Role::Harness).unwrap();
+    file.append(&executor, &[watcher, process]).unwrap();
+    let segments = [("harness.send", 2), ("executor.run", 30), ("executor.total", 40)];
+    let call = of_trace(with_segments(span(call, 0, "call", 0, 50), &segments), trace);
+    file.append(&harness(), &[call]).unwrap();
+}
+
+#[test]
+fn calls_are_listed_newest_first_with_what_their_processes_say() {
+    let dir = tempdir().unwrap();
+    write_call(dir.path(), 1, [1, 2, 3], "sh", ("process.exit.code", 3));
+    write_call(dir.path(), 2, [4, 5, 6], "cat", (semconv::PROCESS_SIGNAL, 9));
+    let mut failed = of_trace(span(7, 0, "call", 0, 5), 3);
+    failed.error = Some("timeout".into());
+    write(dir.path(), &harness(), &[failed]);
+    append_text(&current_path(dir.path(), Role::Harness), b"garbage\n");
+
+    let listed = list_calls(dir.path(), 10).unwrap();
+    let shown: Vec<_> = listed
+        .calls
+        .iter()
+        .map(|call| (call.trace_id.0[0], call.program.as_deref(), call.status.clone()))
+        .collect();
+    assert_eq!(
+        shown,
+        [
+            (3, None, CallStatus::Failed("timeout".into())),
+            (2, Some("cat"), CallStatus::Signalled(9)),
+            (1, Some("sh"), CallStatus::Exited(3)),
+        ]
+    );
+    assert_eq!(
+        listed.calls[1].biggest,
+        Some(("executor".into(), "run".into(), 30)),
+        "a total is no segment"
+    );
+    assert_eq!((listed.omitted, listed.unread_lines), (0, 1));
+    let newest = list_calls(dir.path(), 1).unwrap();
+    assert_eq!((newest.calls.len(), newest.omitted), (1, 2));
+}
+
+#[test]
+fn calls_of_one_trace_are_told_apart_and_of_too_many_the_newest_are_held() {
+    let dir = tempdir().unwrap();
+    write_call(dir.path(), 1, [1, 2, 3], "first", ("process.exit.code", 1));
+    write_call(dir.path(), 1, [4, 5, 6], "second", ("process.exit.code", 2));
+    let listed = list_calls(dir.path(), 10).unwrap().calls;
+    let programs: Vec<_> = listed.iter().map(|call| call.program.clone().unwrap()).collect();
+    assert_eq!(programs, ["second", "first"]);
+    assert_eq!(listed[1].status, CallStatus::Exited(1));
+
+    let many: Vec<_> = (0..2 * CALLS_OF_TRACE_MAX)
+        .map(|_| of_trace(span(9, 0, "call", 0, 5), 1))
+        .collect();
+    write(dir.path(), &harness(), &many);
+    let listed = list_calls(dir.path(), usize::MAX).unwrap();
+    assert_eq!(listed.calls.len(), CALLS_OF_TRACE_MAX);
+    assert_eq!(listed.omitted as usize, 2 + CALLS_OF_TRACE_MAX);
+}
+
+#[test]
+fn the_first_digits_name_a_trace_when_no_other_begins_with_them() {
+    let dir = tempdir().unwrap();
+    for (id, first) in [(1, 0xab), (2, 0xac), (3, 0x10)] {
+        write(
+            dir.path(),
+            &harness(),
+            &[of_trace(span(id, 0, "call", 0, 5), first)],
+        );
+    }
+    let named = |text: &str| TracePrefix::parse(text).unwrap().resolve(dir.path()).unwrap();
+    assert_eq!(named("AB"), Named::One(TraceId([0xab; 16])));
+    assert_eq!(named("1"), Named::One(TraceId([0x10; 16])));
+    assert_eq!(
+        named("a"),
+        Named::Ambiguous(vec![TraceId([0xab; 16]), TraceId([0xac; 16])])
+    );
+    assert_eq!(named("abc"), Named::None);
+    assert_eq!(named(&"0".repeat(32)), Named::One(TraceId([0; 16])));
+    for wrong in ["", "xyz", "+1", &"a".repeat(33)] {
+        assert!(TracePrefix::parse(wrong).is_err(), "{wrong}");
+    }
+}
+
+#[test]
+fn an_ambiguous_prefix_names_a_few_of_the_newest() {
+    let dir = tempdir().unwrap();
+    let spans: Vec<_> = (0..200)
+        .map(|trace| {
+            let mut one = of_trace(span(1, 0, "call", 0, 5), trace);
+            one.trace_id[0] = 7;
+            one
+        })
+        .collect();
+    write(dir.path(), &harness(), &spans);
+    let Named::Ambiguous(ids) = TracePrefix::parse("07").unwrap().resolve(dir.path()).unwrap() else {
+        panic!("it is ambiguous")
+    };
+    assert!(ids.len() <= 8 && ids.last().unwrap().0[1] == 199, "{ids:?}");
+}
+
+#[test]
+fn several_traces_are_gathered_in_the_order_asked_for_and_each_within_its_bound() {
+    let dir = tempdir().unwrap();
+    for trace in 1..=3 {
+        let spans: Vec<_> = (1..=5)
+            .map(|id| of_trace(span(id, 0, "x", 0, 5), trace))
+            .collect();
+        write(dir.path(), &harness(), &spans);
+    }
+    let found = find_traces(dir.path(), &[3, 9, 1].map(|id| TraceId([id; 16])), 4).unwrap();
+    let shape: Vec<_> = found
+        .iter()
+        .map(|trace| (trace.trace_id.0[0], trace.spans.len(), trace.omitted_spans))
+        .collect();
+    assert_eq!(shape, [(3, 4, 1), (1, 4, 1)]);
+}
+
+/// Found by the test below: whoever did not get the lock appended for as long as somebody else held it.
+#[test]
+fn a_file_that_somebody_stopped_over_takes_an_eighth_more_and_then_nothing_until_it_is_let_go() {
+    const MAX_BYTES: u64 = 20_000;
+    let dir = tempdir().unwrap();
+    let path = current_path(dir.path(), Role::Harness);
+    let mut file = TraceFile::open(dir.path(), Role::Harness)
+        .unwrap()
+        .with_max_bytes(MAX_BYTES);
+    let stopped = fs::File::open(&path).unwrap();
+    stopped.lock().unwrap();
+    let batch = [span(1, 0, "call", 0, 5)];
+    let appended = (0..10_000).take_while(|_| file.append(&harness(), &batch).is_ok());
+    assert!(appended.count() < 10_000);
+    let length = fs::metadata(&path).unwrap().len();
+    let batch_bytes = fs::read_to_string(&path).unwrap().lines().next().unwrap().len() as u64 + 1;
+    assert!(length <= MAX_BYTES + MAX_BYTES / 8 + batch_bytes, "{length}");
+    let refused = file.append(&harness(), &batch);
+    assert!(matches!(refused, Err(TraceFileError::Full { .. })), "{refused:?}");
+
+    drop(stopped);
+    file.append(&harness(), &batch).unwrap();
+    assert_eq!(read(&path).len(), 1);
+    assert_eq!(
+        fs::metadata(rotated_path(dir.path(), Role::Harness))
+            .unwrap()
+            .len(),
+        length
+    );
+}
+
+#[test]
+fn however_much_is_written_by_however_many_the_files_of_a_role_stay_within_their_bound() {
+    const MAX_BYTES: u64 = 20_000;
+    const WRITERS: u64 = 4;
+    let dir = tempdir().unwrap();
+    let batch: Vec<_> = (1..=10).map(|id| span(id, 0, "call", 0, 5)).collect();
+    let sizes = |dir: &Path| {
+        let entries = fs::read_dir(dir).unwrap().map(|entry| entry.unwrap());
+        entries
+            .map(|entry| entry.metadata().unwrap().len())
+            .collect::<Vec<_>>()
+    };
+    write(dir.path(), &harness(), &batch);
+    let batch_bytes = sizes(dir.path())[0];
+    let largest = std::thread::scope(|scope| {
+        let writers: Vec<_> = (0..WRITERS)
+            .map(|_| {
+                scope.spawn(|| {
+                    let mut file = TraceFile::open(dir.path(), Role::Harness)
+                        .unwrap()
+                        .with_max_bytes(MAX_BYTES);
+                    (0..100)
+                        .map(|_| {
+                            match file.append(&harness(), &batch) {
+                                Ok(()) | Err(TraceFileError::Full { .. }) => {}
+                                Err(error) => panic!("{error}"),
+                            }
+                            // Between two looks a file may get another name: only what is named now is added up.
+                            let named =
+                                [current_path, rotated_path].map(|path| path(dir.path(), Role::Harness));
+                            named
+                                .iter()
+                                .filter_map(|path| fs::metadata(path).ok())
+                                .map(|file| file.len())
+                                .max()
+                        })
+                        .max()
+                        .flatten()
+                })
+            })
+            .collect();
+        writers
+            .into_iter()
+            .filter_map(|writer| writer.join().unwrap())
+            .max()
+    });
+    // An eighth beside who rotates, and each writer may be on its way with one batch when the bound is reached.
+    let bound = MAX_BYTES + MAX_BYTES / 8 + WRITERS * batch_bytes;
+    assert!(largest.unwrap() <= bound, "{largest:?} of {bound}");
+    assert_eq!(sizes(dir.path()).len(), 2, "one file and the one before it");
+    let before = rotated_path(dir.path(), Role::Harness);
+    assert!(
+        fs::metadata(&before).unwrap().len() >= MAX_BYTES,
+        "only a full file gives way"
+    );
+    for path in [before, current_path(dir.path(), Role::Harness)] {
+        assert!(
+            !read(&path).is_empty(),
+            "every line of {} can be read",
+            path.display()
+        );
+    }
 }
 
 fn any_value() -> impl Strategy<Value = Value> {

@@ -1,4 +1,4 @@
-use dwell_actors::trace_file::Trace;
+use dwell_actors::trace_file::{ClockOffset, Trace};
 use dwell_actors::waterfall::{Options, render, to_json};
 use dwell_messages::Role::{Executor, Harness};
 use proptest::prelude::*;
@@ -77,6 +77,137 @@ fn an_executors_spans_are_moved_by_its_clocks_offset_and_the_error_is_shown() {
 }
 
 #[test]
+fn a_row_of_another_machine_says_how_far_it_may_be_off_and_those_below_it_do_not() {
+    let text = plain(&call());
+    assert!(line(&text, "Executor/StartProcess").contains("±40 µs"));
+    assert!(!line(&text, "spawn").contains('±'));
+    let json = to_json(&call());
+    let of = |name: &str| {
+        let rows = json["rows"].as_array().unwrap();
+        rows.iter().find(|row| row["name"] == name).unwrap()["clock_error_us"].clone()
+    };
+    assert_eq!(of("Executor/StartProcess"), 40);
+    assert!(of("spawn").is_null() && of("rpc").is_null());
+}
+
+#[test]
+fn the_rows_that_the_end_waited_for_are_marked_and_make_up_the_whole() {
+    let text = plain(&call());
+    for on_path in [
+        "H◆  call",
+        "H◆  └ rpc",
+        "E◆      └ process",
+        "spawn",
+        "exit watcher",
+    ] {
+        assert!(
+            line(&text, on_path).contains('◆'),
+            "{on_path} is not marked in\n{text}"
+        );
+    }
+    assert!(
+        !line(&text, "stdout reader").contains('◆'),
+        "it ran on beside the exit"
+    );
+    let json = to_json(&call());
+    let path = json["critical_path"].as_array().unwrap();
+    let total: f64 = path
+        .iter()
+        .map(|step| step["duration_us"].as_f64().unwrap())
+        .sum();
+    assert_eq!(total, 4_200.0);
+    let rows = json["rows"].as_array().unwrap();
+    let own: f64 = rows.iter().map(|row| row["critical_us"].as_f64().unwrap()).sum();
+    assert_eq!(own, 4_200.0);
+}
+
+#[test]
+fn a_wait_for_another_machine_is_explained_by_what_that_did_meanwhile() {
+    let json = to_json(&trace(vec![
+        (Harness, span(1, 0, "call", 0, 1_000)),
+        (Harness, span(2, 1, "response wait", 100, 800)),
+        (Executor, span(3, 1, "Environment/Info", 300, 400)),
+    ]));
+    let path: Vec<_> = json["critical_path"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|step| {
+            (
+                step["name"].as_str().unwrap(),
+                step["duration_us"].as_f64().unwrap(),
+            )
+        })
+        .collect();
+    assert_eq!(
+        path,
+        [
+            ("call", 100.0),
+            ("response wait", 200.0),
+            ("Environment/Info", 400.0),
+            ("response wait", 200.0),
+            ("call", 100.0),
+        ]
+    );
+}
+
+#[test]
+fn what_begins_when_its_parent_has_ended_is_what_the_parents_caller_waited_for() {
+    let json = to_json(&trace(vec![
+        (Harness, span(1, 0, "call", 0, 1_000)),
+        (Harness, span(2, 1, "process", 0, 700)),
+        (Harness, span(3, 2, "terminal delivery", 800, 200)),
+    ]));
+    let path: Vec<_> = json["critical_path"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|step| {
+            (
+                step["name"].as_str().unwrap(),
+                step["duration_us"].as_f64().unwrap(),
+            )
+        })
+        .collect();
+    assert_eq!(
+        path,
+        [("process", 700.0), ("call", 100.0), ("terminal delivery", 200.0)]
+    );
+}
+
+#[test]
+fn of_many_rows_of_another_machine_below_one_caller_only_the_first_says_how_sure_it_is() {
+    let clock = ClockOffset {
+        offset_us: 0,
+        error_us: 7,
+    };
+    let two = Trace {
+        offsets: vec![(Executor, clock)],
+        ..trace(vec![
+            (Harness, span(1, 0, "call", 0, 1_000)),
+            (Executor, span(2, 1, "one", 100, 100)),
+            (Executor, span(3, 1, "two", 300, 100)),
+            (Harness, span(4, 3, "three", 310, 50)),
+        ])
+    };
+    let text = plain(&two);
+    assert!(line(&text, "one").contains("±7 µs"));
+    assert!(!line(&text, "two").contains('±') && !line(&text, "three").contains('±'));
+}
+
+#[test]
+fn a_wait_in_a_mailbox_has_a_colour_and_a_fill_of_its_own() {
+    let coloured = render(&call(), &Options { color: true, ..PLAIN });
+    let wait = line(&coloured, "mailbox RelayFramer");
+    assert!(wait.contains("\x1b[33m") && wait.contains('░'), "{wait}");
+    let others = coloured
+        .lines()
+        .filter(|line| line.contains("response wait") || line.contains("turn "));
+    assert!(others.clone().count() > 0);
+    assert!(others.into_iter().all(|line| !line.contains("\x1b[33m")));
+}
+
+#[test]
 fn without_a_clock_a_far_off_executor_is_drawn_in_the_middle_of_its_caller_and_said_to_be() {
     let far = trace(vec![
         (Harness, span(1, 0, "call", 0, 1_000)),
@@ -87,6 +218,8 @@ fn without_a_clock_a_far_off_executor_is_drawn_in_the_middle_of_its_caller_and_s
     assert_eq!(json["rows"][1]["start_us"], 200.0);
     assert_eq!(json["rows"][2]["start_us"], 300.0);
     assert!(plain(&far).contains("the executor's clock is not known"));
+    assert!(line(&plain(&far), "Executor/StartProcess").contains("±?"));
+    assert_eq!(json["rows"][1]["clock_unknown"], true);
 }
 
 #[test]
@@ -218,8 +351,8 @@ fn durations_change_their_unit_at_ten_milliseconds() {
             .to_owned()
     };
     assert!(shown(9_999).starts_with("call 9999 µs"));
-    assert!(shown(10_000).starts_with("call 10.0 ms"));
-    assert!(shown(12_000_000).starts_with("call 12.0 s"));
+    assert!(shown(10_001).starts_with("call 10.001 ms"));
+    assert!(shown(12_000_001).starts_with("call 12.000001 s"));
     assert!(shown(0).starts_with("call 0 µs"));
 }
 
@@ -290,7 +423,7 @@ proptest! {
     #[test]
     fn any_trace_draws_rows_of_exactly_the_width_asked_for(trace in any_trace(), width in 60..160_usize, ascii: bool) {
         let text = render(&trace, &Options { width, color: false, ascii });
-        let rows = text.lines().skip(2).take_while(|line| !line.starts_with('!'));
+        let rows = text.lines().skip(2).take_while(|line| !line.contains(" on the critical path: "));
         for row in rows.filter(|row| !row.is_empty() && *row != "orphans") {
             prop_assert_eq!(row.chars().count(), width, "{}", row);
         }

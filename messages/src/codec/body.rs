@@ -54,7 +54,8 @@ pub(super) fn encode(out: &mut BytesMut, message: &Message) -> Result<(), Encode
             Event::Closed(closed) => put(out, closed),
         },
         Message::Cancel(_) => put(out, &Nothing {}),
-        Message::Ping(value) | Message::Pong(value) => put(out, &Number { value: *value }),
+        Message::Ping(value) => put(out, &Number { value: *value }),
+        Message::Pong(pong) => put(out, pong),
         Message::Ack { received, released } => put(
             out,
             &AckBody {
@@ -100,6 +101,7 @@ fn encode_request(out: &mut BytesMut, request: &Request) -> Result<(), EncodeErr
         Request::Terminate(terminate) => put(out, terminate),
         Request::Read(read) => put(out, read),
         Request::Resize(resize) => put(out, resize),
+        Request::Sessions(list) => put(out, list),
     }
 }
 
@@ -120,6 +122,7 @@ fn encode_response(
                 timings,
             },
         ),
+        Ok(Reply::Sessions(value)) => put(out, &Answer { value, timings }),
         Ok(Reply::Read(value)) => {
             check_chunk(longest_chunk(value))?;
             put(out, &Answer { value, timings })
@@ -233,6 +236,7 @@ pub(super) fn decode(kind: MessageKind, header: &Header, bytes: &Bytes) -> Resul
         MessageKind::Terminate => body.request(Request::Terminate(body.read()?)),
         MessageKind::Read => body.request(Request::Read(body.read()?)),
         MessageKind::Resize => body.request(Request::Resize(body.read()?)),
+        MessageKind::Sessions => body.request(Request::Sessions(body.read()?)),
         MessageKind::EnvironmentInfoReply => body.response(Reply::EnvironmentInfo),
         MessageKind::Started => body.response(Reply::Started),
         MessageKind::Written => body.response(Reply::Written),
@@ -240,6 +244,7 @@ pub(super) fn decode(kind: MessageKind, header: &Header, bytes: &Bytes) -> Resul
         MessageKind::Terminated => body.response(Reply::Terminated),
         MessageKind::ReadReply => body.read_reply(),
         MessageKind::Resized => body.response(|_: Nothing| Reply::Resized),
+        MessageKind::SessionsReply => body.response(Reply::Sessions),
         MessageKind::Error => {
             let Answer { value, timings } = body.read()?;
             Ok(Message::Response {
@@ -273,7 +278,7 @@ pub(super) fn decode(kind: MessageKind, header: &Header, bytes: &Bytes) -> Resul
         MessageKind::Resumed => Ok(Message::Resumed(body.read()?)),
         MessageKind::ResumeRefused => Ok(Message::ResumeRefused(body.read()?)),
         MessageKind::Ping => Ok(Message::Ping(body.read::<Number>()?.value)),
-        MessageKind::Pong => Ok(Message::Pong(body.read::<Number>()?.value)),
+        MessageKind::Pong => Ok(Message::Pong(body.read()?)),
         MessageKind::Credit => {
             let CreditBody { stream, limit } = body.read()?;
             Ok(Message::Credit {
@@ -312,7 +317,7 @@ impl Body<'_> {
 
     fn request(&self, request: Request) -> Result<Message, DecodeError> {
         let process = (self.header.process != 0).then_some(ProcessId(self.header.process));
-        if process.is_none() && !matches!(request, Request::EnvironmentInfo) {
+        if process.is_none() && !matches!(request, Request::EnvironmentInfo | Request::Sessions(_)) {
             return Err(self.bad("it names no process".into()));
         }
         Ok(Message::Request {

@@ -272,6 +272,13 @@ pub fn sequence(bytes: &Bytes) -> Option<u64> {
     Header::read(bytes).ok().map(|header| header.sequence)
 }
 
+/// A message's context, also of one whose body is not understood. `None`: it has none, or a malformed one.
+pub fn context_of(bytes: &Bytes) -> Option<TraceContext> {
+    let header = Header::read(bytes).ok()?;
+    let state = bytes.get(HEADER_BYTES..HEADER_BYTES + header.tracestate)?;
+    context(&header, state).0
+}
+
 /// Numbers below this are requests, in every version.
 const REQUESTS_END: u8 = 0x40;
 

@@ -10,8 +10,11 @@ use dwell_messages::process::{
     Inherit, Limits, Output, OutputStream, Overflow, Pty, Read, ReadReply, Resize, Signal, SignalTarget,
     Skipped, Start, Started, TerminalSize, Terminate, Terminated, TreeHold, Usage, Write, Written,
 };
-use dwell_messages::session::{EnvironmentInfo, Hello, Progress, Resume, ResumeRefused, Resumed, Welcome};
-use dwell_messages::{Envelope, Role, Span, SpanId, SpanKind, Timings, TraceContext, Value};
+use dwell_messages::session::{
+    Cursor, EnvironmentInfo, Hello, ListSessions, ProcessEntry, Progress, Resume, ResumeRefused, Resumed,
+    SessionEntry, SessionList, Welcome,
+};
+use dwell_messages::{Envelope, Pong, Role, Span, SpanId, SpanKind, Timings, TraceContext, Value};
 use serde_bytes::ByteBuf;
 
 /// The link's sequence number in every sample.
@@ -51,12 +54,17 @@ pub(crate) fn message(kind: MessageKind) -> Message {
         MessageKind::Signal => request(Request::Signal(Signal {
             signal: 15,
             target: SignalTarget::Tree,
+            session: Some(12),
         })),
-        MessageKind::Terminate => request(Request::Terminate(Terminate { grace_ms: 5_000 })),
+        MessageKind::Terminate => request(Request::Terminate(Terminate {
+            grace_ms: 5_000,
+            session: Some(13),
+        })),
         MessageKind::Read => request(Request::Read(Read {
             after: 3,
             max_bytes: 1 << 20,
             wait_ms: 30_000,
+            session: Some(11),
         })),
         MessageKind::EnvironmentInfoReply => response(Ok(Reply::EnvironmentInfo(environment()))),
         MessageKind::Started => response(Ok(Reply::Started(Started {
@@ -75,6 +83,17 @@ pub(crate) fn message(kind: MessageKind) -> Message {
         }))),
         MessageKind::Resize => request(Request::Resize(Resize { size: size() })),
         MessageKind::Resized => response(Ok(Reply::Resized)),
+        MessageKind::Sessions => Message::Request {
+            id: RequestId(7),
+            process: None,
+            request: Request::Sessions(ListSessions {
+                after: Cursor {
+                    session: 76,
+                    process: u64::MAX,
+                },
+            }),
+        },
+        MessageKind::SessionsReply => response(Ok(Reply::Sessions(sessions()))),
         MessageKind::ReadReply => response(Ok(Reply::Read(ReadReply {
             events: vec![output().into(), exited().into(), closed().into()],
             next: 12,
@@ -85,6 +104,7 @@ pub(crate) fn message(kind: MessageKind) -> Message {
                 from: 5,
                 to: 70_000,
             }],
+            ended: true,
         }))),
         MessageKind::Error => response(Err(WireError::new(ErrorCode::SpawnFailed, "no such program")
             .with_errno(Some(2))
@@ -107,6 +127,7 @@ pub(crate) fn message(kind: MessageKind) -> Message {
             session: 77,
             token: bytes(&[0x60; 32]),
             owner: 2,
+            link: 3,
             received: 40,
             processes: vec![Progress {
                 process: process.0,
@@ -120,6 +141,8 @@ pub(crate) fn message(kind: MessageKind) -> Message {
             received: 17,
             from: 38,
             anew: true,
+            requests: 90,
+            processes: 5,
         }),
         MessageKind::ResumeRefused => Message::ResumeRefused(ResumeRefused {
             error: WireError::new(ErrorCode::Superseded, "somebody else has it"),
@@ -131,7 +154,10 @@ pub(crate) fn message(kind: MessageKind) -> Message {
             limit: 1 << 20,
         },
         MessageKind::Ping => Message::Ping(1),
-        MessageKind::Pong => Message::Pong(128),
+        MessageKind::Pong => Message::Pong(Pong {
+            value: 128,
+            unix_ns: 1_800_000_000_000_000_000,
+        }),
         MessageKind::Goodbye => Message::Goodbye("shutting down".into()),
         MessageKind::TraceRecords => Message::TraceRecords {
             process,
@@ -192,7 +218,8 @@ pub(crate) fn start() -> Start {
         retention_bytes: Some(1 << 21),
         overflow: Overflow::Ring,
         spool_bytes: Some(1 << 24),
-        detach: true,
+        outlive: true,
+        unattended: true,
         credit: 262_144,
         grace_ms: 10_000,
         launch: Some(bytes(&[0xb7, 0xad, 0x6b, 0x71, 0x69, 0x20, 0x33, 0x31])),
@@ -246,8 +273,16 @@ fn closed() -> Closed {
 
 fn timings() -> Timings {
     Timings {
-        receive: 1,
-        mailbox: 2,
+        receive: 100,
+        open: 30,
+        decode: 20,
+        hand_off: 1,
+        mailbox: 200,
+        rpc_mailbox: 60,
+        dispatcher_mailbox: 50,
+        supervisor_mailbox: 40,
+        process_mailbox: 30,
+        delivery_mailbox: 11,
         admission: 3,
         dispatch: 4,
         spawn_queue: 5,
@@ -255,7 +290,9 @@ fn timings() -> Timings {
         first_byte: 700,
         run: 80_000,
         drain: 9,
+        handler: 12,
         delivery: 10,
+        relay: 13,
         total: 80_700,
     }
 }
@@ -277,6 +314,37 @@ fn span() -> Span {
         ],
         link: Some([4; 8]),
         error: Some("spawn_failed".into()),
+    }
+}
+
+fn sessions() -> SessionList {
+    SessionList {
+        sessions: vec![SessionEntry {
+            session: 77,
+            grant: bytes(&[0x60; 32]),
+            owner: 2,
+            connected: true,
+            since_unix_ms: 1_700_000_000_456,
+            begun_unix_ms: 1_700_000_000_123,
+            silent: true,
+            processes: vec![ProcessEntry {
+                process: 5,
+                program: "sh".into(),
+                pid: 4_242,
+                started_unix_ms: 1_700_000_000_200,
+                status: Some(ExitStatus::Signal(9)),
+                closed: true,
+                written: [70_000, 12],
+                kept: [4_464, 0],
+                tty: true,
+                stdin: true,
+            }],
+        }],
+        now_unix_ms: 1_700_000_000_999,
+        next: Some(Cursor {
+            session: 77,
+            process: 5,
+        }),
     }
 }
 

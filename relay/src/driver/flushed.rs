@@ -16,7 +16,8 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::sync::Notify;
 use tokio::time::{Instant, timeout, timeout_at};
 
-use super::{Connection, WRITE_STALL_TIMEOUT};
+use super::{Connection, Restraint, WRITE_STALL_TIMEOUT};
+use crate::source::Source;
 
 /// How long the goodbye of a connection whose writer is gone may take.
 pub const GOODBYE_TIMEOUT: Duration = Duration::from_secs(5);
@@ -31,7 +32,7 @@ pub(super) trait Holding: AsyncRead + AsyncWrite + Send + Unpin + 'static {
 }
 
 /// Both halves of `stream`. Must be called within a tokio runtime: the task that flushes lives there.
-pub(super) fn connection<S: Holding>(stream: S, peer: String) -> Connection {
+pub(super) fn connection<S: Holding>(stream: S, peer: String, source: Source) -> Connection {
     let shared = Arc::new(Shared {
         state: Mutex::new(State {
             stream: Some(stream),
@@ -48,6 +49,9 @@ pub(super) fn connection<S: Holding>(stream: S, peer: String) -> Connection {
         reader: Box::new(Reader(Arc::clone(&shared))),
         writer: Box::new(Writer(shared)),
         peer,
+        source,
+        restraint: Restraint::default(),
+        weight: 2,
     }
 }
 

@@ -7,7 +7,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use tokio::io::{duplex, split};
 use tokio::sync::mpsc;
 
-use super::{BoxFuture, Connection, Dial, Listen};
+use super::{BoxFuture, Connection, Dial, Listen, Restraint};
+use crate::source::Source;
 
 /// Bytes in flight each way before a writer waits.
 pub const PIPE_BYTES: usize = 256 * 1024;
@@ -27,6 +28,9 @@ fn pair_named(first_peer: &str, second_peer: &str) -> (Connection, Connection) {
             reader: Box::new(reader),
             writer: Box::new(writer),
             peer: peer.to_owned(),
+            source: Source::Local,
+            restraint: Restraint::default(),
+            weight: 1,
         }
     };
     (end(first, first_peer), end(second, second_peer))

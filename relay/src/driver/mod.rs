@@ -2,8 +2,12 @@
 
 pub mod address;
 mod flushed;
+#[cfg(fuzzing)]
+#[doc(hidden)]
+pub mod fuzzing;
 pub mod memory;
 pub mod net;
+mod restraint;
 pub mod tcp;
 pub mod tls;
 pub mod websocket;
@@ -15,8 +19,11 @@ use std::pin::Pin;
 
 use tokio::io::{AsyncRead, AsyncWrite};
 
+use crate::source::Source;
+
 pub use self::address::NetAddress;
 pub use self::flushed::{GOODBYE_TIMEOUT, KEEP_ALIVE_INTERVAL};
+pub use self::restraint::{ANSWERED_BYTES_MAX, Restraint, STRANGERS_BYTES_MAX};
 pub use self::write::{WRITE_STALL_TIMEOUT, WriteError, consume, write_all, write_frames};
 
 /// A future on a trait object.
@@ -30,6 +37,12 @@ pub struct Connection {
     pub writer: Box<dyn AsyncWrite + Send + Unpin>,
     /// The other end, for people.
     pub peer: String,
+    /// Where the other end is, to tell strangers apart.
+    pub source: Source,
+    /// What it may make the transport hold. Lift it when it is known who it is.
+    pub restraint: Restraint,
+    /// What it costs to hold, of which nothing is known yet: one over TCP is 1.
+    pub weight: usize,
 }
 
 impl std::fmt::Debug for Connection {
@@ -63,4 +76,9 @@ pub trait Listen: Send {
 
     /// Whether only this machine can reach it.
     fn is_loopback(&self) -> bool;
+
+    /// Connections so far that were dropped as they came, because more came than anybody can need.
+    fn turned_away(&self) -> u64 {
+        0
+    }
 }

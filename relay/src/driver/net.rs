@@ -1,16 +1,16 @@
 //! The network: what an address says is dialled, and one port serves TCP, WebSockets and, given a certificate, both
 //! in TLS. A dialler's first byte tells them apart: the preamble's magic, the `G` of an HTTP request, a TLS record.
 
-use std::collections::VecDeque;
+use std::collections::HashMap;
 use std::io;
 use std::net::SocketAddr;
 use std::pin::Pin;
 use std::task::{Context, Poll};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, ReadBuf};
 use tokio::net::{TcpListener, TcpStream, ToSocketAddrs};
-use tokio::task::{AbortHandle, JoinSet};
+use tokio::task::{AbortHandle, Id, JoinSet};
 use tokio::time::timeout;
 use tokio_rustls::TlsStream;
 
@@ -18,12 +18,15 @@ use super::address::{NetAddress, Scheme};
 use super::flushed::{self, Holding};
 use super::tcp::{self, CONNECT_TIMEOUT};
 use super::tls::{Certificate, Trust};
-use super::{BoxFuture, Connection, Listen, websocket};
+use super::{BoxFuture, Connection, Listen, Restraint, websocket};
+use crate::source::Source;
+use crate::strangers::{Openings, OpeningsLimits, Rush};
 
 /// How long a dialler may take for all that comes before its preamble.
 pub const OPENING_TIMEOUT: Duration = Duration::from_secs(10);
-/// Connections whose opening is under way. With one more the oldest is dropped: honest ones take milliseconds.
-pub const OPENINGS_MAX: usize = 1024;
+/// Connections whose opening is under way. With one more the oldest is dropped, of the source with the most: honest
+/// ones take milliseconds.
+pub const OPENINGS_MAX: usize = 256;
 
 /// The first byte of an HTTP request for a WebSocket.
 const FIRST_OF_GET: u8 = b'G';
@@ -49,20 +52,21 @@ async fn dial_now(address: &NetAddress, trust: &Trust) -> io::Result<Connection>
     let peer = stream.peer_addr()?;
     tcp::prepare(&stream)?;
     let peer_text = format!("{peer} ({})", Kind::of(address.scheme()));
+    let source = Source::from(peer.ip());
     match address.scheme() {
         Scheme::Tcp => Ok(tcp::halves(stream, peer)),
         Scheme::Tls => {
             let stream = trust.connect(address.host(), stream).await?;
-            Ok(flushed::connection(stream, peer_text))
+            Ok(flushed::connection(stream, peer_text, source))
         }
         Scheme::Ws => {
             let stream = websocket::client(&address.to_string(), stream).await?;
-            Ok(flushed::connection(stream, peer_text))
+            Ok(flushed::connection(stream, peer_text, source))
         }
         Scheme::Wss => {
             let stream = trust.connect(address.host(), stream).await?;
             let stream = websocket::client(&address.to_string(), stream).await?;
-            Ok(flushed::connection(stream, peer_text))
+            Ok(flushed::connection(stream, peer_text, source))
         }
     }
 }
@@ -94,9 +98,12 @@ pub struct Listener {
     local: SocketAddr,
     certificate: Option<Certificate>,
     openings: JoinSet<io::Result<Connection>>,
-    /// The openings' handles, oldest first; some of them may be over.
-    oldest: VecDeque<AbortHandle>,
-    openings_max: usize,
+    /// Where each comes from, and what ends it.
+    handles: HashMap<Id, (Source, AbortHandle)>,
+    /// Which of them makes room.
+    crowd: Openings<Source, Id>,
+    /// Who is not even taken.
+    rush: Rush<Source>,
 }
 
 impl Listener {
@@ -112,15 +119,16 @@ impl Listener {
             local,
             certificate,
             openings: JoinSet::new(),
-            oldest: VecDeque::new(),
-            openings_max: OPENINGS_MAX,
+            handles: HashMap::new(),
+            crowd: crowd(OPENINGS_MAX),
+            rush: Rush::new(Instant::now()),
         })
     }
 
-    /// Another bound than [`OPENINGS_MAX`], at least 1.
+    /// Another bound than [`OPENINGS_MAX`], at least 1. Before the first connection.
     #[must_use]
     pub fn openings_max(mut self, max: usize) -> Self {
-        self.openings_max = max.max(1);
+        self.crowd = crowd(max.max(1));
         self
     }
 
@@ -135,15 +143,6 @@ impl Listener {
     }
 
     fn begin(&mut self, stream: TcpStream, peer: SocketAddr) {
-        if self.openings.len() >= self.openings_max {
-            self.oldest.retain(|opening| !opening.is_finished());
-            if let Some(oldest) = self.oldest.pop_front() {
-                oldest.abort();
-            }
-        }
-        if self.oldest.len() >= 2 * self.openings_max {
-            self.oldest.retain(|opening| !opening.is_finished());
-        }
         let certificate = self.certificate.clone();
         let opening = async move {
             timeout(OPENING_TIMEOUT, admit(stream, peer, certificate.as_ref()))
@@ -151,8 +150,28 @@ impl Listener {
                 .unwrap_or_else(|_| Err(io::Error::from(io::ErrorKind::TimedOut)))
                 .map_err(|error| aborted(peer, &error))
         };
-        self.oldest.push_back(self.openings.spawn(opening));
+        let source = Source::from(peer.ip());
+        let handle = self.openings.spawn(opening);
+        let evicted = self.crowd.enter(source, handle.id());
+        self.handles.insert(handle.id(), (source, handle));
+        if let Some((_, evicted)) = evicted.and_then(|evicted| self.handles.remove(&evicted)) {
+            evicted.abort();
+        }
     }
+
+    /// An opening is over.
+    fn end(&mut self, id: Id) {
+        if let Some((source, _)) = self.handles.remove(&id) {
+            self.crowd.leave(source, id);
+        }
+    }
+}
+
+fn crowd(max: usize) -> Openings<Source, Id> {
+    Openings::new(OpeningsLimits {
+        all: max,
+        per_source: max,
+    })
 }
 
 /// It concerns one connection only: the listener is as good as before.
@@ -166,14 +185,21 @@ impl Listen for Listener {
         Box::pin(async {
             loop {
                 tokio::select! {
+                    // What is open goes first: else a crowd that opens faster than it is taken would pile up here.
+                    biased;
+                    Some(opened) = self.openings.join_next_with_id() => match opened {
+                        Ok((id, opened)) => {
+                            self.end(id);
+                            return opened;
+                        }
+                        // One that was dropped for a newer one has nothing to tell.
+                        Err(dropped) => self.end(dropped.id()),
+                    },
                     accepted = self.inner.accept() => {
                         let (stream, peer) = accepted?;
-                        self.begin(stream, peer);
-                    }
-                    Some(opened) = self.openings.join_next() => {
-                        // One that was dropped for a newer one has nothing to tell.
-                        if let Ok(opened) = opened {
-                            return opened;
+                        // What is not taken costs an accept and a close.
+                        if self.rush.takes(Instant::now(), Source::from(peer.ip())) {
+                            self.begin(stream, peer);
                         }
                     }
                 }
@@ -187,6 +213,10 @@ impl Listen for Listener {
 
     fn is_loopback(&self) -> bool {
         self.local.ip().is_loopback()
+    }
+
+    fn turned_away(&self) -> u64 {
+        self.rush.turned_away()
     }
 }
 
@@ -206,11 +236,14 @@ pub async fn admit(
     }
     match (first[0], certificate) {
         (FIRST_OF_GET, _) => {
-            let stream = websocket::server(stream).await?;
-            Ok(flushed::connection(
-                stream,
-                format!("{peer} ({})", Kind::of(Scheme::Ws)),
-            ))
+            let restraint = Restraint::of_a_stranger();
+            let stream = websocket::server(stream, restraint.clone()).await?;
+            let peer_text = format!("{peer} ({})", Kind::of(Scheme::Ws));
+            let connection = flushed::connection(stream, peer_text, Source::from(peer.ip()));
+            Ok(Connection {
+                restraint,
+                ..connection
+            })
         }
         (FIRST_OF_TLS, Some(certificate)) => admit_tls(certificate.accept(stream).await?, peer).await,
         (FIRST_OF_TLS, None) => Err(io::Error::other(
@@ -228,15 +261,20 @@ async fn admit_tls(mut stream: TlsStream<TcpStream>, peer: SocketAddr) -> io::Re
         inner: stream,
     };
     if first == FIRST_OF_GET {
-        let stream = websocket::server(stream).await?;
-        return Ok(flushed::connection(
-            stream,
-            format!("{peer} ({})", Kind::of(Scheme::Wss)),
-        ));
+        let restraint = Restraint::of_a_stranger();
+        let stream = websocket::server(stream, restraint.clone()).await?;
+        let peer_text = format!("{peer} ({})", Kind::of(Scheme::Wss));
+        let connection = flushed::connection(stream, peer_text, Source::from(peer.ip()));
+        return Ok(Connection {
+            restraint,
+            weight: 3,
+            ..connection
+        });
     }
     Ok(flushed::connection(
         stream,
         format!("{peer} ({})", Kind::of(Scheme::Tls)),
+        Source::from(peer.ip()),
     ))
 }
 

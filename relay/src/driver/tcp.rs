@@ -8,7 +8,8 @@ use socket2::SockRef;
 use tokio::net::{TcpListener, TcpStream, ToSocketAddrs};
 use tokio::time::timeout;
 
-use super::{BoxFuture, Connection, Dial, Listen};
+use super::{BoxFuture, Connection, Dial, Listen, Restraint};
+use crate::source::Source;
 
 /// How long a connection may take to come up.
 pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
@@ -50,6 +51,9 @@ pub(super) fn halves(stream: TcpStream, peer: SocketAddr) -> Connection {
         reader: Box::new(reader),
         writer: Box::new(writer),
         peer: peer.to_string(),
+        source: Source::from(peer.ip()),
+        restraint: Restraint::default(),
+        weight: 1,
     }
 }
 

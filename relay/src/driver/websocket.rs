@@ -18,6 +18,7 @@ use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
 use tokio_tungstenite::tungstenite::protocol::{CloseFrame, Message, WebSocketConfig};
 use tokio_tungstenite::{WebSocketStream, accept_hdr_async_with_config, client_async_with_config};
 
+use super::Restraint;
 use super::flushed::Holding;
 
 /// Bytes in one message that is sent: what is in a message can no longer be overtaken.
@@ -28,8 +29,8 @@ pub const FRAME_MAX_BYTES: usize = 128 * 1024;
 pub const MESSAGE_MAX_BYTES: usize = 1024 * 1024;
 /// Bytes that may wait for the socket, answers to pings included.
 pub const WRITE_BUFFER_MAX_BYTES: usize = 512 * 1024;
-/// Bytes one read may bring.
-const READ_BUFFER_BYTES: usize = 32 * 1024;
+/// Bytes one read may bring. Each socket keeps so much from the start, and whoever has proven nothing has one, too.
+const READ_BUFFER_BYTES: usize = 4 * 1024;
 /// Frames without data (pings, pongs, empty ones) that may come in a [`QUIET_WINDOW`] without data among them.
 pub const QUIET_FRAMES_MAX: u32 = 1024;
 /// Bytes that may come in a [`QUIET_WINDOW`] without completing a message.
@@ -48,6 +49,9 @@ pub enum WebSocketError {
     /// Pings, empty frames or fragments, and nothing else.
     #[error("more than {QUIET_FRAMES_MAX} frames or {QUIET_BYTES_MAX} bytes came without data")]
     Flood,
+    /// More came from whoever had proven nothing than an opening takes.
+    #[error("the other end sent more than an opening takes before it had proven anything")]
+    Stranger,
     /// The transport ended without a close.
     #[error("the connection ended without a close")]
     Cut,
@@ -63,14 +67,16 @@ impl WebSocketError {
     fn kind(&self) -> io::ErrorKind {
         match self {
             Self::Cut => io::ErrorKind::UnexpectedEof,
-            Self::Text | Self::Flood | Self::Protocol(_) | Self::Upgrade(_) => io::ErrorKind::InvalidData,
+            Self::Text | Self::Flood | Self::Stranger | Self::Protocol(_) | Self::Upgrade(_) => {
+                io::ErrorKind::InvalidData
+            }
         }
     }
 
     fn close_code(&self) -> CloseCode {
         match self {
             Self::Text => CloseCode::Unsupported,
-            Self::Flood => CloseCode::Policy,
+            Self::Flood | Self::Stranger => CloseCode::Policy,
             Self::Protocol(error) if matches!(**error, SocketError::Capacity(_)) => CloseCode::Size,
             Self::Cut | Self::Protocol(_) | Self::Upgrade(_) => CloseCode::Protocol,
         }
@@ -104,7 +110,7 @@ where
 {
     let asked = Box::pin(client_async_with_config(
         url,
-        Metered::new(stream),
+        Metered::new(stream, Restraint::default()),
         Some(config()),
     ));
     Ok(WebSocketBytes::new(upgraded(
@@ -112,16 +118,17 @@ where
     )?))
 }
 
-/// Answers a client that asks for a WebSocket, on whatever path. Deadlines are the caller's.
+/// Answers a client that asks for a WebSocket, on whatever path. Deadlines are the caller's; until `restraint` is lifted
+/// the client may not send more than that.
 ///
 /// # Errors
 /// What the socket says, or [`WebSocketError::Upgrade`].
-pub(super) async fn server<S>(stream: S) -> io::Result<WebSocketBytes<S>>
+pub(super) async fn server<S>(stream: S, restraint: Restraint) -> io::Result<WebSocketBytes<S>>
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {
     let asked = Box::pin(accept_hdr_async_with_config(
-        Metered::new(stream),
+        Metered::new(stream, restraint),
         no_browsers,
         Some(config()),
     ));
@@ -180,13 +187,17 @@ impl Quiet {
 struct Metered<S> {
     inner: S,
     quiet: Quiet,
+    received: usize,
+    restraint: Restraint,
 }
 
 impl<S> Metered<S> {
-    fn new(inner: S) -> Self {
+    fn new(inner: S, restraint: Restraint) -> Self {
         Self {
             inner,
             quiet: Quiet::new(),
+            received: 0,
+            restraint,
         }
     }
 }
@@ -199,7 +210,12 @@ impl<S: AsyncRead + Unpin> AsyncRead for Metered<S> {
     ) -> Poll<io::Result<()>> {
         let before = buf.filled().len();
         ready!(Pin::new(&mut self.inner).poll_read(cx, buf))?;
-        if !self.quiet.admits(0, buf.filled().len() - before) {
+        let read = buf.filled().len() - before;
+        self.received = self.received.saturating_add(read);
+        if !self.restraint.admits(self.received) {
+            return Poll::Ready(Err(WebSocketError::Stranger.into()));
+        }
+        if !self.quiet.admits(0, read) {
             return Poll::Ready(Err(WebSocketError::Flood.into()));
         }
         Poll::Ready(Ok(()))

@@ -68,7 +68,7 @@ impl Lane {
         }
     }
 
-    /// Whether the lane waits for bulk allowance (see `Link::set_bulk_allowance`).
+    /// Whether only so much of the lane may be under way as the link carries in its round trip and 20 ms.
     pub const fn is_bulk(self) -> bool {
         match self {
             Self::Control | Self::Stdin | Self::Interactive => false,
@@ -225,6 +225,11 @@ impl<T> Lanes<T> {
 
     pub(crate) fn queued_bytes_total(&self) -> usize {
         self.lanes.iter().map(|lane| lane.queued_bytes).sum()
+    }
+
+    /// Whether something of this channel waits in this lane.
+    pub(crate) fn holds(&self, lane: Lane, channel: u32) -> bool {
+        self.lanes[lane as usize].holds(channel)
     }
 
     pub(crate) fn has_urgent(&self) -> bool {

@@ -66,6 +66,13 @@ impl<T> LaneQueue<T> {
         }
     }
 
+    pub(super) fn holds(&self, channel: u32) -> bool {
+        match &self.queue {
+            Queue::InOrder(queue) => queue.iter().any(|pending| pending.channel == channel),
+            Queue::Turns { channels, .. } => channels.contains_key(&channel),
+        }
+    }
+
     pub(super) fn judge(&self, message: &Outgoing<T>) -> Result<(), EnqueueProblem> {
         let actual = message.bytes.len();
         if actual == 0 {

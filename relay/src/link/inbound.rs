@@ -7,8 +7,11 @@ use dwell_messages::kinds::OuterKind;
 
 use crate::chunk::ChunkError;
 use crate::control::{Refusal, Reset, ResetCode};
-use crate::handshake::{Established, Responder, split_open};
+use crate::handshake::{Established, Responder};
+use crate::opening::split_open;
 use crate::outer::{OUTER_HEADER_BYTES, OuterFrame, check_bounds, encode_outer};
+use crate::own::OwnChunk;
+use crate::reassembly::Brought;
 
 use super::{
     EVENTS_PENDING_MAX, Link, LinkError, LinkEstablished, LinkEvent, PONGS_PENDING_MAX_BYTES, State,
@@ -32,10 +35,15 @@ impl<T> Link<T> {
                 LinkError::Record(crate::record::RecordError::Exhausted { .. }) => ResetCode::Exhausted,
                 LinkError::Handshake(_)
                 | LinkError::Preamble(_)
+                | LinkError::Open(_)
                 | LinkError::Record(_)
                 | LinkError::Chunk(_)
                 | LinkError::Frame(_)
                 | LinkError::Control(_)
+                | LinkError::Renewal(_)
+                | LinkError::KeysTooOld { .. }
+                | LinkError::Miscounted { .. }
+                | LinkError::OpenedTooMuch { .. }
                 | LinkError::UnexpectedFrame { .. }
                 | LinkError::WrongStream { .. }
                 | LinkError::HandshakeDeadline { .. }
@@ -59,8 +67,8 @@ impl<T> Link<T> {
         }
         match frame.kind {
             OuterKind::Data => self.data(now, frame),
-            OuterKind::Handshake => self.handshake(&frame.payload),
-            OuterKind::Open => self.open(frame.payload),
+            OuterKind::Handshake => self.handshake(now, &frame.payload),
+            OuterKind::Open => self.open(now, frame.payload),
             OuterKind::Reset => {
                 let reason = Reset::decode(&frame.payload)?;
                 self.silence();
@@ -109,24 +117,24 @@ impl<T> Link<T> {
         }
     }
 
-    fn open(&mut self, payload: BytesMut) -> Result<(), LinkError> {
+    fn open(&mut self, now: Instant, payload: BytesMut) -> Result<(), LinkError> {
         let State::AwaitingHello(parts) = &self.state else {
             return Err(self.unexpected(OuterKind::Open));
         };
         let expected = parts.preamble;
-        let (preamble, message) = split_open(payload)?;
+        let (preamble, _, message) = split_open(payload)?;
         if preamble.encode() != expected {
             return Err(self.unexpected(OuterKind::Open));
         }
-        self.handshake(&message)
+        self.handshake(now, &message)
     }
 
-    fn handshake(&mut self, message: &[u8]) -> Result<(), LinkError> {
+    fn handshake(&mut self, now: Instant, message: &[u8]) -> Result<(), LinkError> {
         match std::mem::replace(&mut self.state, State::Over) {
             State::AwaitingWelcome(waiting) => {
                 let established = waiting.read(message)?;
                 self.deadline = None;
-                self.announce(&established);
+                self.came_up(now, &established);
                 self.state = State::Up(Box::new(established));
                 Ok(())
             }
@@ -157,7 +165,13 @@ impl<T> Link<T> {
         }
     }
 
-    fn announce(&mut self, established: &Established) {
+    fn came_up(&mut self, now: Instant, established: &Established) {
+        if let Some(said) = self.said_at {
+            // The handshake's round trip is the first that is known of the link.
+            self.pace
+                .round_trip_seen(now, now.saturating_duration_since(said));
+        }
+        self.renewal.begin(now, established.handshake_hash);
         self.events.push_back(LinkEvent::Established(LinkEstablished {
             peer: established.peer,
             welcome: established.welcome.clone(),
@@ -180,25 +194,68 @@ impl<T> Link<T> {
             }
             State::AwaitingFirstRecord(established) => {
                 established.opener.open_in_place(&mut record)?;
-                self.confirm();
+                self.confirm(now);
             }
             State::AwaitingWelcome(_) | State::AwaitingHello(_) | State::AwaitingVerdict(_) | State::Over => {
                 return Err(self.unexpected(OuterKind::Data));
             }
         }
-        let events = &mut self.events;
-        self.reassembly.accept(now, frame.stamp_us, record, |message| {
-            events.push_back(LinkEvent::Message(message));
-        })?;
+        let (events, mut own) = (&mut self.events, Vec::new());
+        self.reassembly
+            .accept(now, frame.stamp_us, record, |brought| match brought {
+                Brought::Message(message) => events.push_back(LinkEvent::Message(message)),
+                Brought::Own(chunk, bulk_bytes) => own.push((chunk, bulk_bytes)),
+            })?;
+        for (chunk, bulk_bytes) in own {
+            self.own(now, chunk, bulk_bytes)?;
+        }
+        self.opened.opened(self.reassembly.bulk_bytes());
+        Ok(())
+    }
+
+    /// What the peer's link says of itself.
+    fn own(&mut self, now: Instant, chunk: OwnChunk, bulk_bytes: u64) -> Result<(), LinkError> {
+        match chunk {
+            OwnChunk::Mark(marked) if marked == bulk_bytes => {
+                self.opened.asked();
+                Ok(())
+            }
+            OwnChunk::Mark(marked) => Err(LinkError::Miscounted {
+                marked,
+                opened: bulk_bytes,
+            }),
+            OwnChunk::Opened(opened) => {
+                self.pace
+                    .opened(now, opened)
+                    .map_err(|impossible| LinkError::OpenedTooMuch {
+                        opened: impossible.opened,
+                        sent: impossible.cut,
+                    })
+            }
+            OwnChunk::Renew(_) | OwnChunk::Renewed(_) | OwnChunk::Close(_) => self.renew(now, &chunk),
+        }
+    }
+
+    /// A message of a renewal.
+    fn renew(&mut self, now: Instant, chunk: &OwnChunk) -> Result<(), LinkError> {
+        let State::Up(keys) = &mut self.state else {
+            return Err(self.unexpected(OuterKind::Data));
+        };
+        match chunk {
+            OwnChunk::Renew(message) => self.renewal.asked(message, keys)?,
+            OwnChunk::Renewed(message) => self.renewal.answered(message, keys)?,
+            OwnChunk::Close(ordinal) => self.renewal.closed(now, *ordinal, keys)?,
+            OwnChunk::Mark(_) | OwnChunk::Opened(_) => {}
+        }
         Ok(())
     }
 
     /// The first record opened: message 1 was no replay, so the link is real.
-    fn confirm(&mut self) {
+    fn confirm(&mut self, now: Instant) {
         match std::mem::replace(&mut self.state, State::Over) {
             State::AwaitingFirstRecord(established) => {
                 self.deadline = None;
-                self.announce(&established);
+                self.came_up(now, &established);
                 self.state = State::Up(established);
             }
             other @ (State::AwaitingWelcome(_)

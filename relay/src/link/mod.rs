@@ -1,7 +1,11 @@
 //! One authenticated stream at one endpoint: frames and time in, events and bytes out. Nothing here blocks.
 
+#[cfg(fuzzing)]
+mod fuzzing;
 mod inbound;
 mod outbound;
+mod pace;
+mod renew;
 mod window;
 
 use std::collections::VecDeque;
@@ -11,6 +15,7 @@ use std::time::{Duration, Instant};
 use bytes::{Bytes, BytesMut};
 use dwell_messages::kinds::OuterKind;
 use dwell_messages::{PublicKey, StreamId};
+use zeroize::Zeroizing;
 
 use crate::chunk::ChunkError;
 use crate::control::{ControlError, Refusal, Reset, ResetCode};
@@ -18,19 +23,26 @@ use crate::handshake::{AwaitingVerdict, AwaitingWelcome, Established, HandshakeE
 use crate::keys::StaticKeypair;
 use crate::lanes::{CutMessage, EnqueueError, EnqueueProblem, Lane, Lanes, Outgoing};
 use crate::noise::EphemeralSeed;
+use crate::opening::OpenError;
 use crate::outer::{OuterError, encode_outer};
 use crate::preamble::{PREAMBLE_BYTES, Preamble, PreambleError};
-use crate::random::Randomness;
+use crate::random::{OsRandomness, Randomness};
 use crate::reassembly::{Incoming, Reassembly};
 use crate::record::{RECORD_PLAINTEXT_MAX_BYTES, RecordError, SealLimits};
 
+use self::pace::{Opened, Pace};
+use self::renew::Renewal;
 use self::window::{GrantWindow, SendWindow};
 
+pub use self::pace::{MARK_STEP_MAX_BYTES, MARKS_MAX, QUEUE_TIME, UNDER_WAY_MIN_BYTES};
+pub use self::renew::{
+    KEY_AGE_MAX, RENEW_AFTER, RENEW_AFTER_BYTES, RENEW_AFTER_RECORDS, RenewAfter, RenewalError,
+};
 pub use self::window::SEND_WINDOW_INITIAL_BYTES;
 
 /// How long a handshake may take, from the first byte to the first valid record.
 pub const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
-/// The smallest record limit that [`Link::set_record_max`] accepts.
+/// The shortest limit of a record; with less room than this none is begun.
 pub const RECORD_LIMIT_MIN_BYTES: usize = 1024;
 /// Events a link holds before it takes another frame. One record makes at most 4,096.
 pub const EVENTS_PENDING_MAX: usize = 16 * 1024;
@@ -44,8 +56,17 @@ pub struct LinkOptions {
     pub windowed: bool,
     /// Send WINDOW frames as a receiver, and reset a peer that overruns them. A relay does this itself.
     pub grants: bool,
+    /// No more of the bulk lanes is under way than the link carries in its round trip and 20 ms. Without it a keystroke
+    /// stands behind everything that the network takes.
+    pub paced: bool,
+    /// The longest record, in bytes of plaintext. Only tests lower it.
+    pub record_max_bytes: usize,
     /// How much each key may seal. Only tests lower it.
     pub seal_limits: SealLimits,
+    /// When keys are renewed by the end that dialled. Only tests lower it.
+    pub renew_after: RenewAfter,
+    /// How old keys may become that were not renewed. Only tests lower it.
+    pub key_age_max: Duration,
     /// How long the handshake may take.
     pub handshake_timeout: Duration,
 }
@@ -56,7 +77,11 @@ impl LinkOptions {
         Self {
             windowed: false,
             grants: false,
+            paced: true,
+            record_max_bytes: RECORD_PLAINTEXT_MAX_BYTES,
             seal_limits: SealLimits::default(),
+            renew_after: RenewAfter::default(),
+            key_age_max: KEY_AGE_MAX,
             handshake_timeout: HANDSHAKE_TIMEOUT,
         }
     }
@@ -118,6 +143,9 @@ pub enum LinkError {
     /// The dialler's preamble is none.
     #[error("the preamble is not usable")]
     Preamble(#[from] PreambleError),
+    /// What a relay opened is none.
+    #[error("the opening is not usable")]
+    Open(#[from] OpenError),
     /// A record failed.
     #[error("a record failed")]
     Record(#[from] RecordError),
@@ -127,6 +155,31 @@ pub enum LinkError {
     /// A frame that did not come out of an [`crate::OuterDecoder`].
     #[error("an outer frame is malformed")]
     Frame(#[from] OuterError),
+    /// Fresh keys did not come about.
+    #[error("the link's keys could not be renewed")]
+    Renewal(#[from] RenewalError),
+    /// The keys were not renewed in time.
+    #[error("the link's keys are {age_seconds} s old, which is their limit: dial again")]
+    KeysTooOld {
+        /// Their age.
+        age_seconds: u64,
+    },
+    /// A mark stands elsewhere in the bulk bytes than where it says.
+    #[error("a mark says {marked} bytes of bulk and {opened} came: the other end is broken, upgrade it")]
+    Miscounted {
+        /// By its word.
+        marked: u64,
+        /// By our count.
+        opened: u64,
+    },
+    /// The peer says that it has opened more than was sent.
+    #[error("the peer says it opened {opened} bytes of bulk and {sent} were sent: it is broken, upgrade it")]
+    OpenedTooMuch {
+        /// By its word.
+        opened: u64,
+        /// What was sent.
+        sent: u64,
+    },
     /// A clear frame is malformed.
     #[error("a clear frame is malformed")]
     Control(#[from] ControlError),
@@ -180,7 +233,7 @@ pub struct TransmitReport<T> {
     pub data_bytes: usize,
     /// Records sealed.
     pub records: u32,
-    /// Plaintext that came from bulk lanes: what was taken from the bulk allowance.
+    /// Plaintext that came from bulk lanes.
     pub bulk_bytes: usize,
     /// Messages whose last byte was cut, in the order of cutting.
     pub finished: Vec<CutMessage<T>>,
@@ -238,8 +291,13 @@ pub struct Link<T> {
     outbox: BytesMut,
     send_window: SendWindow,
     grant_window: GrantWindow,
-    record_max_bytes: usize,
-    bulk_allowance_bytes: u64,
+    pace: Pace,
+    opened: Opened,
+    renewal: Renewal,
+    /// The dialler's first record has been sealed.
+    confirmed: bool,
+    /// When this side's part of the handshake was first written.
+    said_at: Option<Instant>,
     deadline: Option<Instant>,
 }
 
@@ -264,13 +322,14 @@ impl<T> Link<T> {
         let clear = preamble.encode();
         let (waiting, message) = Initiator::start(identity, preamble.executor, &clear, hello, rng)?;
         let waiting = waiting.with_limits(options.seal_limits);
+        let identity = StaticKeypair::from_private(Zeroizing::new(*identity.expose_private()));
         let mut link = Self::new(
             now,
             preamble.stream,
             options,
             State::AwaitingWelcome(Box::new(waiting)),
+            (Arc::new(identity), true),
         );
-        link.initiator = true;
         link.outbox.extend_from_slice(&clear);
         link.outbox.extend_from_slice(token);
         encode_outer(&mut link.outbox, OuterKind::Handshake, link.stream, 0, &message);
@@ -278,7 +337,7 @@ impl<T> Link<T> {
     }
 
     /// Answers a dialler whose preamble has been read. Hand it the HANDSHAKE frame that follows, or the OPEN frame
-    /// that brought the preamble (see [`crate::handshake::split_open`]).
+    /// that brought the preamble (see [`crate::opening::split_open`]).
     ///
     /// # Errors
     /// [`LinkError::Refused`] with the refusal to send when versions or suites do not meet;
@@ -292,6 +351,7 @@ impl<T> Link<T> {
     ) -> Result<Self, LinkError> {
         let version = preamble.agree().map_err(LinkError::Refused)?;
         let seed = EphemeralSeed::draw(rng).map_err(HandshakeError::from)?;
+        let own = (Arc::clone(&identity), false);
         let parts = HelloParts {
             identity,
             preamble: preamble.encode(),
@@ -303,13 +363,21 @@ impl<T> Link<T> {
             preamble.stream,
             options,
             State::AwaitingHello(Box::new(parts)),
+            own,
         ))
     }
 
-    fn new(now: Instant, stream: StreamId, options: LinkOptions, state: State) -> Self {
+    fn new(
+        now: Instant,
+        stream: StreamId,
+        options: LinkOptions,
+        state: State,
+        (identity, initiator): (Arc<StaticKeypair>, bool),
+    ) -> Self {
+        let rng = Box::new(OsRandomness::new());
         Self {
             stream,
-            initiator: false,
+            initiator,
             options,
             state,
             lanes: Lanes::new(),
@@ -318,10 +386,26 @@ impl<T> Link<T> {
             outbox: BytesMut::new(),
             send_window: SendWindow::new(options.windowed),
             grant_window: GrantWindow::new(options.grants),
-            record_max_bytes: RECORD_PLAINTEXT_MAX_BYTES,
-            bulk_allowance_bytes: u64::MAX,
+            pace: Pace::new(now, options.paced),
+            opened: Opened::default(),
+            renewal: Renewal::new(identity, rng, initiator, &options),
+            confirmed: false,
+            said_at: None,
             deadline: now.checked_add(options.handshake_timeout),
         }
+    }
+
+    /// Draws the ephemeral keys of its renewals from there, instead of from the operating system's generator: a link
+    /// outlives the argument that its first handshake drew from.
+    #[must_use]
+    pub fn drawing_from(mut self, rng: Box<dyn Randomness + Send>) -> Self {
+        self.renewal.draw_from(rng);
+        self
+    }
+
+    /// How often the keys of this link were renewed.
+    pub fn renewals(&self) -> u64 {
+        self.renewal.done()
     }
 
     /// The stream this link is.
@@ -392,6 +476,7 @@ impl<T> Link<T> {
         self.lanes = Lanes::new();
         self.reassembly = Reassembly::default();
         self.deadline = None;
+        self.renewal.over();
     }
 
     /// Queues a message. It may be queued before the link is up; it leaves when it is.
@@ -413,16 +498,15 @@ impl<T> Link<T> {
         self.lanes.queued_bytes(lane)
     }
 
-    /// Limits the plaintext of the next records: what the link carries in some 20 ms. Clamped to
-    /// [`RECORD_LIMIT_MIN_BYTES`] and [`RECORD_PLAINTEXT_MAX_BYTES`], where it begins.
-    pub fn set_record_max(&mut self, bytes: usize) {
-        self.record_max_bytes = bytes.clamp(RECORD_LIMIT_MIN_BYTES, RECORD_PLAINTEXT_MAX_BYTES);
+    /// Whether something of this channel waits in this lane: what is queued elsewhere for it may overtake that.
+    pub fn holds(&self, lane: Lane, channel: u32) -> bool {
+        self.lanes.holds(lane, channel)
     }
 
-    /// How many more plaintext bytes of the bulk lanes may be cut. Begins without limit; every cut takes from it. Less
-    /// than [`RECORD_LIMIT_MIN_BYTES`] counts as nothing.
-    pub fn set_bulk_allowance(&mut self, bytes: u64) {
-        self.bulk_allowance_bytes = bytes;
+    /// Plaintext of the bulk lanes that may be sent before the peer has said how much it has opened: what the link carries
+    /// in its round trip and 20 ms by what is known of it, at least [`UNDER_WAY_MIN_BYTES`]. `u64::MAX`: not paced.
+    pub fn bulk_bound_bytes(&self) -> u64 {
+        self.pace.bound()
     }
 
     /// Bytes that the send window still allows; `u64::MAX` on a direct link.
@@ -432,14 +516,20 @@ impl<T> Link<T> {
 
     /// When [`handle_timeout`](Self::handle_timeout) is due.
     pub fn poll_timeout(&self) -> Option<Instant> {
-        self.deadline
+        self.deadline.or_else(|| self.renewal.poll_timeout())
     }
 
-    /// Tells the link that time has passed.
+    /// Tells the link that time has passed. It may have something to transmit then.
     ///
     /// # Errors
-    /// [`LinkError::HandshakeDeadline`] once the handshake has taken too long; the link is then over.
+    /// [`LinkError::HandshakeDeadline`] once the handshake has taken too long, [`LinkError::KeysTooOld`] once the keys have
+    /// not been renewed for too long; the link is then over.
     pub fn handle_timeout(&mut self, now: Instant) -> Result<(), LinkError> {
+        if let Err(age) = self.renewal.handle_timeout(now) {
+            self.end(&Reset::new(ResetCode::Exhausted));
+            let age_seconds = age.as_secs();
+            return Err(LinkError::KeysTooOld { age_seconds });
+        }
         match self.deadline {
             Some(deadline) if deadline <= now => {
                 self.end(&Reset::new(ResetCode::Deadline));

@@ -58,10 +58,10 @@ impl GrantWindow {
         }
     }
 
+    /// None also for a peer that overran its limit: the link ends by that, and what is over grants nothing.
     fn next(&self) -> Option<u64> {
-        let granted = self.granted?;
-        (granted - self.received <= SEND_WINDOW_INITIAL_BYTES / 2)
-            .then_some(self.received + SEND_WINDOW_INITIAL_BYTES)
+        let left = self.granted?.checked_sub(self.received)?;
+        (left <= SEND_WINDOW_INITIAL_BYTES / 2).then_some(self.received + SEND_WINDOW_INITIAL_BYTES)
     }
 
     pub(super) fn is_due(&self) -> bool {

@@ -4,6 +4,7 @@ use dwell_messages::PublicKey;
 use subtle::{Choice, ConstantTimeEq};
 
 use crate::keys::blake2s;
+use crate::strangers::Vouching;
 
 /// What a relay keeps of a harness's token: BLAKE2s-256("dwell relay token v1" ‖ token).
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -31,19 +32,20 @@ pub enum Admission {
 }
 
 impl Admission {
-    pub(super) fn admits_executor(&self, proven: &PublicKey) -> bool {
+    pub(super) fn admits_executor(&self, key: &PublicKey) -> bool {
         match self {
             Self::Open => true,
-            Self::Listed { executors, .. } => any(executors.iter().map(|key| key.0.ct_eq(&proven.0))),
+            Self::Listed { executors, .. } => any(executors.iter().map(|listed| listed.0.ct_eq(&key.0))),
         }
     }
 
-    pub(super) fn admits_harness(&self, token: &[u8]) -> bool {
+    /// Whether a harness is admitted, and whether that says anything for it.
+    pub(super) fn admits_harness(&self, token: &[u8]) -> Option<Vouching> {
         match self {
-            Self::Open => true,
+            Self::Open => Some(Vouching::Unvouched),
             Self::Listed { harness_tokens, .. } => {
                 let hash = TokenHash::of(token);
-                any(harness_tokens.iter().map(|listed| listed.0.ct_eq(&hash.0)))
+                any(harness_tokens.iter().map(|listed| listed.0.ct_eq(&hash.0))).then_some(Vouching::Vouched)
             }
         }
     }

@@ -9,6 +9,8 @@ use dwell_messages::{PublicKey, StreamId};
 use crate::outer::OuterDecoder;
 use crate::preamble::{Preamble, PreambleDecoder};
 use crate::registration::AwaitingProof;
+use crate::source::Source;
+use crate::strangers::Admitted;
 
 use super::StreamKey;
 
@@ -27,7 +29,7 @@ pub(super) enum Phase {
     /// An executor that has not begun to prove itself.
     AwaitingRegistration(Preamble),
     /// An executor that has not finished proving itself.
-    AwaitingProof(Box<AwaitingProof>, Preamble),
+    AwaitingProof(Box<(AwaitingProof, Admitted<Source>)>, Preamble),
     /// An executor in force.
     Executor(Registration),
     /// A harness whose first message has not come.
@@ -66,6 +68,9 @@ impl Egress {
 }
 
 pub(super) struct Connection {
+    pub(super) source: Source,
+    /// It has not said what it is, or not proven it.
+    pub(super) opening: bool,
     pub(super) input: Input,
     pub(super) phase: Phase,
     pub(super) egress: Egress,
@@ -73,12 +78,22 @@ pub(super) struct Connection {
 }
 
 impl Connection {
-    pub(super) fn new(deadline: Instant) -> Self {
+    pub(super) fn new(source: Source, deadline: Instant) -> Self {
         Self {
+            source,
+            opening: true,
             input: Input::Preamble(PreambleDecoder::new()),
             phase: Phase::AwaitingPreamble,
             egress: Egress::default(),
             deadline: Some(deadline),
+        }
+    }
+
+    /// It has proven what it is: longer frames may come.
+    pub(super) fn is_known(&mut self) {
+        match &mut self.input {
+            Input::Frames(decoder) => decoder.set_stranger(false),
+            Input::Preamble(_) | Input::Ignored => {}
         }
     }
 }

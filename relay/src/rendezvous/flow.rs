@@ -42,6 +42,8 @@ pub(super) struct Flow {
     phase: Phase,
     queue: VecDeque<(Instant, RawFrame)>,
     window_bytes: u64,
+    /// All that was here has left since the last grant: the window was what held the sender up.
+    drained: bool,
     limit: u64,
     received: u64,
     left: u64,
@@ -59,6 +61,7 @@ impl Flow {
             phase: Phase::Open,
             queue: VecDeque::new(),
             window_bytes: SEND_WINDOW_INITIAL_BYTES,
+            drained: false,
             limit: SEND_WINDOW_INITIAL_BYTES,
             received: 0,
             left: 0,
@@ -132,6 +135,7 @@ impl Flow {
     /// The next bytes to write, stamped with how long they were here.
     pub(super) fn next_output(&mut self, now: Instant) -> Option<BytesMut> {
         if let Some((received_at, frame)) = self.queue.pop_front() {
+            self.drained |= self.queue.is_empty();
             let bytes = frame.wire_bytes() as u64;
             let is_data = frame.kind == dwell_messages::kinds::OuterKind::Data;
             if is_data {
@@ -158,12 +162,28 @@ impl Flow {
         self.is_open() && self.left + self.window_bytes >= self.limit + self.window_bytes / 2
     }
 
-    /// The new limit. The window doubles when its bytes leave as fast as they come and `may_grow` says there is room.
+    /// The new limit. The window doubles when its bytes leave as fast as they come, so that all had left at some time since
+    /// the last grant, and `may_grow` says there is room.
     pub(super) fn grant(&mut self, may_grow: bool) {
-        if may_grow && self.queue.is_empty() {
+        if std::mem::take(&mut self.drained) && may_grow {
             self.window_bytes = (self.window_bytes * 2).min(WINDOW_MAX_BYTES);
         }
         self.limit = self.limit.max(self.left + self.window_bytes);
+    }
+
+    /// Whether anything of it has been taken.
+    pub(super) fn has_begun(&self) -> bool {
+        self.handshakes > 0 || self.received > 0
+    }
+
+    /// How many frames wait, and since when the oldest does.
+    pub(super) fn waiting(&self) -> (usize, Option<Instant>) {
+        (self.queue.len(), self.queue.front().map(|(arrived, _)| *arrived))
+    }
+
+    /// Bytes that the sender may still send.
+    pub(super) fn window_left(&self) -> u64 {
+        self.limit.saturating_sub(self.received)
     }
 
     /// What the sender may have sent in all.

@@ -42,8 +42,9 @@ impl Rendezvous {
         match &mut connection.input {
             Input::Preamble(decoder) => match decoder.decode() {
                 Ok(Some((preamble, token))) => {
-                    let decoder = std::mem::take(decoder);
-                    connection.input = Input::Frames(decoder.into_frames());
+                    let mut decoder = std::mem::take(decoder).into_frames();
+                    decoder.set_stranger(true);
+                    connection.input = Input::Frames(decoder);
                     Next::Preamble(preamble, token)
                 }
                 Ok(None) => Next::Nothing,
@@ -136,7 +137,8 @@ impl Rendezvous {
             Phase::AwaitingHello(preamble, token) => self.open(now, conn, &preamble, &token, frame),
             Phase::AwaitingRegistration(preamble) => self.begin_registration(now, conn, preamble, frame),
             Phase::AwaitingProof(proof, preamble) => {
-                self.end_registration(now, conn, *proof, &preamble, frame);
+                let (proof, admitted) = *proof;
+                self.end_registration(now, conn, (proof, admitted), &preamble, frame);
             }
             other @ (Phase::AwaitingPreamble | Phase::Executor(_) | Phase::Harness(..) | Phase::Closing) => {
                 connection.phase = other;

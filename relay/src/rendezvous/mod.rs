@@ -12,6 +12,7 @@ mod input;
 mod pairing;
 mod report;
 mod schedule;
+mod view;
 
 use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::time::{Duration, Instant};
@@ -23,6 +24,8 @@ use dwell_messages::{PublicKey, StreamId};
 use crate::control::ResetCode;
 use crate::keys::StaticKeypair;
 use crate::random::Randomness;
+use crate::source::{Source, SourceTag, SourceTags};
+use crate::strangers::{Governor, Openings, OpeningsLimits, Rates};
 
 use self::connection::{Connection, Input, Phase};
 use self::flow::Flow;
@@ -30,11 +33,21 @@ use self::flow::Flow;
 pub use self::admission::{Admission, TokenHash};
 pub use self::flow::{FlowTotals, WINDOW_MAX_BYTES};
 pub use self::report::{
-    ConnectionFault, DropCounts, DropReason, RegistrationFailure, Report, Unavailability,
+    ConnectionFault, DropCounts, DropReason, RefusalCounts, RegistrationFailure, Report, Unavailability,
 };
+pub use self::view::{FlowCensus, StreamCensus};
 
 /// Most connections at once; more are closed as they come.
 pub const CONNECTIONS_MAX: usize = 8 * 1024;
+/// Most connections of one source; a harness's carries one stream, so that it has no more streams either.
+pub const CONNECTIONS_PER_SOURCE_MAX: usize = 1024;
+/// Connections that have not proven what they are. With one more the oldest makes room, of the source with the most.
+/// Each holds one message 1 at the most: some 18 KiB with all around it over TCP. Those that hold more count as two or
+/// three, see [`crate::driver::Connection::weight`]: less than 4 MiB in all.
+pub const OPENING_LIMITS: OpeningsLimits = OpeningsLimits {
+    all: 144,
+    per_source: 120,
+};
 /// Most streams of one executor at once.
 pub const STREAMS_PER_EXECUTOR_MAX: usize = 1024;
 /// Most bytes given to one connection's driver and not yet written.
@@ -63,6 +76,11 @@ pub enum Command {
         conn: ConnId,
         /// Whole frames.
         bytes: Bytes,
+    },
+    /// It is known what it is: what its transport holds need not be kept small any more.
+    Proven {
+        /// Which connection.
+        conn: ConnId,
     },
     /// Close it once everything before is written; the core has forgotten it already.
     Close {
@@ -95,6 +113,8 @@ struct Stream {
 pub struct Census {
     /// Connections.
     pub connections: usize,
+    /// Of those: they have not proven what they are.
+    pub openings: usize,
     /// Executors registered.
     pub executors: usize,
     /// Streams paired.
@@ -119,6 +139,13 @@ pub struct Rendezvous {
     windows_grown_bytes: u64,
     pump_work: Vec<ConnId>,
     dropped: DropCounts,
+    refused: RefusalCounts,
+    openings: Openings<Source, ConnId>,
+    /// Connections of each source: an entry for each that has one.
+    per_source: HashMap<Source, usize>,
+    /// Made when the first executor comes: it begins with the time.
+    registrations: Option<Governor<Source>>,
+    tags: Option<SourceTags>,
     /// When the bytes that are being read arrived.
     arrived: Option<Instant>,
 }
@@ -141,6 +168,11 @@ impl Rendezvous {
             windows_grown_bytes: 0,
             pump_work: Vec::new(),
             dropped: DropCounts::default(),
+            refused: RefusalCounts::default(),
+            openings: Openings::new(OPENING_LIMITS),
+            per_source: HashMap::new(),
+            registrations: None,
+            tags: None,
             arrived: None,
         }
     }
@@ -150,18 +182,33 @@ impl Rendezvous {
         self.admission = admission;
     }
 
-    /// A transport came up. Its number must be fresh.
-    pub fn connected(&mut self, now: Instant, conn: ConnId) {
-        if self.connections.len() >= CONNECTIONS_MAX {
-            self.report(Report::ConnectionFault {
-                conn,
-                fault: ConnectionFault::TooManyConnections,
-            });
+    /// A transport came up, of the lightest kind. Its number must be fresh.
+    pub fn connected(&mut self, now: Instant, conn: ConnId, source: Source) {
+        self.connected_over(now, conn, source, 1);
+    }
+
+    /// A transport came up that counts as so many while its peer has proven nothing, see
+    /// [`crate::driver::Connection::weight`]. Its number must be fresh.
+    pub fn connected_over(&mut self, now: Instant, conn: ConnId, source: Source, weight: usize) {
+        let of_source = self.per_source.get(&source).copied().unwrap_or(0);
+        let fault = if self.connections.len() >= CONNECTIONS_MAX {
+            Some(ConnectionFault::TooManyConnections)
+        } else if of_source >= CONNECTIONS_PER_SOURCE_MAX {
+            Some(ConnectionFault::TooManyOfSource)
+        } else {
+            None
+        };
+        if let Some(fault) = fault {
+            self.report(Report::ConnectionFault { conn, fault });
             self.commands.push_back(Command::Close { conn });
             return;
         }
+        for oldest in self.openings.enter_weighing(source, conn, weight) {
+            self.fault(now, oldest, ConnectionFault::MadeRoom);
+        }
+        *self.per_source.entry(source).or_insert(0) += 1;
         let deadline = now + OPENING_TIMEOUT;
-        self.connections.insert(conn, Connection::new(deadline));
+        self.connections.insert(conn, Connection::new(source, deadline));
         self.deadlines.insert((deadline, conn));
     }
 
@@ -231,10 +278,16 @@ impl Rendezvous {
         self.dropped
     }
 
+    /// Who was turned away, by reason.
+    pub fn refused(&self) -> RefusalCounts {
+        self.refused
+    }
+
     /// How many of what there are.
     pub fn census(&self) -> Census {
         Census {
             connections: self.connections.len(),
+            openings: self.openings.len(),
             executors: self.executors.len(),
             streams: self.streams.len(),
             reports_left_out: self.reports_left_out,
@@ -242,6 +295,7 @@ impl Rendezvous {
     }
 
     fn report(&mut self, report: Report) {
+        self.refused.add(&report);
         if self.reports_waiting >= REPORTS_PENDING_MAX {
             self.reports_left_out += 1;
             return;
@@ -254,18 +308,55 @@ impl Rendezvous {
         self.dropped.add(reason, 1);
     }
 
+    /// What has a deadline has come about, or the connection is forgotten.
     fn clear_deadline(&mut self, conn: ConnId) {
-        if let Some(connection) = self.connections.get_mut(&conn)
-            && let Some(at) = connection.deadline.take()
-        {
+        let Some(connection) = self.connections.get_mut(&conn) else {
+            return;
+        };
+        if let Some(at) = connection.deadline.take() {
             self.deadlines.remove(&(at, conn));
+        }
+        if std::mem::take(&mut connection.opening) {
+            self.openings.leave(connection.source, conn);
+        }
+    }
+
+    /// It has proven what it is, or passes on what is sealed for one who has.
+    fn is_known(&mut self, conn: ConnId) {
+        if let Some(connection) = self.connections.get_mut(&conn) {
+            connection.is_known();
+            self.commands.push_back(Command::Proven { conn });
+        }
+    }
+
+    fn registrations(&mut self, now: Instant) -> &mut Governor<Source> {
+        self.registrations
+            .get_or_insert_with(|| Governor::new(now, Rates::REGISTRATIONS))
+    }
+
+    /// What an executor is told about where a connection comes from. Without randomness all sources look alike.
+    fn tag_of(&mut self, conn: ConnId) -> SourceTag {
+        if self.tags.is_none() {
+            self.tags = SourceTags::draw(&mut self.rng).ok();
+        }
+        match (&self.tags, self.connections.get(&conn)) {
+            (Some(tags), Some(connection)) => tags.of(&connection.source),
+            (None, _) | (_, None) => SourceTag::default(),
         }
     }
 
     /// Removes a connection that nothing refers to any more.
     fn forget(&mut self, conn: ConnId) {
         self.clear_deadline(conn);
-        self.connections.remove(&conn);
+        let Some(connection) = self.connections.remove(&conn) else {
+            return;
+        };
+        if let Some(count) = self.per_source.get_mut(&connection.source) {
+            *count -= 1;
+            if *count == 0 {
+                self.per_source.remove(&connection.source);
+            }
+        }
     }
 
     /// Closes at once, with what was already handed to the driver.

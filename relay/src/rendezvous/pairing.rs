@@ -8,10 +8,14 @@ use dwell_messages::PublicKey;
 use dwell_messages::kinds::OuterKind;
 
 use crate::control::{Refusal, RefusalReason, Reset, ResetCode};
+use crate::first_message::MacKey;
 use crate::handshake::HandshakeError;
+use crate::opening::Attestation;
 use crate::outer::{RawFrame, encode_outer};
 use crate::preamble::Preamble;
 use crate::registration::{AwaitingProof, Registrar, RegistrationError};
+use crate::source::Source;
+use crate::strangers::{Admitted, Vouching};
 
 use super::connection::{Phase, Registration};
 use super::flow::{Flow, Overrun};
@@ -29,10 +33,20 @@ impl Rendezvous {
         preamble: Preamble,
         frame: &RawFrame,
     ) {
+        // By the key it claims: who is not listed costs no Diffie-Hellman. The proven key is looked up again.
+        if !self.admission.admits_executor(&preamble.executor) {
+            return self.refuse_registration(now, conn, &preamble, RegistrationFailure::KeyNotAdmitted);
+        }
+        let Some(source) = self.connections.get(&conn).map(|connection| connection.source) else {
+            return;
+        };
+        let Ok(admitted) = self.registrations(now).admit(now, source, Vouching::Unvouched) else {
+            return self.refuse_registration(now, conn, &preamble, RegistrationFailure::TooMany);
+        };
         match Registrar::read_first(&self.identity, &preamble, frame.payload(), &mut self.rng) {
             Ok((proof, answer)) => {
                 if let Some(connection) = self.connections.get_mut(&conn) {
-                    connection.phase = Phase::AwaitingProof(Box::new(proof), preamble);
+                    connection.phase = Phase::AwaitingProof(Box::new((proof, admitted)), preamble);
                 }
                 self.push_control(conn, OuterKind::Handshake, preamble.stream, &answer);
                 self.pump(now, conn);
@@ -40,7 +54,10 @@ impl Rendezvous {
             Err(RegistrationError::Handshake(HandshakeError::Randomness(_))) => {
                 self.fault(now, conn, ConnectionFault::NoRandomness);
             }
-            Err(_) => self.refuse_registration(now, conn, &preamble, RegistrationFailure::NotProven),
+            Err(_) => {
+                self.registrations(now).failed(now, admitted);
+                self.refuse_registration(now, conn, &preamble, RegistrationFailure::NotProven);
+            }
         }
     }
 
@@ -48,17 +65,20 @@ impl Rendezvous {
         &mut self,
         now: Instant,
         conn: ConnId,
-        proof: AwaitingProof,
+        (proof, admitted): (AwaitingProof, Admitted<Source>),
         preamble: &Preamble,
         frame: &RawFrame,
     ) {
         let Ok(proven) = proof.read(frame.payload()) else {
+            self.registrations(now).failed(now, admitted);
             return self.refuse_registration(now, conn, preamble, RegistrationFailure::NotProven);
         };
         let key = proven.key();
         if !self.admission.admits_executor(&key) {
             return self.refuse_registration(now, conn, preamble, RegistrationFailure::KeyNotAdmitted);
         }
+        self.registrations(now).proven(now, &admitted);
+        self.is_known(conn);
         if let Some(older) = self.executors.insert(key, conn) {
             self.supersede(now, older, key);
         }
@@ -88,13 +108,20 @@ impl Rendezvous {
         preamble: &Preamble,
         why: RegistrationFailure,
     ) {
-        let refusal = Refusal::ours(
-            RefusalReason::Registration,
-            "the registration was not proven or its key is not admitted here",
-        );
         let mut payload = BytesMut::new();
-        refusal.encode(&mut payload);
-        self.push_control(conn, OuterKind::Refused, preamble.stream, &payload);
+        match why {
+            // Not for good: it comes again.
+            RegistrationFailure::TooMany => {
+                Reset::with_text(ResetCode::Overloaded, "too many registrations: try again later")
+                    .encode(&mut payload);
+                self.push_control(conn, OuterKind::Reset, preamble.stream, &payload);
+            }
+            RegistrationFailure::NotProven | RegistrationFailure::KeyNotAdmitted => {
+                let text = "the registration was not proven or its key is not admitted here";
+                Refusal::ours(RefusalReason::Registration, text).encode(&mut payload);
+                self.push_control(conn, OuterKind::Refused, preamble.stream, &payload);
+            }
+        }
         self.report(Report::RegistrationRefused {
             conn,
             named: preamble.executor,
@@ -141,9 +168,9 @@ impl Rendezvous {
         frame: &RawFrame,
     ) {
         // Judged before anything that depends on the executor, and compared in constant time.
-        let admitted = self.admission.admits_harness(token);
-        match self.judge(preamble, admitted) {
-            Ok(executor) => self.pair(now, conn, executor, preamble, frame),
+        let vouching = self.admission.admits_harness(token);
+        match self.judge(preamble, vouching, frame.payload()) {
+            Ok((executor, vouching)) => self.pair(now, conn, (executor, vouching), preamble, frame),
             Err(why) => {
                 let mut payload = BytesMut::new();
                 Reset::new(ResetCode::Unavailable).encode(&mut payload);
@@ -158,10 +185,13 @@ impl Rendezvous {
         }
     }
 
-    fn judge(&self, preamble: &Preamble, admitted: bool) -> Result<ConnId, Unavailability> {
-        if !admitted {
-            return Err(Unavailability::TokenNotAdmitted);
-        }
+    fn judge(
+        &self,
+        preamble: &Preamble,
+        vouching: Option<Vouching>,
+        first: &[u8],
+    ) -> Result<(ConnId, Vouching), Unavailability> {
+        let vouching = vouching.ok_or(Unavailability::TokenNotAdmitted)?;
         let executor = self
             .executors
             .get(&preamble.executor)
@@ -174,8 +204,14 @@ impl Rendezvous {
                     Err(Unavailability::StreamIdInUse)
                 } else if registration.streams.len() >= STREAMS_PER_EXECUTOR_MAX {
                     Err(Unavailability::TooManyStreams)
+                } else if MacKey::of(&preamble.executor)
+                    .check(&preamble.encode(), first)
+                    .is_none()
+                {
+                    // The executor would find the same: it need not hear of it.
+                    Err(Unavailability::WrongMac)
                 } else {
-                    Ok(*executor)
+                    Ok((*executor, vouching))
                 }
             }
             Some(
@@ -194,7 +230,7 @@ impl Rendezvous {
         &mut self,
         now: Instant,
         harness: ConnId,
-        executor: ConnId,
+        (executor, vouching): (ConnId, Vouching),
         preamble: &Preamble,
         frame: &RawFrame,
     ) {
@@ -209,7 +245,12 @@ impl Rendezvous {
             down: Flow::new(),
             code: None,
         };
-        let open = RawFrame::build(OuterKind::Open, id, &preamble.encode(), frame.payload());
+        let attestation = Attestation {
+            vouching,
+            source: self.tag_of(harness),
+        };
+        let head = [&preamble.encode()[..], &attestation.encode()].concat();
+        let open = RawFrame::build(OuterKind::Open, id, &head, frame.payload());
         stream.up.accept_handshake(now, open);
         self.streams.insert(key, stream);
         if let Some(connection) = self.connections.get_mut(&executor)
@@ -218,6 +259,7 @@ impl Rendezvous {
             registration.streams.insert(id, key);
         }
         self.clear_deadline(harness);
+        self.is_known(harness);
         if let Some(connection) = self.connections.get_mut(&harness) {
             connection.phase = Phase::Harness(key, id);
         }

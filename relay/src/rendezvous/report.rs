@@ -62,31 +62,54 @@ impl DropCounts {
 
 /// Why a harness got the one uniform answer. For the operator only.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+#[repr(usize)]
 pub enum Unavailability {
     /// Its token is not listed.
-    TokenNotAdmitted,
+    TokenNotAdmitted = 0,
     /// No executor with that key is registered.
     ExecutorNotRegistered,
     /// The stream id is in use on that executor.
     StreamIdInUse,
     /// The executor has as many streams as it may have.
     TooManyStreams,
+    /// Its message 1 has no right MAC.
+    WrongMac,
+}
+
+impl Unavailability {
+    /// Every reason, in the order of its number.
+    pub const ALL: [Self; 5] = [
+        Self::TokenNotAdmitted,
+        Self::ExecutorNotRegistered,
+        Self::StreamIdInUse,
+        Self::TooManyStreams,
+        Self::WrongMac,
+    ];
 }
 
 /// Why a registration was refused. For the operator only.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+#[repr(usize)]
 pub enum RegistrationFailure {
     /// The handshake does not verify, or proves another key than the named one.
-    NotProven,
+    NotProven = 0,
     /// The key is not listed.
     KeyNotAdmitted,
+    /// Too many registrations are asked for, by all together or from there.
+    TooMany,
+}
+
+impl RegistrationFailure {
+    /// Every reason, in the order of its number.
+    pub const ALL: [Self; 3] = [Self::NotProven, Self::KeyNotAdmitted, Self::TooMany];
 }
 
 /// Why a connection was closed by the relay.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+#[repr(usize)]
 pub enum ConnectionFault {
     /// Its first bytes are no preamble of ours.
-    NotDwell,
+    NotDwell = 0,
     /// No version or suite in common.
     NotServed,
     /// Its frames could not be told apart.
@@ -97,6 +120,62 @@ pub enum ConnectionFault {
     TooManyConnections,
     /// The relay has no randomness to answer a registration with.
     NoRandomness,
+    /// Its source has as many connections as it may have.
+    TooManyOfSource,
+    /// It had not said what it is, and made room for another.
+    MadeRoom,
+}
+
+impl ConnectionFault {
+    /// Every reason, in the order of its number.
+    pub const ALL: [Self; 8] = [
+        Self::NotDwell,
+        Self::NotServed,
+        Self::Malformed,
+        Self::Deadline,
+        Self::TooManyConnections,
+        Self::NoRandomness,
+        Self::TooManyOfSource,
+        Self::MadeRoom,
+    ];
+}
+
+/// Who was turned away since the start, by reason.
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
+pub struct RefusalCounts {
+    streams: [u64; Unavailability::ALL.len()],
+    registrations: [u64; RegistrationFailure::ALL.len()],
+    connections: [u64; ConnectionFault::ALL.len()],
+}
+
+impl RefusalCounts {
+    /// Harnesses that got the one uniform answer for this reason.
+    pub fn streams(&self, why: Unavailability) -> u64 {
+        self.streams[why as usize]
+    }
+
+    /// Registrations that were refused for this reason.
+    pub fn registrations(&self, why: RegistrationFailure) -> u64 {
+        self.registrations[why as usize]
+    }
+
+    /// Connections that were closed for this reason.
+    pub fn connections(&self, why: ConnectionFault) -> u64 {
+        self.connections[why as usize]
+    }
+
+    pub(super) fn add(&mut self, report: &Report) {
+        match report {
+            Report::StreamUnavailable { why, .. } => self.streams[*why as usize] += 1,
+            Report::RegistrationRefused { why, .. } => self.registrations[*why as usize] += 1,
+            Report::ConnectionFault { fault, .. } => self.connections[*fault as usize] += 1,
+            Report::Registered { .. }
+            | Report::Superseded { .. }
+            | Report::Unregistered { .. }
+            | Report::StreamOpened { .. }
+            | Report::StreamClosed { .. } => {}
+        }
+    }
 }
 
 /// Something an operator may want to see.

@@ -110,6 +110,13 @@ impl<T> Replay<T> {
         Ok(())
     }
 
+    /// Another owner has the session: what the one before it was still to be told is nobody's any more. Gives how many
+    /// messages that were.
+    pub fn forget(&mut self) -> usize {
+        self.bytes = 0;
+        self.kept.drain(..).count()
+    }
+
     /// What has to be sent again over a new link, in order.
     pub fn unacknowledged(&self) -> impl Iterator<Item = &Kept<T>> {
         self.kept.iter()
@@ -175,6 +182,15 @@ impl Received {
         }
     }
 
+    /// Another owner has the session: what is missing of the one before it never comes. Everything up to the highest number
+    /// that came counts as applied, and the owner goes on behind it.
+    pub fn take_over(&mut self) {
+        if let Some(highest) = self.above.last() {
+            self.floor = *highest;
+            self.above.clear();
+        }
+    }
+
     /// A message came.
     ///
     /// # Errors
@@ -226,9 +242,12 @@ impl Received {
     }
 
     fn advance(&mut self) {
-        while self.above.first() == Some(&(self.floor + 1)) {
+        // The peer says where the order begins, and may say that it ends there.
+        while let Some(next) = self.floor.checked_add(1)
+            && self.above.first() == Some(&next)
+        {
             self.above.pop_first();
-            self.floor += 1;
+            self.floor = next;
         }
     }
 }
@@ -326,6 +345,28 @@ mod tests {
         );
     }
 
+    /// K-05: what the earlier owner never got through leaves no hole, and none of it is taken for the next owner's.
+    #[test]
+    fn a_takeover_goes_on_behind_everything_that_came_and_forgets_what_nobody_waits_for() {
+        let mut received = Received::default();
+        for sequence in [1, 2, 5, 9] {
+            received.accept(sequence).unwrap();
+        }
+        received.take_over();
+        assert_eq!(received.state(), 9);
+        for late in [3, 4, 6, 9] {
+            assert_eq!(received.accept(late), Ok(Accepted::Repeated));
+        }
+        assert_eq!(received.accept(10), Ok(Accepted::Fresh));
+        let mut replay = replay(4);
+        replay.acknowledge(1, drop).unwrap();
+        assert_eq!(replay.forget(), 3);
+        assert_eq!(
+            (replay.messages(), replay.bytes(), replay.first_kept()),
+            (0, 0, 5)
+        );
+    }
+
     #[test]
     fn a_new_owner_begins_where_the_order_is() {
         let mut received = Received::default();
@@ -338,5 +379,15 @@ mod tests {
             (7, Ok(Accepted::Repeated))
         );
         assert_eq!(Replay::<()>::beginning_at(9).next_sequence(), 9);
+    }
+
+    /// It went on counting behind the last number there is.
+    #[test]
+    fn an_order_that_begins_at_its_last_number_ends_there() {
+        let mut received = Received::default();
+        received.skip_to(u64::MAX);
+        assert_eq!(received.accept(u64::MAX), Ok(Accepted::Fresh));
+        assert_eq!(received.floor(), u64::MAX);
+        assert_eq!(received.accept(u64::MAX), Ok(Accepted::Repeated));
     }
 }

@@ -68,6 +68,14 @@ impl Pulse {
         }
     }
 
+    /// A ping left between two beats. It counts as any other: the next one is due an interval after it.
+    pub fn asked(&mut self, now: Instant) {
+        if let Some(pings) = self.pings {
+            self.next_ping = now + pings.every.max(Duration::from_millis(1));
+            self.unanswered.get_or_insert(now);
+        }
+    }
+
     /// The answer to a ping came.
     pub fn pong(&mut self, now: Instant) {
         self.unanswered = None;
@@ -91,8 +99,7 @@ impl Pulse {
             return Beat::Dead;
         }
         if self.next_ping <= now {
-            self.next_ping = now + pings.every.max(Duration::from_millis(1));
-            self.unanswered.get_or_insert(now);
+            self.asked(now);
             return Beat::Ping;
         }
         let dead = self.unanswered.map(|sent| sent + pings.dead_after);
@@ -140,6 +147,20 @@ mod tests {
         // A ping of the peer arrives: its bytes reach us, ours do not reach it.
         pulse.pinged(begun + Duration::from_secs(9));
         assert_eq!(pulse.beat(begun + DEAD_AFTER), Beat::Dead);
+    }
+
+    #[test]
+    fn a_ping_between_two_beats_is_waited_for_as_any_other_and_puts_the_next_one_off() {
+        let begun = Instant::now();
+        let mut pulse = Pulse::pinging(begun, Pings::default());
+        assert_eq!(pulse.beat(begun), Beat::Ping);
+        pulse.pong(begun);
+        let between = begun + Duration::from_secs(3);
+        pulse.asked(between);
+        let then = begun + PING_INTERVAL;
+        assert_eq!(pulse.beat(then), Beat::Wait(between + PING_INTERVAL));
+        assert_eq!(pulse.beat(between + PING_INTERVAL), Beat::Ping);
+        assert_eq!(pulse.beat(between + DEAD_AFTER), Beat::Dead);
     }
 
     #[test]

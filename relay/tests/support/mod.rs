@@ -165,12 +165,28 @@ pub struct PairOptions {
     pub hello: Vec<u8>,
 }
 
+/// All that is queued leaves at once: what most tests want to see.
+pub fn unpaced() -> LinkOptions {
+    LinkOptions {
+        paced: false,
+        ..LinkOptions::direct()
+    }
+}
+
+/// The same through a relay: what its windows do is seen only where the pace does not hold.
+pub fn unpaced_relayed() -> LinkOptions {
+    LinkOptions {
+        paced: false,
+        ..LinkOptions::relayed()
+    }
+}
+
 impl Default for PairOptions {
     fn default() -> Self {
         Self {
             seed: 1,
-            harness: LinkOptions::direct(),
-            executor: LinkOptions::direct(),
+            harness: unpaced(),
+            executor: unpaced(),
             hello: b"hello".to_vec(),
         }
     }

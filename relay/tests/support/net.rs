@@ -13,12 +13,12 @@ use std::time::{Duration, Instant};
 use bytes::{Bytes, BytesMut};
 use dwell_messages::kinds::OuterKind;
 use dwell_messages::{PublicKey, StreamId};
-use dwell_relay::handshake::split_open;
+use dwell_relay::opening::{Attestation, split_open};
 use dwell_relay::registration::{AwaitingRegistered, AwaitingRelay, Registrant};
 use dwell_relay::rendezvous::Report;
 use dwell_relay::{
     Admission, Command, ConnId, Dialer, Link, LinkOptions, OuterDecoder, OuterFrame, Preamble, Refusal,
-    Rendezvous, StaticKeypair,
+    Rendezvous, Source, StaticKeypair,
 };
 
 use crate::support::{End, Seeded, drain, keypair};
@@ -37,6 +37,8 @@ pub struct ExecutorEnd {
     pub links: HashMap<StreamId, End>,
     pub link_options: LinkOptions,
     pub clear_frames: Vec<OuterFrame>,
+    /// What the relay said about those it opened streams for.
+    pub attested: HashMap<StreamId, Attestation>,
 }
 
 pub enum Party {
@@ -68,6 +70,8 @@ pub struct Net {
     next: u64,
     pub rng: Seeded,
     pub unread_max: usize,
+    /// Where the next connections come from.
+    pub source: Source,
 }
 
 impl Net {
@@ -81,13 +85,14 @@ impl Net {
             next: 0,
             rng: Seeded(1002),
             unread_max: 0,
+            source: Source::V4([127, 0, 0, 1]),
         }
     }
 
     fn connect(&mut self, party: Party) -> ConnId {
         let id = ConnId(self.next);
         self.next += 1;
-        self.relay.connected(self.now, id);
+        self.relay.connected(self.now, id, self.source);
         let conn = Conn {
             party,
             decoder: OuterDecoder::new(),
@@ -119,8 +124,9 @@ impl Net {
             registered: false,
             refused: None,
             links: HashMap::new(),
-            link_options: LinkOptions::relayed(),
+            link_options: crate::support::unpaced_relayed(),
             clear_frames: Vec::new(),
+            attested: HashMap::new(),
         })));
         self.send(id, &bytes);
         id
@@ -156,7 +162,7 @@ impl Net {
     }
 
     pub fn harness(&mut self, executor: PublicKey, stream: u128) -> ConnId {
-        let id = self.harness_with(executor, stream, b"", LinkOptions::relayed());
+        let id = self.harness_with(executor, stream, b"", crate::support::unpaced_relayed());
         self.drive();
         id
     }
@@ -217,6 +223,7 @@ impl Net {
                         self.unread_max = self.unread_max.max(unread);
                     }
                 }
+                Command::Proven { .. } => {}
                 Command::Close { conn } => {
                     assert!(self.closed.insert(conn), "a connection is closed once");
                 }
@@ -295,7 +302,10 @@ impl ExecutorEnd {
         }
         match std::mem::replace(&mut self.registering, Registering::Done) {
             Registering::AwaitingRelay(waiting) => {
-                let (next, bytes) = waiting.handle_frame(&frame).unwrap();
+                // What is no answer has ended it.
+                let Ok((next, bytes)) = waiting.handle_frame(&frame) else {
+                    return None;
+                };
                 self.registering = Registering::AwaitingRegistered(next);
                 return Some(bytes);
             }
@@ -307,7 +317,8 @@ impl ExecutorEnd {
             Registering::Done => {}
         }
         if frame.kind == OuterKind::Open {
-            let (preamble, _) = split_open(frame.payload.clone()).unwrap();
+            let (preamble, attested, _) = split_open(frame.payload.clone()).unwrap();
+            self.attested.insert(frame.stream, attested);
             let link = Link::answer(now, self.identity.clone(), &preamble, self.link_options, rng).unwrap();
             self.links.insert(frame.stream, End::new(link));
         }

@@ -6,7 +6,7 @@ use dwell_relay::driver::net::{Listener, OPENING_TIMEOUT};
 use dwell_relay::driver::websocket::{
     FRAME_MAX_BYTES, MESSAGE_MAX_BYTES, QUIET_FRAMES_MAX, WRITE_BUFFER_MAX_BYTES,
 };
-use dwell_relay::driver::{Connection, Listen as _};
+use dwell_relay::driver::{ANSWERED_BYTES_MAX, Connection, Listen as _, STRANGERS_BYTES_MAX};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
@@ -48,6 +48,45 @@ async fn an_oversize_frame_is_refused_on_its_header() {
     raw.send(BINARY, &vec![7; FRAME_MAX_BYTES]).await.unwrap();
     raw.send(CLOSE, &1000_u16.to_be_bytes()).await.unwrap();
     assert_eq!(soon(reading).await.unwrap(), (FRAME_MAX_BYTES, None));
+}
+
+/// A WebSocket collects a message before it hands it on: of whoever has proven nothing that is little.
+#[tokio::test]
+async fn a_stranger_makes_a_websocket_hold_no_more_than_an_opening_takes() {
+    let part = vec![1; STRANGERS_BYTES_MAX / 4];
+    for steps in 0..3 {
+        let (mut raw, server) = Raw::upgraded_stranger().await;
+        let most = match steps {
+            0 => STRANGERS_BYTES_MAX,
+            1 => {
+                server.restraint.answered();
+                ANSWERED_BYTES_MAX
+            }
+            _ => {
+                server.restraint.lift();
+                MESSAGE_MAX_BYTES
+            }
+        };
+        let reading = reading(server);
+        // A message that does not end.
+        let mut sent = 0;
+        let mut kind = BINARY_BEGINS;
+        while sent + part.len() < most.min(512 * 1024) {
+            raw.send(kind, &part).await.unwrap();
+            kind = CONTINUES;
+            sent += part.len();
+        }
+        if steps < 2 {
+            let _ = raw.send(kind, &part).await;
+            let _ = raw.send(kind, &part).await;
+            assert!(soon(reading).await.unwrap().1.is_some(), "{most}");
+        } else {
+            // Positive control: whoever is known may.
+            drop(raw);
+            let (read, why) = soon(reading).await.unwrap();
+            assert!(read == 0 && why.is_some_and(|why| why.contains("without a close")));
+        }
+    }
 }
 
 /// T-14: a message of fragments that are each within bounds.

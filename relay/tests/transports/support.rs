@@ -69,7 +69,9 @@ pub(crate) async fn pair(scheme: &str) -> (Connection, Connection) {
         return soon(async { tokio::join!(dial, accept) }).await;
     }
     let (dialled, accepted) = soon(async { tokio::join!(&mut dialled, listener.accept()) }).await;
-    (dialled.unwrap(), accepted.unwrap())
+    let accepted = accepted.unwrap();
+    accepted.restraint.lift();
+    (dialled.unwrap(), accepted)
 }
 
 /// A client whose frames are made by hand.
@@ -79,8 +81,15 @@ pub(crate) struct Raw {
 }
 
 impl Raw {
-    /// Upgraded, and the server's end of it.
+    /// Upgraded, and the server's end of it, which knows who it is.
     pub(crate) async fn upgraded() -> (Self, Connection) {
+        let (raw, accepted) = Self::upgraded_stranger().await;
+        accepted.restraint.lift();
+        (raw, accepted)
+    }
+
+    /// Upgraded, and the server's end of it.
+    pub(crate) async fn upgraded_stranger() -> (Self, Connection) {
         let mut listener = Listener::bind("127.0.0.1:0", None).await.unwrap();
         let address = listener.address();
         let dial = async {

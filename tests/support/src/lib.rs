@@ -1,9 +1,11 @@
 //! What dwell's own tests share: a census of what a test leaves behind, waiting for an event with a bound, a home
-//! directory of its own, certificates, finding its processes, and a TCP proxy that does to bytes what networks do.
+//! directory of its own, certificates, finding its processes, a TCP proxy that does to bytes what networks do, and one that
+//! does to frames what a hostile relay could.
 
 mod authority;
 mod census;
 mod home;
+mod hostile;
 mod processes;
 mod proxy;
 mod wait;
@@ -11,6 +13,10 @@ mod wait;
 pub use authority::Authority;
 pub use census::{Census, Leak, inheritable_fds};
 pub use home::TempHome;
+pub use hostile::{
+    Applied, Canaries, FrameLane, FrameRule, FrameStep, HostileProxy, Hostility, LOG_MAX, RuleKind, Seen,
+    Watch,
+};
 pub use processes::{MarkedProcess, Marker};
 pub use proxy::{CAPTURE_MAX_BYTES, Cut, Direction, Fault, Lane, Plan, Step, TcpFaultProxy};
 pub use wait::{TimedOut, wait_until};

@@ -38,19 +38,33 @@ pub(in super::super) fn push_lines(
     Ok(())
 }
 
+/// One object with the spans of several resources.
+pub(crate) fn document(batches: &[(Resource, Vec<Span>)]) -> String {
+    let resource_spans = batches
+        .iter()
+        .map(|(resource, spans)| resource_spans(resource, spans))
+        .collect();
+    serde_json::to_string(&TracesData { resource_spans })
+        .expect("memory takes every byte, and every key and number has a form in JSON")
+}
+
 fn traces_data<'a>(resource: &'a Resource, spans: &'a [Span]) -> TracesData<'a> {
     TracesData {
-        resource_spans: [ResourceSpans {
-            resource: ResourceOut {
-                attributes: ResourceAttributes(resource),
+        resource_spans: vec![resource_spans(resource, spans)],
+    }
+}
+
+fn resource_spans<'a>(resource: &'a Resource, spans: &'a [Span]) -> ResourceSpans<'a> {
+    ResourceSpans {
+        resource: ResourceOut {
+            attributes: ResourceAttributes(resource),
+        },
+        scope_spans: [ScopeSpans {
+            scope: Scope {
+                name: SCOPE_NAME,
+                version: env!("CARGO_PKG_VERSION"),
             },
-            scope_spans: [ScopeSpans {
-                scope: Scope {
-                    name: SCOPE_NAME,
-                    version: env!("CARGO_PKG_VERSION"),
-                },
-                spans: Spans(spans),
-            }],
+            spans: Spans(spans),
         }],
     }
 }
@@ -58,7 +72,7 @@ fn traces_data<'a>(resource: &'a Resource, spans: &'a [Span]) -> TracesData<'a> 
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
 struct TracesData<'a> {
-    resource_spans: [ResourceSpans<'a>; 1],
+    resource_spans: Vec<ResourceSpans<'a>>,
 }
 
 #[derive(Serialize)]

@@ -11,6 +11,7 @@ pub(super) enum Ink {
     Dim,
     Warning,
     Error,
+    Critical,
     Mailbox,
     Turn,
     Harness,
@@ -33,6 +34,7 @@ impl Paint {
             Ink::Dim => "2",
             Ink::Warning => "1;33",
             Ink::Error => "31",
+            Ink::Critical => "1;95",
             Ink::Mailbox => "33",
             Ink::Turn => "34",
             Ink::Harness => "36",
@@ -46,6 +48,16 @@ impl Paint {
         for part in ["\x1b[", code, "m", text, "\x1b[0m"] {
             out.push_str(part);
         }
+    }
+
+    /// One column that says that the end waited for this.
+    pub(super) fn critical(&self) -> &'static str {
+        if self.ascii { "*" } else { "◆" }
+    }
+
+    /// The sign before an error.
+    pub(super) fn give_or_take(&self) -> &'static str {
+        if self.ascii { "+-" } else { "±" }
     }
 
     /// One column that tells waiting from working, without colour too.

@@ -6,4 +6,5 @@ mod driver;
 mod lane;
 
 pub use driver::{CAPTURE_MAX_BYTES, Cut, TcpFaultProxy};
+pub(crate) use lane::next_random;
 pub use lane::{Direction, Fault, Lane, Plan, Step};

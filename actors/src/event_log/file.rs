@@ -1,0 +1,361 @@
+//! One event log on a disk, and what of it is not there yet.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, BufReader};
+use std::os::unix::fs::{FileExt as _, MetadataExt as _, OpenOptionsExt as _};
+use std::path::{Path, PathBuf};
+
+use rustix::fs::OFlags;
+
+use super::error::LogError;
+use super::format::{FILE_HEADER_BYTES, Fault, Item, LogReader, Step, encode_header, encode_record};
+use crate::durable_dir::{self, sync_name};
+use crate::fault_point::{FaultPoint, reach};
+use crate::metadata_store::ThreadId;
+
+/// How much of a log may be unsynced before it is synced unasked: it is kept in memory until then, because after a
+/// failed sync only writing it again helps.
+pub const TAIL_MAX_BYTES: usize = 4 << 20;
+/// Damaged files kept beside a log.
+const DAMAGED_MAX: u32 = 100;
+
+/// One thread's log.
+///
+/// What is not known to be on the disk is the *tail*, and it is in memory. A write or a sync that fails drops the
+/// file and keeps the tail; the next attempt opens the file again and writes the whole tail where it begins, which is
+/// a record's boundary. So nothing is ever there twice, and no sync covers what an earlier failed one left behind.
+#[derive(Debug)]
+pub struct LogFile {
+    path: PathBuf,
+    thread: ThreadId,
+    file: Option<File>,
+    /// Whether the file's name may not be on the disk yet.
+    fresh: bool,
+    /// Bytes that are on the disk for certain.
+    durable: u64,
+    tail: Vec<u8>,
+    /// How much of the tail is in the open file.
+    written: usize,
+    /// Items, those of the tail included.
+    items: u64,
+}
+
+/// What opening a log found.
+#[derive(Debug)]
+pub struct Opened {
+    /// The log.
+    pub log: LogFile,
+    /// Bytes that were cut off its end, because no whole record was in them.
+    pub cut_bytes: u64,
+}
+
+impl LogFile {
+    /// A log of which nothing exists yet: its file is made with the first item.
+    pub fn unmade(path: PathBuf, thread: ThreadId) -> Self {
+        Self {
+            path,
+            thread,
+            file: None,
+            fresh: true,
+            durable: 0,
+            tail: Vec::new(),
+            written: 0,
+            items: 0,
+        }
+    }
+
+    /// Opens a thread's log and repairs its end; one that does not exist is `unmade`. `durable` is how much of it had
+    /// been acknowledged. `seen` gets the items from number `from` on.
+    ///
+    /// # Errors
+    /// Damage before `durable`: the file is put aside, what is before the damage takes its place, and the error says
+    /// where everything is.
+    pub fn open(
+        path: PathBuf,
+        thread: ThreadId,
+        durable: u64,
+        from: u64,
+        mut seen: impl FnMut(&Item),
+    ) -> Result<Opened, LogError> {
+        let file = match open_existing(&path) {
+            Ok(file) => file,
+            Err(error) if error.kind() == io::ErrorKind::NotFound && durable == 0 => {
+                return Ok(Opened {
+                    log: Self::unmade(path, thread),
+                    cut_bytes: 0,
+                });
+            }
+            Err(error) => return Err(open_error(&path, error)),
+        };
+        let read = |source| LogError::Read {
+            path: path.clone(),
+            source,
+        };
+        let length = file.metadata().map_err(read)?.len();
+        let mut reader = LogReader::new(BufReader::new(&file), thread);
+        let fault = loop {
+            match reader.step().map_err(read)? {
+                Step::Item(item) if reader.items() > from => seen(&item),
+                Step::Item(_) => {}
+                Step::End(fault) => break fault,
+            }
+        };
+        let (good, items) = (reader.good_bytes(), reader.items());
+        if good < durable {
+            let fault = fault.unwrap_or(Fault::Short);
+            return Err(put_aside(&path, thread, good, durable, items, fault));
+        }
+        let log = Self {
+            path,
+            thread,
+            file: Some(file),
+            fresh: false,
+            durable: good,
+            tail: Vec::new(),
+            written: 0,
+            items,
+        };
+        log.cut(length, good)
+    }
+
+    /// Cuts a torn end off, and makes sure of what is before it: nobody knows whether that was ever synced.
+    fn cut(mut self, length: u64, good: u64) -> Result<Opened, LogError> {
+        let repaired = self.file.as_ref().map_or(Ok(()), |file| {
+            if length > good {
+                file.set_len(good)?;
+            }
+            file.sync_all()
+        });
+        repaired.map_err(|source| LogError::Sync {
+            path: self.path.clone(),
+            source,
+        })?;
+        // Not even a header: as good as new, but the file is there.
+        self.fresh = good == 0;
+        Ok(Opened {
+            log: self,
+            cut_bytes: length - good,
+        })
+    }
+
+    /// Its file.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Items in it, those that wait included.
+    pub fn items(&self) -> u64 {
+        self.items
+    }
+
+    /// Bytes that are on the disk for certain.
+    pub fn durable_bytes(&self) -> u64 {
+        self.durable
+    }
+
+    /// Whether everything in it is on the disk.
+    pub fn is_durable(&self) -> bool {
+        self.tail.is_empty()
+    }
+
+    /// Forgets what is known of the open file: the next attempt opens it again and writes the whole tail.
+    pub fn distrust(&mut self) {
+        self.file = None;
+        self.written = 0;
+    }
+
+    /// Takes an item into the tail. Writes nothing.
+    pub fn push(&mut self, item: &Item) {
+        if self.durable == 0 && self.tail.is_empty() {
+            self.tail.extend_from_slice(&encode_header(self.thread));
+        }
+        encode_record(&mut self.tail, self.items, item);
+        self.items += 1;
+    }
+
+    /// Makes the file of a log that has no items, with its header in the tail.
+    pub fn materialise(&mut self) {
+        if self.durable == 0 && self.tail.is_empty() {
+            self.tail.extend_from_slice(&encode_header(self.thread));
+        }
+    }
+
+    /// Writes what waits, after a failure once more to the file opened again. A tail past `TAIL_MAX_BYTES` is synced.
+    ///
+    /// # Errors
+    /// When the second attempt fails too. Everything is kept.
+    pub fn write(&mut self) -> Result<(), LogError> {
+        if self.written == self.tail.len() {
+            return Ok(());
+        }
+        if self.write_once().is_err() {
+            self.write_once()?;
+        }
+        if self.tail.len() > TAIL_MAX_BYTES {
+            return self.sync();
+        }
+        Ok(())
+    }
+
+    /// Everything is on the disk when this returns: written, and synced by a sync that began after that. After a failure
+    /// everything is written and synced once more.
+    ///
+    /// # Errors
+    /// When the second attempt fails too. Everything is kept.
+    pub fn sync(&mut self) -> Result<(), LogError> {
+        if self.tail.is_empty() {
+            return Ok(());
+        }
+        if self.sync_once().is_err() {
+            self.sync_once()?;
+        }
+        Ok(())
+    }
+
+    fn write_once(&mut self) -> Result<(), LogError> {
+        if self.file.is_none() {
+            let opened = open_or_make(&self.path).map_err(|error| open_error(&self.path, error))?;
+            self.file = Some(opened);
+            self.written = 0;
+        }
+        let Some(file) = &self.file else { return Ok(()) };
+        let at = self.durable + self.written as u64;
+        reach(FaultPoint::BeforeWrite);
+        let wrote = file.write_all_at(&self.tail[self.written..], at);
+        // After a failure there may be more in the file than the tail; nothing may stand behind it.
+        let wrote = wrote.and_then(|()| match self.written {
+            0 => file.set_len(self.durable + self.tail.len() as u64),
+            _ => Ok(()),
+        });
+        match wrote {
+            Ok(()) => {
+                self.written = self.tail.len();
+                reach(FaultPoint::AfterWrite);
+                Ok(())
+            }
+            Err(source) => {
+                self.file = None;
+                Err(LogError::Write {
+                    path: self.path.clone(),
+                    source,
+                })
+            }
+        }
+    }
+
+    fn sync_once(&mut self) -> Result<(), LogError> {
+        if self.written < self.tail.len() || self.file.is_none() {
+            self.write_once()?;
+        }
+        let Some(file) = &self.file else { return Ok(()) };
+        reach(FaultPoint::BeforeSync);
+        let mut synced = file.sync_data();
+        if self.fresh && synced.is_ok() {
+            synced = sync_name(&self.path);
+        }
+        match synced {
+            Ok(()) => {
+                reach(FaultPoint::AfterSync);
+                self.fresh = false;
+                self.durable += self.tail.len() as u64;
+                self.tail.clear();
+                self.tail.shrink_to(TAIL_MAX_BYTES / 64);
+                self.written = 0;
+                Ok(())
+            }
+            Err(source) => {
+                self.file = None;
+                Err(LogError::Sync {
+                    path: self.path.clone(),
+                    source,
+                })
+            }
+        }
+    }
+}
+
+fn open_existing(path: &Path) -> io::Result<File> {
+    OpenOptions::new()
+        .read(true)
+        .write(true)
+        .custom_flags((OFlags::NOFOLLOW | OFlags::CLOEXEC).bits().cast_signed())
+        .open(path)
+        .and_then(ours)
+}
+
+fn open_or_make(path: &Path) -> io::Result<File> {
+    if let Some(dir) = path.parent() {
+        durable_dir::make(dir)?;
+    }
+    OpenOptions::new()
+        .read(true)
+        .write(true)
+        .create(true)
+        .truncate(false)
+        .mode(0o600)
+        .custom_flags((OFlags::NOFOLLOW | OFlags::CLOEXEC).bits().cast_signed())
+        .open(path)
+        .and_then(ours)
+}
+
+fn ours(file: File) -> io::Result<File> {
+    let metadata = file.metadata()?;
+    if metadata.is_file() && metadata.mode() & 0o077 == 0 {
+        return Ok(file);
+    }
+    Err(io::ErrorKind::PermissionDenied.into())
+}
+
+fn open_error(path: &Path, error: io::Error) -> LogError {
+    let path = path.to_owned();
+    let link = error.raw_os_error() == Some(rustix::io::Errno::LOOP.raw_os_error());
+    if link || (error.kind() == io::ErrorKind::PermissionDenied && error.raw_os_error().is_none()) {
+        return LogError::NotOurs { path };
+    }
+    LogError::Open { path, source: error }
+}
+
+/// Keeps the damaged file under another name, and puts what is before the damage in its place.
+fn put_aside(path: &Path, thread: ThreadId, at: u64, durable: u64, items: u64, fault: Fault) -> LogError {
+    match set_aside(path, thread, at) {
+        Ok(kept) => LogError::Damaged {
+            path: path.to_owned(),
+            kept,
+            at,
+            durable,
+            items,
+            fault,
+        },
+        Err(error) => open_error(path, error),
+    }
+}
+
+fn set_aside(path: &Path, thread: ThreadId, good: u64) -> io::Result<PathBuf> {
+    let suffixed = |suffix: &str| {
+        let mut name = path.as_os_str().to_owned();
+        name.push(suffix);
+        PathBuf::from(name)
+    };
+    let free = (1..=DAMAGED_MAX)
+        .map(|number| suffixed(&format!(".damaged-{number}")))
+        .find(|name| !name.exists());
+    let kept = free.ok_or_else(|| {
+        io::Error::other("too many damaged files lie beside it; look at them and remove them")
+    })?;
+    let fresh = suffixed(".new");
+    if fs::remove_file(&fresh).is_ok() {
+        tracing::warn!(path = %fresh.display(), "an unfinished repair was begun again");
+    }
+    let copy = open_or_make(&fresh)?;
+    if good < FILE_HEADER_BYTES as u64 {
+        copy.write_all_at(&encode_header(thread), 0)?;
+    } else {
+        let mut source = io::Read::take(File::open(path)?, good);
+        io::copy(&mut source, &mut &copy)?;
+    }
+    copy.sync_all()?;
+    fs::hard_link(path, &kept)?;
+    fs::rename(&fresh, path)?;
+    sync_name(path)?;
+    Ok(kept)
+}

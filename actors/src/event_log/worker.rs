@@ -1,0 +1,312 @@
+//! The thread that writes event logs: history in the order of its acceptance, and updates of metadata behind it.
+//!
+//! Jobs come through a bounded channel and are done in their order. Appends that lie next to each other are written with
+//! one call a log. An update is handed on to the store's thread only when everything before it is on the disk, so that no
+//! record of a thread is ever ahead of its history.
+
+use std::collections::HashMap;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+
+use dwell_messages::{SpanId, TraceContext};
+use tokio::sync::{OwnedSemaphorePermit, watch};
+
+use super::error::LogError;
+use super::file::LogFile;
+use super::format::Item;
+use crate::metadata_store::worker::{Done, Job, Update};
+use crate::metadata_store::{Holder, ThreadId};
+use crate::telemetry::{Collector, Stage, Tick, semconv};
+use crate::threads::ThreadError;
+
+/// Jobs that may wait for the disk.
+pub const LOG_QUEUE_MAX: usize = 1_024;
+/// Jobs looked at together.
+const BATCH_MAX: usize = 64;
+
+/// Which open log: never used twice in a process.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub(crate) struct LogKey(pub(crate) u64);
+
+/// What the thread is to do.
+pub(crate) enum LogJob {
+    /// Keep a log, which nobody else has open.
+    Open(LogKey, Box<LogFile>),
+    /// Append items.
+    Append(LogKey, Box<Appending>),
+    /// Bring everything before this to the disk, then hand the update on. `materialise` makes a file also without items.
+    Update {
+        log: LogKey,
+        update: Box<Update>,
+        materialise: bool,
+    },
+    /// Bring everything to the disk, if it is to be synced, and let another be the thread's writer. The log stays.
+    Close {
+        log: LogKey,
+        id: ThreadId,
+        holder: Holder,
+        sync: bool,
+        done: Done,
+    },
+    /// Let go of a log that is closed.
+    Forget(LogKey),
+    /// As `Close` and `Forget`, whatever fails: nobody is left to be told.
+    Drop {
+        log: LogKey,
+        id: ThreadId,
+        holder: Holder,
+    },
+}
+
+/// Items on their way into a log.
+pub(crate) struct Appending {
+    pub(crate) items: Vec<Item>,
+    /// Room for their bytes, given back when they are written.
+    pub(crate) room: Option<OwnedSemaphorePermit>,
+    pub(crate) trace: AppendTrace,
+}
+
+/// The span of one append, which ends when its items are written.
+pub(crate) struct AppendTrace {
+    /// The caller's context: the span's parent.
+    pub(crate) parent: TraceContext,
+    /// The span's id, under which everything else of the append hangs.
+    pub(crate) span: SpanId,
+    pub(crate) called: Tick,
+}
+
+impl AppendTrace {
+    /// The context of what hangs below the append.
+    pub(crate) fn inside(&self) -> TraceContext {
+        self.parent.child(self.span)
+    }
+}
+
+struct Log {
+    file: LogFile,
+    /// Appends whose items are not in the file yet.
+    unwritten: Vec<(Option<OwnedSemaphorePermit>, AppendTrace)>,
+}
+
+/// The sending end of the thread, which ends with the last of them.
+#[derive(Clone)]
+pub(crate) struct LogHandle(SyncSender<LogJob>);
+
+impl LogHandle {
+    /// Starts the thread. `failing` is true as long as some log cannot be written.
+    ///
+    /// # Errors
+    /// When it cannot be started.
+    pub(crate) fn start(
+        store: SyncSender<Job>,
+        failing: watch::Sender<bool>,
+        collector: Collector,
+    ) -> std::io::Result<Self> {
+        let (jobs, queue) = sync_channel(LOG_QUEUE_MAX);
+        let worker = Worker {
+            logs: HashMap::new(),
+            touched: Vec::new(),
+            store,
+            failing,
+            collector,
+        };
+        std::thread::Builder::new()
+            .name("dwell-log".into())
+            .spawn(move || worker.work(&queue))?;
+        Ok(Self(jobs))
+    }
+
+    pub(crate) fn jobs(&self) -> SyncSender<LogJob> {
+        self.0.clone()
+    }
+}
+
+struct Worker {
+    logs: HashMap<LogKey, Log>,
+    /// Logs with appends that are not written.
+    touched: Vec<LogKey>,
+    store: SyncSender<Job>,
+    failing: watch::Sender<bool>,
+    collector: Collector,
+}
+
+impl Worker {
+    fn work(mut self, queue: &Receiver<LogJob>) {
+        while let Ok(first) = queue.recv() {
+            // Whoever waits for a job that panics is told by what it drops.
+            let done = catch_unwind(AssertUnwindSafe(|| self.batch(first, queue)));
+            if done.is_err() {
+                tracing::error!("the thread of the event logs panicked; what was appended is written again");
+                for log in self.logs.values_mut() {
+                    log.file.distrust();
+                }
+            }
+        }
+    }
+
+    fn batch(&mut self, first: LogJob, queue: &Receiver<LogJob>) {
+        let mut next = Some(first);
+        for _ in 0..BATCH_MAX {
+            let Some(job) = next.take().or_else(|| queue.try_recv().ok()) else {
+                break;
+            };
+            self.job(job);
+        }
+        for key in std::mem::take(&mut self.touched) {
+            drop(self.write(key));
+        }
+    }
+
+    fn job(&mut self, job: LogJob) {
+        match job {
+            LogJob::Open(key, file) => {
+                self.logs.insert(
+                    key,
+                    Log {
+                        file: *file,
+                        unwritten: Vec::new(),
+                    },
+                );
+            }
+            LogJob::Append(key, appending) => self.append(key, *appending),
+            LogJob::Update {
+                log,
+                update,
+                materialise,
+            } => self.update(log, update, materialise),
+            LogJob::Close {
+                log,
+                id,
+                holder,
+                sync,
+                done,
+            } => match if sync { self.sync(log) } else { Ok(()) } {
+                Ok(()) => self.release(id, holder, Some(done)),
+                Err(error) => done.tell(Err(error)),
+            },
+            LogJob::Forget(log) => {
+                self.touched.retain(|touched| *touched != log);
+                self.logs.remove(&log);
+            }
+            LogJob::Drop { log, id, holder } => {
+                if let Err(error) = self.sync(log) {
+                    tracing::warn!(%error, thread = %id, "a thread was closed and not all of its history is kept");
+                }
+                self.logs.remove(&log);
+                self.release(id, holder, None);
+            }
+        }
+    }
+
+    fn append(&mut self, key: LogKey, appending: Appending) {
+        let Some(log) = self.logs.get_mut(&key) else {
+            return;
+        };
+        for item in &appending.items {
+            log.file.push(item);
+        }
+        log.unwritten.push((appending.room, appending.trace));
+        if !self.touched.contains(&key) {
+            self.touched.push(key);
+        }
+    }
+
+    /// Writes what waits of one log; what cannot be written keeps its room.
+    fn write(&mut self, key: LogKey) -> Result<(), ThreadError> {
+        let Some(log) = self.logs.get_mut(&key) else {
+            return Ok(());
+        };
+        let began = Tick::now();
+        let outcome = log.file.write();
+        let now = Tick::now();
+        let kind = outcome.as_ref().err().map(LogError::kind);
+        for (_, trace) in log
+            .unwritten
+            .iter()
+            .filter(|(_, trace)| trace.parent.is_sampled())
+        {
+            self.collector
+                .stage(Stage::new(&trace.inside(), semconv::span::LOG_APPEND, began, now).failed(kind));
+        }
+        match outcome {
+            Ok(()) => {
+                for (_, trace) in log.unwritten.drain(..) {
+                    if trace.parent.is_sampled() {
+                        let stage = Stage::with_id(
+                            &trace.parent,
+                            trace.span,
+                            semconv::span::THREAD_APPEND,
+                            trace.called,
+                            now,
+                        );
+                        self.collector.stage(stage);
+                    }
+                }
+                self.failing.send_if_modified(std::mem::take);
+                Ok(())
+            }
+            Err(error) => {
+                tracing::warn!(%error, "a thread's history was not written; the next append or flush tries again");
+                self.failing
+                    .send_if_modified(|failing| !std::mem::replace(failing, true));
+                Err(ThreadError::Log(Arc::new(error)))
+            }
+        }
+    }
+
+    fn sync(&mut self, key: LogKey) -> Result<(), ThreadError> {
+        self.touched.retain(|touched| *touched != key);
+        self.write(key)?;
+        let Some(log) = self.logs.get_mut(&key) else {
+            return Ok(());
+        };
+        log.file.sync().map_err(|error| {
+            tracing::warn!(%error, "a thread's history was not synced; the next flush tries again");
+            ThreadError::Log(Arc::new(error))
+        })
+    }
+
+    fn update(&mut self, key: LogKey, mut update: Box<Update>, materialise: bool) {
+        if materialise && let Some(log) = self.logs.get_mut(&key) {
+            log.file.materialise();
+        }
+        let began = Tick::now();
+        let idle = self.logs.get(&key).is_some_and(|log| log.file.is_durable());
+        let synced = self.sync(key);
+        if !idle && update.context.is_sampled() {
+            let kind = synced.as_ref().err().map(ThreadError::kind);
+            self.collector
+                .stage(Stage::new(&update.context, semconv::span::LOG_SYNC, began, Tick::now()).failed(kind));
+        }
+        let Some(log) = self.logs.get(&key) else {
+            return update.done.tell(Err(ThreadError::Closed));
+        };
+        match synced {
+            Ok(()) => {
+                update.patch.items = Some(log.file.items());
+                update.patch.log_bytes = Some(log.file.durable_bytes());
+                // The store's thread never waits for this one, so this ends. Dropped, the update tells of it.
+                drop(self.store.send(Job::Update(update)));
+            }
+            Err(error) => update.done.tell(Err(error)),
+        }
+    }
+
+    fn release(&self, id: ThreadId, holder: Holder, done: Option<Done>) {
+        let job = Job::Ask(Box::new(move |store| {
+            let released = if store.is_poisoned() {
+                store.reopen().and_then(|()| store.release(id, &holder))
+            } else {
+                store.release(id, &holder)
+            };
+            if let Err(error) = &released {
+                tracing::warn!(%error, thread = %id, "a thread's lease was not given back; it ends with this process");
+            }
+            if let Some(done) = done {
+                done.tell(released.map_err(|error| ThreadError::Store(Arc::new(error))));
+            }
+        }));
+        drop(self.store.send(job));
+    }
+}

@@ -1,0 +1,106 @@
+//! Who waits behind a flood, and who does not. Figures are printed; what is asserted has a factor of ten.
+
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use dwell_actors::harness::{Command, Harness, Run, RunEvent};
+
+use crate::support::{bounded, started};
+use crate::world::World;
+
+/// Keystrokes of each kind.
+const KEYSTROKES: usize = 100;
+
+fn p99(times: &mut [Duration]) -> Duration {
+    times.sort();
+    times[times.len() * 99 / 100]
+}
+
+/// One key after the other, each awaited.
+async fn keystrokes(run: &mut Run) -> Vec<Duration> {
+    let mut times = Vec::new();
+    for _ in 0..KEYSTROKES {
+        let begun = Instant::now();
+        bounded("a write", run.write_stdin(Bytes::from_static(b"x")))
+            .await
+            .unwrap();
+        loop {
+            match bounded("an echo", run.next()).await {
+                Some(RunEvent::Stdout(data)) => {
+                    assert_eq!(&data[..], b"x");
+                    break;
+                }
+                Some(RunEvent::Started { .. }) => {}
+                other => panic!("expected an echo, not {other:?}"),
+            }
+        }
+        times.push(begun.elapsed());
+    }
+    times
+}
+
+/// A command that never stops writing, and somebody who takes all of it.
+async fn flood(harness: &Harness) -> tokio::task::JoinHandle<u64> {
+    let mut run = harness.exec(Command::new("cat").arg("/dev/zero"));
+    started(&mut run).await;
+    let mut taken = 0;
+    while taken < 8 << 20 {
+        if let Some(RunEvent::Stdout(data)) = bounded("a flood", run.next()).await {
+            taken += data.len() as u64;
+        }
+    }
+    tokio::spawn(async move {
+        while let Some(event) = run.next().await {
+            if let RunEvent::Stdout(data) = event {
+                taken += data.len() as u64;
+            }
+        }
+        taken
+    })
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_keystroke_is_not_behind_a_flood() {
+    let world = World::start().await;
+    let harness = world.harness_of_its_own().await;
+    let echo = Command::new("cat").stdin_piped();
+    for (kind, command) in [("pipe", echo.clone()), ("terminal", echo.pty(24, 80))] {
+        let mut run = harness.exec(command);
+        started(&mut run).await;
+        let idle = p99(&mut keystrokes(&mut run).await);
+        let flooding = flood(&harness).await;
+        let flooded = p99(&mut keystrokes(&mut run).await);
+        assert!(!flooding.is_finished());
+        println!("{kind}: p99 of a keystroke's echo {idle:?} idle, {flooded:?} behind a flood");
+        assert!(
+            flooded <= 10 * (2 * idle + Duration::from_millis(1)),
+            "{kind}: {idle:?} idle, {flooded:?} behind a flood"
+        );
+        flooding.abort();
+        drop(flooding.await);
+    }
+}
+
+#[tokio::test]
+async fn a_call_is_not_behind_another_calls_wait() {
+    let world = World::start().await;
+    let harness = world.harness_of_its_own().await;
+    let mut run = harness.exec(Command::new("cat").stdin_piped());
+    started(&mut run).await;
+    let long = run.read(1_000, 1_024, Duration::from_secs(20));
+    tokio::pin!(long);
+    // Every one of them is answered while the read still waits.
+    for _ in 0..50 {
+        tokio::select! {
+            biased;
+            read = &mut long => panic!("nothing is there to be read: {read:?}"),
+            asked = bounded("a call", harness.environment_info()) => drop(asked.unwrap()),
+        }
+    }
+    run.terminate(Duration::ZERO);
+    let read = bounded("the read", long).await.unwrap();
+    assert!(
+        read.ended || read.closed,
+        "it ended with the process and not before"
+    );
+}

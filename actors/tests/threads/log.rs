@@ -1,0 +1,321 @@
+//! The event log: its format, its end, and what is left of it after damage.
+
+use std::fs;
+use std::os::unix::fs::{PermissionsExt as _, symlink};
+use std::path::{Path, PathBuf};
+
+use dwell_actors::event_log::{
+    FILE_HEADER_BYTES, Fault, ITEM_BODY_MAX_BYTES, Item, ItemKind, LogError, LogFile, LogReader, Step,
+    TAIL_MAX_BYTES, encode_header, encode_record,
+};
+use dwell_actors::metadata_store::ThreadId;
+use proptest::prelude::*;
+use tempfile::{TempDir, tempdir};
+
+const THREAD: ThreadId = ThreadId([7; 16]);
+
+pub(crate) fn item(n: usize) -> Item {
+    Item {
+        kind: ItemKind::from(u8::try_from(n % 10).unwrap()),
+        at_unix_us: i64::try_from(n).unwrap() - 5,
+        body: vec![u8::try_from(n % 251).unwrap(); n * 7 % 90],
+    }
+}
+
+fn place() -> (TempDir, PathBuf) {
+    let dir = tempdir().unwrap();
+    let path = dir.path().join("threads/one.log");
+    (dir, path)
+}
+
+fn encoded(items: &[Item]) -> Vec<u8> {
+    let mut bytes = encode_header(THREAD).to_vec();
+    for (number, item) in (0..).zip(items) {
+        encode_record(&mut bytes, number, item);
+    }
+    bytes
+}
+
+/// All items, the fault at the end, and how far it was good.
+fn read(bytes: &[u8]) -> (Vec<Item>, Option<Fault>, usize) {
+    let mut reader = LogReader::new(bytes, THREAD);
+    let mut items = Vec::new();
+    loop {
+        match reader.step().unwrap() {
+            Step::Item(item) => items.push(item),
+            Step::End(fault) => {
+                assert_eq!(reader.step().unwrap(), Step::End(fault), "an end stays the end");
+                return (items, fault, usize::try_from(reader.good_bytes()).unwrap());
+            }
+        }
+    }
+}
+
+fn written(path: &Path, items: &[Item]) -> LogFile {
+    let mut log = LogFile::unmade(path.to_owned(), THREAD);
+    for item in items {
+        log.push(item);
+    }
+    log.sync().unwrap();
+    log
+}
+
+fn open(path: &Path, durable: u64) -> Result<(LogFile, Vec<Item>, u64), LogError> {
+    let mut items = Vec::new();
+    let opened = LogFile::open(path.to_owned(), THREAD, durable, 0, |item| {
+        items.push(item.clone())
+    })?;
+    Ok((opened.log, items, opened.cut_bytes))
+}
+
+fn names(path: &Path) -> Vec<String> {
+    let entries = fs::read_dir(path.parent().unwrap()).unwrap();
+    let mut names: Vec<_> = entries
+        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+        .collect();
+    names.sort();
+    names
+}
+
+#[test]
+fn the_bytes_of_a_log_are_these() {
+    let item = Item {
+        kind: ItemKind::UserMessage,
+        at_unix_us: 1,
+        body: b"hi".to_vec(),
+    };
+    let hex: String = encoded(&[item])
+        .iter()
+        .map(|byte| format!("{byte:02x}"))
+        .collect();
+    let header = "6477656c6c6f67010707070707070707070707070707070700000000f4a99a10";
+    assert_eq!(
+        hex,
+        format!("{header}0b000000170e521b010100000000000000{}", "6869")
+    );
+}
+
+#[test]
+fn what_is_appended_is_read_again_in_order() {
+    let (_dir, path) = place();
+    let items: Vec<_> = (0..50).map(item).collect();
+    drop(written(&path, &items));
+    let (mut log, read, cut) = open(&path, 0).unwrap();
+    assert_eq!((read.as_slice(), cut, log.items()), (items.as_slice(), 0, 50));
+    log.push(&item(50));
+    log.sync().unwrap();
+    drop(log);
+    let (_, read, _) = open(&path, 0).unwrap();
+    assert_eq!(read.len(), 51);
+    assert_eq!(names(&path), ["one.log"]);
+    assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
+}
+
+#[test]
+fn a_log_cut_anywhere_is_repaired_at_a_records_boundary_and_goes_on() {
+    let items: Vec<_> = (0..6).map(item).collect();
+    let whole = encoded(&items);
+    for length in 0..=whole.len() {
+        let (_dir, path) = place();
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(&path, &whole[..length]).unwrap();
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).unwrap();
+        let (mut log, kept, cut) = open(&path, 0).unwrap();
+        assert_eq!(kept, items[..kept.len()], "cut at {length}");
+        let good = encoded(&items[..kept.len()]).len();
+        let good = if length < FILE_HEADER_BYTES { 0 } else { good };
+        assert!(good <= length && (kept.len() == 6 || encoded(&items[..=kept.len()]).len() > length));
+        assert_eq!(cut, (length - good) as u64);
+        log.push(&item(99));
+        log.sync().unwrap();
+        let (all, fault, _) = read(&fs::read(&path).unwrap());
+        assert_eq!(
+            (all.len(), all.last(), fault),
+            (kept.len() + 1, Some(&item(99)), None),
+            "cut at {length}"
+        );
+    }
+}
+
+#[test]
+fn a_bit_flipped_anywhere_is_found_and_nothing_wrong_is_read() {
+    let items: Vec<_> = (0..6).map(item).collect();
+    let whole = encoded(&items);
+    for bit in 0..whole.len() * 8 {
+        let mut bytes = whole.clone();
+        bytes[bit / 8] ^= 1 << (bit % 8);
+        let (kept, fault, good) = read(&bytes);
+        assert!(fault.is_some(), "bit {bit}");
+        assert_eq!(kept, items[..kept.len()], "bit {bit}");
+        assert!(good <= bit / 8, "bit {bit}: good to {good}");
+    }
+}
+
+#[test]
+fn records_repeated_left_out_or_moved_are_not_taken_for_history() {
+    let items: Vec<_> = (0..4).map(item).collect();
+    let whole = encoded(&items);
+    let cuts: Vec<_> = (0..=4).map(|n| encoded(&items[..n]).len()).collect();
+    let record = |n: usize| &whole[cuts[n]..cuts[n + 1]];
+    let header = &whole[..cuts[0]];
+    let repeated = [header, record(0), record(1), record(1), record(2)].concat();
+    let left_out = [header, record(0), record(2), record(3)].concat();
+    let moved = [header, record(1), record(0)].concat();
+    assert_eq!(read(&repeated).0.len(), 2);
+    assert_eq!(read(&left_out).0.len(), 1);
+    assert_eq!(read(&moved).0.len(), 0);
+    let mut others = encode_header(ThreadId([8; 16])).to_vec();
+    others.extend_from_slice(record(0));
+    assert_eq!(read(&others), (vec![], Some(Fault::Thread), 0));
+}
+
+#[test]
+fn damage_of_what_was_acknowledged_is_put_aside_with_a_word_and_what_is_before_it_goes_on() {
+    let items: Vec<_> = (0..8).map(item).collect();
+    let whole = encoded(&items);
+    for at in (0..whole.len()).step_by(3) {
+        for truncated in [false, true] {
+            let (_dir, path) = place();
+            let durable = written(&path, &items).durable_bytes();
+            assert_eq!(durable, whole.len() as u64);
+            let mut bytes = whole.clone();
+            if truncated {
+                bytes.truncate(at);
+            } else {
+                bytes[at] ^= 0x20;
+            }
+            fs::write(&path, &bytes).unwrap();
+            let error = open(&path, durable).unwrap_err();
+            let LogError::Damaged {
+                kept,
+                items: count,
+                at: told,
+                ..
+            } = &error
+            else {
+                panic!("{error}");
+            };
+            assert!(error.to_string().contains("resume the thread again"), "{error}");
+            assert_eq!(fs::read(kept).unwrap(), bytes, "the evidence is untouched");
+            let before = usize::try_from(*count).unwrap();
+            let (mut log, again, cut) = open(&path, *told).unwrap();
+            assert_eq!((again.as_slice(), cut), (&items[..before], 0));
+            log.push(&item(9));
+            log.sync().unwrap();
+            assert_eq!(names(&path), ["one.log", "one.log.damaged-1"]);
+        }
+    }
+}
+
+#[test]
+fn history_that_is_gone_altogether_is_an_error_and_not_an_empty_thread() {
+    let (_dir, path) = place();
+    let durable = written(&path, &[item(1)]).durable_bytes();
+    fs::remove_file(&path).unwrap();
+    assert!(matches!(open(&path, durable), Err(LogError::Open { .. })));
+}
+
+#[test]
+fn a_log_others_may_read_or_a_link_is_refused() {
+    let (dir, path) = place();
+    drop(written(&path, &[item(1)]));
+    let link = dir.path().join("threads/link.log");
+    symlink(&path, &link).unwrap();
+    assert!(matches!(open(&link, 0), Err(LogError::NotOurs { .. })));
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o640)).unwrap();
+    assert!(matches!(open(&path, 0), Err(LogError::NotOurs { .. })));
+}
+
+#[test]
+fn a_failed_write_keeps_what_waits_opens_again_and_leaves_nothing_twice() {
+    let (_dir, path) = place();
+    let mut log = written(&path, &[item(1)]);
+    log.push(&item(2));
+    log.write().unwrap();
+    // Its directory is gone, and a file in its place: neither the open file nor one opened again can be had.
+    let dir = path.parent().unwrap();
+    let aside = dir.with_extension("aside");
+    fs::rename(dir, &aside).unwrap();
+    fs::write(dir, b"").unwrap();
+    log.distrust();
+    log.push(&item(3));
+    assert!(matches!(log.write(), Err(LogError::Open { .. })));
+    assert!(log.sync().is_err());
+    log.push(&item(4));
+    assert!(!log.is_durable());
+    fs::remove_file(dir).unwrap();
+    fs::rename(&aside, dir).unwrap();
+    // The torn half of a write that failed lies where the tail is to go.
+    let mut bytes = fs::read(&path).unwrap();
+    bytes.extend_from_slice(
+        b"half a record of which nobody knows, and longer than what will be written over it.........",
+    );
+    bytes.extend_from_slice(&[b'x'; 400]);
+    fs::write(&path, bytes).unwrap();
+    log.sync().unwrap();
+    let (items, fault, _) = read(&fs::read(&path).unwrap());
+    assert_eq!((items, fault), (vec![item(1), item(2), item(3), item(4)], None));
+}
+
+#[test]
+fn a_clean_log_is_not_touched_by_a_sync() {
+    let (_dir, path) = place();
+    let mut log = written(&path, &[item(1)]);
+    fs::remove_file(&path).unwrap();
+    log.write().unwrap();
+    log.sync().unwrap();
+    assert!(!path.exists());
+}
+
+#[test]
+fn a_long_tail_is_synced_unasked_so_that_memory_stays_bounded() {
+    let (_dir, path) = place();
+    let mut log = LogFile::unmade(path, THREAD);
+    let large = Item {
+        kind: ItemKind::Note,
+        at_unix_us: 0,
+        body: vec![1; ITEM_BODY_MAX_BYTES],
+    };
+    let mut synced = 0;
+    for _ in 0..12 {
+        log.push(&large);
+        log.write().unwrap();
+        synced += u32::from(log.is_durable());
+    }
+    let each = TAIL_MAX_BYTES / ITEM_BODY_MAX_BYTES;
+    assert!(synced as usize >= 12 / (each + 1), "{synced}");
+}
+
+fn any_item() -> impl Strategy<Value = Item> {
+    (
+        any::<u8>(),
+        any::<i64>(),
+        proptest::collection::vec(any::<u8>(), 0..40),
+    )
+        .prop_map(|(kind, at_unix_us, body)| Item {
+            kind: ItemKind::from(kind),
+            at_unix_us,
+            body,
+        })
+}
+
+proptest! {
+    #[test]
+    fn any_items_come_back_and_any_garbage_behind_them_is_not_one(
+        items in proptest::collection::vec(any_item(), 0..8), garbage in proptest::collection::vec(any::<u8>(), 0..60),
+    ) {
+        let mut bytes = encoded(&items);
+        let good = bytes.len();
+        bytes.extend_from_slice(&garbage);
+        let (kept, fault, at) = read(&bytes);
+        prop_assert_eq!(&kept, &items);
+        prop_assert_eq!(at, good);
+        prop_assert_eq!(fault.is_some(), !garbage.is_empty());
+    }
+
+    #[test]
+    fn any_bytes_are_a_log_or_none_and_never_a_panic(bytes in proptest::collection::vec(any::<u8>(), 0..300)) {
+        let (items, _, good) = read(&bytes);
+        prop_assert!(items.is_empty() || good > FILE_HEADER_BYTES);
+    }
+}
