@@ -11,6 +11,7 @@ pub mod executor;
 #[doc(hidden)]
 pub mod fault_point;
 mod feed;
+pub mod files;
 pub mod guard;
 pub mod harness;
 pub mod in_flight;

@@ -86,6 +86,10 @@ codes! {
     BadOffset = 108, "continue at the offset of the last answer";
     /// No such session, or not this client's.
     UnknownSession = 109, "begin a new session: the executor was restarted, or it was away for too long";
+    /// A path that no file can have, or one that leads where it may not.
+    BadPath = 110, "give an absolute path without NUL bytes, of at most 4,096 bytes";
+    /// No open file of this handle in this session.
+    UnknownHandle = 111, "open the file again: its handle was closed, or its session ended";
     /// This client may not do that.
     PermissionDenied = 200, "ask the executor's operator";
     /// The program could not be started.
@@ -94,6 +98,24 @@ codes! {
     BadCwd = 301, "create the directory on the executor, or choose another";
     /// The machine has no more of something.
     ResourceExhausted = 302, "try again later, or raise the executor's limits";
+    /// No file or directory of this name.
+    NotFound = 303, "check the path on the executor";
+    /// The executor's own user may not do that with this file.
+    AccessDenied = 304, "check the file's owner and mode on the executor";
+    /// A directory was needed.
+    NotADirectory = 305, "name a directory";
+    /// A file was needed.
+    IsADirectory = 306, "name a file";
+    /// There is something of this name already.
+    AlreadyExists = 307, "choose another name, or ask for it to be replaced";
+    /// A symbolic link that leads to itself.
+    SymlinkLoop = 308, "remove one of the links";
+    /// No space on the executor's disk, or no more of its quota.
+    NoSpace = 309, "free some space on the executor";
+    /// A directory that holds something.
+    NotEmpty = 310, "empty it first, or ask for everything in it to go";
+    /// The executor's disk or kernel refused it for another reason.
+    FileFailed = 311, "see the errno";
     /// Too much at once.
     Busy = 400, "wait for something to finish, then try again";
     /// Larger than a limit.
@@ -144,10 +166,21 @@ impl ErrorCode {
             Self::BadSignal => "bad_signal",
             Self::BadOffset => "bad_offset",
             Self::UnknownSession => "unknown_session",
+            Self::BadPath => "bad_path",
+            Self::UnknownHandle => "unknown_handle",
             Self::PermissionDenied => "permission_denied",
             Self::SpawnFailed => "spawn_failed",
             Self::BadCwd => "bad_cwd",
             Self::ResourceExhausted => "resource_exhausted",
+            Self::NotFound => "not_found",
+            Self::AccessDenied => "access_denied",
+            Self::NotADirectory => "not_a_directory",
+            Self::IsADirectory => "is_a_directory",
+            Self::AlreadyExists => "already_exists",
+            Self::SymlinkLoop => "symlink_loop",
+            Self::NoSpace => "no_space",
+            Self::NotEmpty => "not_empty",
+            Self::FileFailed => "file_failed",
             Self::Busy => "busy",
             Self::TooLarge => "too_large",
             Self::Disconnected => "disconnected",

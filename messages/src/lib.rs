@@ -5,6 +5,7 @@
 pub mod codec;
 pub mod envelope;
 pub mod error;
+pub mod files;
 pub mod ids;
 pub mod kinds;
 pub mod message;

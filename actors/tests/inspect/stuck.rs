@@ -14,6 +14,7 @@ use dwell_actors::telemetry::{Collector, CollectorOptions};
 use dwell_messages::{Envelope, Role, TraceContext};
 use dwell_testkit::Direction;
 use rustix::process::{Pid, Signal, kill_process};
+use tokio::sync::mpsc;
 
 use crate::support::{World, bounded, look, private_dir, started, until, watched};
 
@@ -34,8 +35,11 @@ async fn is_the_only_warning(what: &str, mut look: impl FnMut() -> Snapshot) {
     assert_eq!(later.warnings, 1, "once until it moves again: {:?}", later.stuck);
 }
 
-/// An actor whose turn lasts for as long as somebody else wants.
-struct Wedge(Receiver<()>);
+/// An actor that says when a turn begins, and whose turn lasts for as long as somebody else wants.
+struct Wedge {
+    begins: mpsc::Sender<()>,
+    release: Receiver<()>,
+}
 
 enum Stand {
     Still,
@@ -55,7 +59,8 @@ impl Actor for Wedge {
     type Control = std::convert::Infallible;
 
     fn receive(&mut self, _: Envelope<Stand>, _: &mut Turn<'_, Self>) {
-        self.0.recv().ok();
+        self.begins.try_send(()).unwrap();
+        self.release.recv().ok();
     }
 
     fn control(&mut self, control: Self::Control, _: &mut Turn<'_, Self>) {
@@ -80,10 +85,14 @@ async fn a_wedged_actor_is_named_with_its_message_and_what_waits_behind_it_is_no
         .await
         .unwrap();
     let (release, wedged) = sync_channel(1);
-    let wedged = Arc::new(Mutex::new(Some(wedged)));
+    let (begins, mut begun_turns) = mpsc::channel(2);
+    let wedged = Arc::new(Mutex::new(Some(Wedge {
+        begins,
+        release: wedged,
+    })));
     let place = runtime.place();
     let wedge: Mailbox<Wedge> = start_on(place.arbiter(), HostOptions::new(4), move || {
-        Wedge(wedged.lock().unwrap().take().unwrap())
+        wedged.lock().unwrap().take().unwrap()
     });
     let begun = Instant::now();
     for _ in 0..2 {
@@ -93,7 +102,9 @@ async fn a_wedged_actor_is_named_with_its_message_and_what_waits_behind_it_is_no
                 .is_ok()
         );
     }
-    // Its census waits in the relay's mailbox, on the same thread.
+    // Its census waits in the relay's mailbox, on the same thread, when it is asked for after the turn has begun:
+    // before that it may be answered first.
+    bounded("the turn's begin", begun_turns.recv()).await.unwrap();
     let asking = tokio::spawn(async move {
         assert!(relay.census().await.is_ok());
         relay

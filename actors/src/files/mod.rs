@@ -1,0 +1,5 @@
+//! Files of an environment, wherever it is.
+
+mod system;
+
+pub use system::{FileAnswer, FileSystem};
