@@ -261,3 +261,7 @@ impl<C, F> ServiceCore<C, F> {
         (calls, files)
     }
 }
+
+#[cfg(test)]
+#[path = "core_tests.rs"]
+mod tests;
