@@ -33,14 +33,17 @@ const NAMES: [&[u8]; 14] = [
 
 /// A tree of at most so many names, some of them links, pipes and directories that may not be entered.
 pub(crate) struct Tree {
-    pub(crate) root: tempfile::TempDir,
+    _dir: tempfile::TempDir,
     pub(crate) directories: Vec<PathBuf>,
 }
 
 impl Tree {
     pub(crate) fn grow(dice: &mut Dice, names: u64, locks: bool) -> Self {
-        let root = tempfile::tempdir().unwrap();
-        let mut directories = vec![root.path().to_path_buf()];
+        // In a directory of its own: a link that leads out of it leads to nothing that others change.
+        let dir = tempfile::tempdir().unwrap();
+        let root = dir.path().join("tree");
+        std::fs::create_dir(&root).unwrap();
+        let mut directories = vec![root];
         let mut all = directories.clone();
         for _ in 0..dice.below(names) {
             let parent = pick(dice, &directories).clone();
@@ -62,7 +65,10 @@ impl Tree {
             }
             all.push(path);
         }
-        let tree = Self { root, directories };
+        let tree = Self {
+            _dir: dir,
+            directories,
+        };
         if locks {
             tree.lock(dice);
         }
@@ -83,7 +89,7 @@ impl Tree {
     }
 
     pub(crate) fn root(&self) -> &Path {
-        self.root.path()
+        &self.directories[0]
     }
 }
 
