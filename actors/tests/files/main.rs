@@ -11,6 +11,7 @@ mod lost;
 mod operations;
 mod place;
 mod sessions;
+mod spans;
 #[allow(dead_code, reason = "another binary uses the rest of it")]
 #[path = "../faults/support.rs"]
 mod support;
