@@ -29,8 +29,8 @@
 //! `tracing` span they are made in, `cli` (the default) is the binary and turns on the first two. Embed with `default-features = false` and add what is used.
 
 pub use dwell_actors::{
-    Address, account, block_on, config, event_log, guard, inspect, keys, mailbox, metadata_store, metrics,
-    oversight, propagation, runtime, telemetry, threads, trace_file, waterfall,
+    Address, account, block_on, config, event_log, find_up, guard, inspect, keys, mailbox, metadata_store,
+    metrics, oversight, propagation, runtime, telemetry, threads, trace_file, waterfall, workspace,
 };
 pub use dwell_messages as messages;
 pub use dwell_relay as relay;

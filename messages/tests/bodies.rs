@@ -65,7 +65,7 @@ fn fields(kind: MessageKind) -> Vec<String> {
 
 #[test]
 fn a_second_reader_finds_the_keys_that_the_protocol_names() {
-    let table: [(MessageKind, &[&str]); 31] = [
+    let table: [(MessageKind, &[&str]); 35] = [
         (MessageKind::EnvironmentInfo, &[]),
         (
             MessageKind::Start,
@@ -95,6 +95,40 @@ fn a_second_reader_finds_the_keys_that_the_protocol_names() {
         (MessageKind::Resized, &[]),
         (MessageKind::Sessions, &["after"]),
         (MessageKind::SessionsReply, &["sessions", "now_unix_ms", "next"]),
+        (MessageKind::FindUp, &["from", "markers", "on_error"]),
+        (
+            MessageKind::FoundUp,
+            &["root", "marker", "visited", "probed", "ignored"],
+        ),
+        (
+            MessageKind::WorkspaceLoad,
+            &[
+                "cwd",
+                "markers",
+                "agents",
+                "skills",
+                "user_skills",
+                "home",
+                "text_max_bytes",
+            ],
+        ),
+        (
+            MessageKind::WorkspaceLoaded,
+            &[
+                "cwd",
+                "root",
+                "agents",
+                "agents_truncated",
+                "agents_error",
+                "skills",
+                "skills_truncated",
+                "repository",
+                "warnings",
+                "warnings_dropped",
+                "stages",
+                "counts",
+            ],
+        ),
         (
             MessageKind::EnvironmentInfoReply,
             &[
