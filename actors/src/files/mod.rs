@@ -23,7 +23,7 @@ mod system;
 pub use blocks::{BLOCKS_IN_FLIGHT_MAX, FileReader, FileWriter, WriteOptions};
 pub use disk::TEMPORARY_PREFIX;
 pub(crate) use here::FilesHere;
-pub use local::LocalFiles;
+pub use local::{LOCAL_REQUESTS_MAX, LocalFiles};
 pub use pool::{FILE_THREADS, LONG_JOBS_MAX, POOL_QUEUE_MAX};
 pub(crate) use pool::{FilePool, Span as PoolSpan};
 pub use remote::{RemoteFiles, RemoteWalk, WALK_PAGES_IN_FLIGHT_MAX, WalkOptions, Walked};

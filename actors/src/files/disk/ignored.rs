@@ -32,7 +32,8 @@ pub(super) struct Rules {
 pub(super) struct Found {
     ignore: bool,
     gitignore: bool,
-    repository: bool,
+    git: bool,
+    jj: bool,
 }
 
 impl Found {
@@ -40,9 +41,15 @@ impl Found {
         match name {
             b".ignore" => self.ignore = true,
             b".gitignore" => self.gitignore = true,
-            REPOSITORY => self.repository = true,
+            REPOSITORY => self.git = true,
+            b".jj" => self.jj = true,
             _ => {}
         }
+    }
+
+    /// Whether that makes the directory a repository: one of Git's, or of Jujutsu's, which honours the same files.
+    fn is_repository(self, at: &Path) -> bool {
+        (self.git && at.join(".git").exists()) || (self.jj && at.join(".jj").exists())
     }
 }
 
@@ -78,7 +85,7 @@ impl Rules {
         let mut rules = None;
         for directory in ancestors {
             let mut found = Found::default();
-            for name in [IGNORE, GITIGNORE, ".git"] {
+            for name in [IGNORE, GITIGNORE, ".git", ".jj"] {
                 if directory.join(name).symlink_metadata().is_ok() {
                     found.see(name.as_bytes());
                 }
