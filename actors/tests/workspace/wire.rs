@@ -9,7 +9,7 @@ use dwell_actors::find_up::{PROBES_MAX, Query, find_up};
 use dwell_actors::harness::{Harness, HarnessBuilder, RunError, Target};
 use dwell_actors::keys::Grant;
 use dwell_actors::telemetry::{ClockOffset, SinkError, SpanSink};
-use dwell_actors::workspace::{WorkspaceLoaded, WorkspaceOptions};
+use dwell_actors::workspace::{LOADS_MAX, WorkspaceLoaded, WorkspaceOptions};
 use dwell_messages::workspace::OnError;
 use dwell_messages::{ErrorCode, Role, Span};
 use dwell_relay::{OsRandomness, StaticKeypair};
@@ -218,6 +218,41 @@ async fn a_load_under_way_ends_with_its_link_and_says_so() {
             .await
             .is_err()
     );
+}
+
+#[tokio::test]
+async fn more_loads_than_a_harness_has_room_for_are_refused_and_the_others_go_on() {
+    let world = World::start().await;
+    let dir = tempfile::tempdir().unwrap();
+    let cwd = project(dir.path(), 2, 1);
+    // Message 1 and the first ping; no load gets through.
+    let gate = world.gate(2).await;
+    let harness = Arc::new(world.through(&gate, world.builder()).await);
+    let asks = options(&cwd, dir.path());
+    let mut loads = tokio::task::JoinSet::new();
+    for _ in 0..=LOADS_MAX {
+        let (harness, asks) = (Arc::clone(&harness), asks.clone());
+        loads.spawn(async move { harness.workspace(&asks).await });
+    }
+    let first = bounded("the one too many", loads.join_next())
+        .await
+        .unwrap()
+        .unwrap();
+    match first {
+        Err(RunError::Refused(error)) => {
+            assert_eq!(
+                (error.code, error.limit),
+                (ErrorCode::Busy, Some(LOADS_MAX as u64))
+            );
+        }
+        other => panic!("a refusal, not {other:?}"),
+    }
+    gate.open();
+    while let Some(load) = bounded("the others", loads.join_next()).await {
+        check(&load.unwrap().unwrap(), 2, 1);
+    }
+    let harness = Arc::into_inner(harness).unwrap();
+    bounded("shutting down", harness.shutdown()).await;
 }
 
 #[tokio::test]
