@@ -30,8 +30,9 @@
 //! `tracing` span they are made in, `cli` (the default) is the binary and turns on the first two. Embed with `default-features = false` and add what is used.
 
 pub use dwell_actors::{
-    Address, account, block_on, config, event_log, files, guard, inspect, keys, mailbox, metadata_store,
-    metrics, oversight, propagation, runtime, telemetry, threads, trace_file, waterfall,
+    Address, account, block_on, config, event_log, files, find_up, guard, inspect, keys, mailbox,
+    metadata_store, metrics, oversight, propagation, runtime, telemetry, threads, trace_file, waterfall,
+    workspace,
 };
 pub use dwell_messages as messages;
 pub use dwell_relay as relay;
@@ -45,6 +46,7 @@ pub use dwell_actors::{
         signal_number,
     },
     relay_server::{Relay, RelayCensus, RelayHandle},
+    workspace::{WorkspaceLoaded, WorkspaceOptions},
 };
 pub use dwell_messages::{ErrorCode, ExitStatus, PublicKey, TraceContext, TraceId, WireError};
 pub use dwell_relay::{Admission, StaticKeypair, fingerprint};

@@ -10,12 +10,13 @@ mod shared;
 mod signal;
 mod text;
 mod timings;
+mod workspace;
 
 use std::collections::HashSet;
 use std::fmt;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use dwell_messages::{
@@ -47,9 +48,12 @@ use crate::telemetry::{
 };
 use crate::threads::{ThreadError, Threads};
 use crate::trace_collector::{TraceCollector, TraceMessage};
+use crate::workspace::{Workspace, WorkspaceOptions};
 
 pub(crate) use run::Asker;
 use run::Flight;
+use workspace::Awaited;
+pub(crate) use workspace::{First, loads_at_once};
 
 pub use command::{Command, GRACE, Inherit, TERM};
 pub use refusal::INQUIRY_TIMEOUT;
@@ -240,6 +244,7 @@ pub struct HarnessBuilder {
     sinks: Vec<Box<dyn SpanSink>>,
     oversight: Option<Oversight>,
     flight: Option<Duration>,
+    workspace: Option<WorkspaceOptions>,
 }
 
 impl fmt::Debug for HarnessBuilder {
@@ -356,6 +361,14 @@ impl HarnessBuilder {
         self
     }
 
+    /// Loads this workspace in the session's first record, right behind the handshake: it is known two round trips after the
+    /// transport is up, one of them the handshake's own. `Harness::first_workspace` gives it.
+    #[must_use]
+    pub fn workspace(mut self, options: WorkspaceOptions) -> Self {
+        self.workspace = Some(options);
+        self
+    }
+
     /// Another place for spans to go.
     #[must_use]
     pub fn sink(mut self, sink: impl SpanSink + 'static) -> Self {
@@ -407,6 +420,14 @@ impl HarnessBuilder {
             Some(oversight) => Some(oversight.start(&collector, &runtime)?),
             None => None,
         };
+        let handles = Arc::<AtomicU64>::default();
+        let (first, answer) = match &self.workspace {
+            Some(options) => {
+                let (first, answer) = First::of(options, &sampler);
+                (Some(first), Some(answer))
+            }
+            None => (None, None),
+        };
         let place = runtime.place();
         let (ready, wait) = oneshot::channel();
         let client = identity.public();
@@ -423,6 +444,7 @@ impl HarnessBuilder {
             collector: collector.clone(),
             metadata: store.clone(),
             take_up: self.take_up,
+            workspace: first.map(|first| (first, Arc::clone(&handles))),
             ready,
         };
         place.arbiter().spawn_fn(move || {
@@ -430,19 +452,27 @@ impl HarnessBuilder {
         });
         let connected = wait.await.unwrap_or_else(|_| Err(LinkLost::Ended.into()));
         match connected {
-            Ok(connected) => Ok(Harness {
-                overseen,
-                flight: self.flight,
-                executor: asked.executor,
-                handles: Arc::default(),
-                adopted: Mutex::default(),
-                connected,
-                collector,
-                store,
-                sampler,
-                _place: place,
-                _runtime: runtime,
-            }),
+            Ok(connected) => {
+                let harness = Harness {
+                    overseen,
+                    flight: self.flight,
+                    executor: asked.executor,
+                    handles,
+                    first: Mutex::default(),
+                    adopted: Mutex::default(),
+                    connected,
+                    collector,
+                    store,
+                    sampler,
+                    _place: place,
+                    _runtime: runtime,
+                };
+                if let (Some(options), Some(answer)) = (&self.workspace, answer) {
+                    let awaited = Awaited::new(&harness, options, answer);
+                    *harness.first.lock().unwrap_or_else(PoisonError::into_inner) = Some(awaited);
+                }
+                Ok(harness)
+            }
             Err(failed) => Err(refusal::explain(failed, asked, client, &place).await),
         }
     }
@@ -503,6 +533,7 @@ pub(crate) struct Connected {
     pub(crate) framer: Mailbox<RelayFramer>,
     pub(crate) metadata: Mailbox<RunRecorder>,
     pub(crate) trace: Mailbox<TraceCollector>,
+    pub(crate) workspace: Mailbox<Workspace>,
     pub(crate) environment: EnvironmentInfo,
     pub(crate) ping_us: Arc<AtomicU64>,
     /// The session's number; one that never began begins over as another.
@@ -528,6 +559,8 @@ pub struct Harness {
     executor: PublicKey,
     /// The last handle of an open file that was given out.
     handles: Arc<AtomicU64>,
+    /// The load that went with the first record, until somebody has it.
+    first: Mutex<Option<Awaited>>,
     _place: Place,
     _runtime: Runtime,
 }
@@ -558,6 +591,7 @@ impl Harness {
             sinks: Vec::new(),
             oversight: None,
             flight: None,
+            workspace: None,
         }
     }
 
@@ -572,7 +606,7 @@ impl Harness {
     /// Runs a command. Returns at once; what goes wrong is told by the run.
     pub fn exec(&self, command: Command) -> Run {
         let begun = Tick::now();
-        let (context, parent) = self.ancestry(&command);
+        let (context, parent) = ancestry(&self.sampler, command.parent.as_ref(), command.sampled);
         let call = Call::new(CallKind::Run, START, &context, begun);
         let shared = Arc::new(RunShared::new(self.collector.board().call(call)));
         let run = Run {
@@ -637,27 +671,6 @@ impl Harness {
         self.overseen.as_ref()?.metrics_addr()
     }
 
-    /// A call's own context, and the span it hangs below: the one that the command names, else the one that the calling
-    /// code is in. A parent that is none begins a new trace.
-    fn ancestry(&self, command: &Command) -> (TraceContext, Option<TraceContext>) {
-        let parent = command.parent.clone().or_else(propagation::current);
-        let parent = parent.filter(TraceContext::is_valid);
-        let mut context = match &parent {
-            Some(parent) => parent.child(span_id()),
-            None => TraceContext::new(trace_id(), span_id(), TraceFlags::NONE),
-        };
-        let sampled = match (&parent, command.sampled) {
-            (None, Some(sampled)) => sampled,
-            (parent, _) => self.sampler.decide(parent.as_ref(), context.trace_id),
-        };
-        context.flags = if sampled {
-            TraceFlags::SAMPLED
-        } else {
-            TraceFlags::NONE
-        };
-        (context, parent)
-    }
-
     /// What the executor said of itself when the link came up: no round trip.
     pub fn environment(&self) -> &EnvironmentInfo {
         &self.connected.environment
@@ -688,9 +701,8 @@ impl Harness {
 
     /// The files of the executor's machine. No round trip. The client's key needs the scope `files`.
     pub fn files(&self) -> RemoteFiles {
-        let identity = format!("executor {}", self.executor);
         let asker = self.asker(TraceContext::default());
-        RemoteFiles::new(asker, identity.into(), Arc::clone(&self.handles))
+        RemoteFiles::new(asker, identity_of(&self.executor), Arc::clone(&self.handles))
     }
 
     /// The link's round trip as last measured, in microseconds.
@@ -751,6 +763,36 @@ impl Harness {
     }
 }
 
+/// What the files of an executor's machine are known by.
+fn identity_of(executor: &PublicKey) -> Arc<str> {
+    format!("executor {executor}").into()
+}
+
+/// A call's own context, and the span it hangs below: the one that is named, else the one that the calling code is in. A
+/// parent that is none begins a new trace.
+fn ancestry(
+    sampler: &Sampler,
+    parent: Option<&TraceContext>,
+    sampled: Option<bool>,
+) -> (TraceContext, Option<TraceContext>) {
+    let parent = parent.cloned().or_else(propagation::current);
+    let parent = parent.filter(TraceContext::is_valid);
+    let mut context = match &parent {
+        Some(parent) => parent.child(span_id()),
+        None => TraceContext::new(trace_id(), span_id(), TraceFlags::NONE),
+    };
+    let sampled = match (&parent, sampled) {
+        (None, Some(sampled)) => sampled,
+        (parent, _) => sampler.decide(parent.as_ref(), context.trace_id),
+    };
+    context.flags = if sampled {
+        TraceFlags::SAMPLED
+    } else {
+        TraceFlags::NONE
+    };
+    (context, parent)
+}
+
 impl Drop for Harness {
     fn drop(&mut self) {
         let connected = &self.connected;
@@ -764,6 +806,7 @@ impl Drop for Harness {
         connected.rpc.begin_drain();
         connected.trace.begin_drain();
         connected.metadata.begin_drain();
+        connected.workspace.begin_drain();
     }
 }
 

@@ -89,7 +89,7 @@ impl RunError {
         }
     }
 
-    fn error_type(&self) -> &'static str {
+    pub(crate) fn error_type(&self) -> &'static str {
         match self {
             Self::Refused(error) => error.code.name(),
             Self::NotStarted(_) => "not_started",
@@ -618,7 +618,9 @@ impl Asker {
             | Request::Resize(_)
             | Request::Read(_)
             | Request::Sessions(_)
-            | Request::File(_) => self.context.flags,
+            | Request::File(_)
+            | Request::FindUp(_)
+            | Request::WorkspaceLoad(_) => self.context.flags,
         };
         let context = TraceContext {
             flags,
