@@ -69,6 +69,11 @@ pub const RPC_OK: &str = "ok";
 /// Stands for every name that is not of ours.
 pub const OTHER: &str = "_OTHER";
 
+/// `error.type` of what nobody waits for any more.
+pub const CANCELLED: &str = "cancelled";
+/// 1 where a repository was found, else 0.
+pub const REPOSITORY_FOUND: &str = "dwell.repository.found";
+
 // Metrics of RPCs; those of ours are in `metrics`.
 
 /// Duration of outbound requests, in seconds.
@@ -194,4 +199,6 @@ pub mod span {
     pub const LOG_APPEND: &str = "log append";
     /// An event log, synced.
     pub const LOG_SYNC: &str = "log sync";
+    /// Where the repository of an environment begins that has a change to show.
+    pub const REPOSITORY_DISCOVERY: &str = "repository discovery";
 }
