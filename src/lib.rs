@@ -21,6 +21,7 @@
 //! |---|---|
 //! | [`config`], [`keys`] | where things are kept; who this machine is and whom it serves |
 //! | [`trace_file`], [`waterfall`] | the traces on disk, and the picture of one |
+//! | [`turn_diff`], [`files`] | what a turn has changed, as one diff; the files of an environment |
 //! | [`propagation`] | ancestry as text, in W3C's or Jaeger's words |
 //! | [`telemetry`], [`mailbox`], [`runtime`] | for actors of one's own beside dwell's |
 //! | [`messages`], [`relay`] | the vocabulary, and the bytes on the wire |
@@ -29,18 +30,19 @@
 //! `tracing` span they are made in, `cli` (the default) is the binary and turns on the first two. Embed with `default-features = false` and add what is used.
 
 pub use dwell_actors::{
-    Address, account, block_on, config, event_log, guard, inspect, keys, mailbox, metadata_store, metrics,
-    oversight, propagation, runtime, telemetry, threads, trace_file, waterfall,
+    Address, account, block_on, config, event_log, files, guard, inspect, keys, mailbox, metadata_store,
+    metrics, oversight, propagation, runtime, telemetry, threads, trace_file, turn_diff, waterfall,
 };
 pub use dwell_messages as messages;
 pub use dwell_relay as relay;
 
 pub use dwell_actors::{
+    dispatcher::DispatchTimings,
     executor::{Executor, ExecutorHandle, HandshakeCounts, ServeError, Strangers},
     harness::{
         CallTimings, Command, ConnectError, Finished, Harness, Observed, ProcessInfo, ProcessState, Run,
-        RunError, RunEvent, SessionInfo, StartedProcess, TakeUp, Target, TextDecoder, signal_name,
-        signal_number,
+        RunError, RunEvent, SessionInfo, StageGuard, StartUp, StartUpStage, StartedProcess, TakeUp, Target,
+        TextDecoder, signal_name, signal_number,
     },
     relay_server::{Relay, RelayCensus, RelayHandle},
 };

@@ -8,6 +8,7 @@ mod session;
 mod sessions;
 mod shared;
 mod signal;
+mod start_up;
 mod text;
 mod timings;
 
@@ -28,6 +29,7 @@ use serde_bytes::ByteBuf;
 use tokio::sync::oneshot;
 
 use crate::address::Address;
+use crate::dispatcher::DispatchGuard;
 use crate::dispatcher::client::{Dispatcher, DispatcherMessage, Exec};
 use crate::executor::FLIGHT;
 use crate::fault_point::delay::{self, DelayPoint};
@@ -58,6 +60,7 @@ pub use sessions::{
 };
 pub(crate) use shared::RunShared;
 pub use signal::{signal_name, signal_number};
+pub use start_up::{StageGuard, StartUp, StartUpStage};
 pub use text::TextDecoder;
 pub use timings::CallTimings;
 
@@ -238,6 +241,7 @@ pub struct HarnessBuilder {
     sinks: Vec<Box<dyn SpanSink>>,
     oversight: Option<Oversight>,
     flight: Option<Duration>,
+    parent: Option<TraceContext>,
 }
 
 impl fmt::Debug for HarnessBuilder {
@@ -354,6 +358,14 @@ impl HarnessBuilder {
         self
     }
 
+    /// The span that the start-up hangs below. Default: the one that the calling code is in, where that can be known, else
+    /// none. Commands have parents of their own.
+    #[must_use]
+    pub fn parent(mut self, parent: TraceContext) -> Self {
+        self.parent = Some(parent);
+        self
+    }
+
     /// Another place for spans to go.
     #[must_use]
     pub fn sink(mut self, sink: impl SpanSink + 'static) -> Self {
@@ -368,6 +380,7 @@ impl HarnessBuilder {
     /// `ConnectError` says what to do. Within 23 s: 10 for the transport, 10 for the handshake, and after a refusal
     /// `INQUIRY_TIMEOUT` to ask an executor that is reached directly which key it has.
     pub async fn connect(self, target: Target) -> Result<Harness, ConnectError> {
+        let begun = Tick::now();
         let identity = match self.identity {
             Some(identity) => identity,
             None => StaticKeypair::generate(&mut OsRandomness::new())
@@ -406,6 +419,8 @@ impl HarnessBuilder {
             None => None,
         };
         let place = runtime.place();
+        let ancestry = ancestry(self.parent, None, &sampler);
+        let start_up = StartUp::new(collector.clone(), ancestry, begun);
         let (ready, wait) = oneshot::channel();
         let client = identity.public();
         let asked = target.clone();
@@ -421,6 +436,8 @@ impl HarnessBuilder {
             collector: collector.clone(),
             metadata: store.clone(),
             take_up: self.take_up,
+            connect: start_up.stage_at(StartUpStage::Connect, begun),
+            start_up: start_up.clone(),
             ready,
         };
         place.arbiter().spawn_fn(move || {
@@ -436,12 +453,38 @@ impl HarnessBuilder {
                 collector,
                 store,
                 sampler,
+                start_up,
                 _place: place,
                 _runtime: runtime,
             }),
             Err(failed) => Err(refusal::explain(failed, asked, client, &place).await),
         }
     }
+}
+
+/// A span's own context, and the one it hangs below: what was named, else what the calling code is in. A parent that is
+/// none begins a new trace.
+fn ancestry(
+    named: Option<TraceContext>,
+    asked: Option<bool>,
+    sampler: &Sampler,
+) -> (TraceContext, Option<TraceContext>) {
+    let parent = named.or_else(propagation::current);
+    let parent = parent.filter(TraceContext::is_valid);
+    let mut context = match &parent {
+        Some(parent) => parent.child(span_id()),
+        None => TraceContext::new(trace_id(), span_id(), TraceFlags::NONE),
+    };
+    let sampled = match (&parent, asked) {
+        (None, Some(sampled)) => sampled,
+        (parent, _) => sampler.decide(parent.as_ref(), context.trace_id),
+    };
+    context.flags = if sampled {
+        TraceFlags::SAMPLED
+    } else {
+        TraceFlags::NONE
+    };
+    (context, parent)
 }
 
 /// What code says stands before what the environment says.
@@ -521,6 +564,7 @@ pub struct Harness {
     overseen: Option<Overseen>,
     /// Beyond which an unsampled call's trace is kept.
     flight: Option<Duration>,
+    start_up: StartUp,
     _place: Place,
     _runtime: Runtime,
 }
@@ -551,6 +595,7 @@ impl Harness {
             sinks: Vec::new(),
             oversight: None,
             flight: None,
+            parent: None,
         }
     }
 
@@ -565,9 +610,13 @@ impl Harness {
     /// Runs a command. Returns at once; what goes wrong is told by the run.
     pub fn exec(&self, command: Command) -> Run {
         let begun = Tick::now();
-        let (context, parent) = self.ancestry(&command);
+        let (context, parent) = ancestry(command.parent.clone(), command.sampled, &self.sampler);
         let call = Call::new(CallKind::Run, START, &context, begun);
-        let shared = Arc::new(RunShared::new(self.collector.board().call(call)));
+        let dispatching = DispatchGuard::new(&self.collector, &context, begun, command.mode);
+        let shared = Arc::new(RunShared::new(
+            self.collector.board().call(call),
+            Some(dispatching),
+        ));
         let run = Run {
             shared: Arc::clone(&shared),
             input: RunStdin {
@@ -582,6 +631,7 @@ impl Harness {
             context: context.clone(),
             parent,
             begun,
+            first: self.start_up.command(begun),
             grace: command.grace,
             output_limit: command.output_limit,
             ping_us: Arc::clone(&self.connected.ping_us),
@@ -630,25 +680,9 @@ impl Harness {
         self.overseen.as_ref()?.metrics_addr()
     }
 
-    /// A call's own context, and the span it hangs below: the one that the command names, else the one that the calling
-    /// code is in. A parent that is none begins a new trace.
-    fn ancestry(&self, command: &Command) -> (TraceContext, Option<TraceContext>) {
-        let parent = command.parent.clone().or_else(propagation::current);
-        let parent = parent.filter(TraceContext::is_valid);
-        let mut context = match &parent {
-            Some(parent) => parent.child(span_id()),
-            None => TraceContext::new(trace_id(), span_id(), TraceFlags::NONE),
-        };
-        let sampled = match (&parent, command.sampled) {
-            (None, Some(sampled)) => sampled,
-            (parent, _) => self.sampler.decide(parent.as_ref(), context.trace_id),
-        };
-        context.flags = if sampled {
-            TraceFlags::SAMPLED
-        } else {
-            TraceFlags::NONE
-        };
-        (context, parent)
+    /// How it came to be, for whoever goes through a stage of that: the one that loads the workspace, above all.
+    pub fn start_up(&self) -> &StartUp {
+        &self.start_up
     }
 
     /// What the executor said of itself when the link came up: no round trip.
@@ -752,6 +786,10 @@ impl Drop for Harness {
         connected.metadata.begin_drain();
     }
 }
+
+#[cfg(test)]
+#[path = "dispatch_tests.rs"]
+mod dispatch_tests;
 
 #[cfg(test)]
 mod tests {

@@ -19,6 +19,7 @@ use tokio::sync::oneshot;
 
 use super::dial::{Dialer, redial};
 use super::sessions::{Adoption, TakeUp};
+use super::start_up::{StageGuard, StartUp, StartUpStage};
 use super::{ConnectError, Connected, GRACE, RefusedBy, RunError, RunShared, START};
 use crate::dispatcher::client::{Dispatcher, DispatcherControl};
 use crate::dispatcher::{DISPATCHER_MAILBOX_MAX, Mode};
@@ -65,6 +66,16 @@ impl std::fmt::Display for Failed {
 }
 
 impl Failed {
+    /// One word, of a fixed set.
+    fn error_type(&self) -> &'static str {
+        match self {
+            Self::Dial(_) => "unreachable",
+            Self::Lost(_) => "handshake",
+            Self::NoSession => "no_session",
+            Self::Local(_) => "local",
+        }
+    }
+
     pub(crate) fn into_error(self, address: String, client: PublicKey) -> ConnectError {
         match self {
             Self::Dial(source)
@@ -105,6 +116,9 @@ pub(crate) struct Plan {
     pub(crate) metadata: StoreHandle,
     /// The session to take up instead of beginning one.
     pub(crate) take_up: Option<TakeUp>,
+    /// The stage that dialling is.
+    pub(crate) connect: StageGuard,
+    pub(crate) start_up: StartUp,
     pub(crate) ready: oneshot::Sender<Result<Connected, Failed>>,
 }
 
@@ -116,16 +130,21 @@ pub(crate) async fn open(plan: Plan) {
         collector,
         metadata,
         take_up,
+        connect,
+        start_up,
         ready,
     } = plan;
     let dialled = Tick::now();
     let attachment = match dialer.first().await {
         Ok(attachment) => attachment,
         Err(failed) => {
+            connect.fail(failed.error_type());
             crate::telemetry::count_crossing();
             return drop(ready.send(Err(failed)));
         }
     };
+    connect.finish();
+    let environment = start_up.stage(StartUpStage::Environment);
     let mut welcome = match Welcome::decode(&attachment.peer.welcome) {
         Ok(welcome) => welcome,
         Err(error) => {
@@ -147,6 +166,7 @@ pub(crate) async fn open(plan: Plan) {
     let mut upper = Some(HarnessUpper {
         wiring: Rc::clone(&wiring),
         ready: Some(ready),
+        environment: Some(environment),
         round_trip_us: Tick::now().micros_since(dialled).max(1),
         ping_us: Arc::default(),
         clock: ClockEstimate::default(),
@@ -216,7 +236,7 @@ fn adopt(adoption: Adoption, actors: &Wiring, collector: &Collector) -> Adopted 
         begun: Tick::now(),
     };
     let call = Call::new(CallKind::Run, START, &facts.context, facts.begun);
-    let shared = Arc::new(RunShared::new(collector.board().call(call)));
+    let shared = Arc::new(RunShared::new(collector.board().call(call), None));
     let progress = Arc::new(Progress::from(next));
     let (waits, dispatcher) = (Arc::clone(&shared), actors.dispatcher.clone());
     let options = HostOptions::new(DELIVERY_MAILBOX_MAX).escalating(move |failure| {
@@ -285,6 +305,8 @@ fn start_actors(framer: &Mailbox<RelayFramer>, metadata: &StoreHandle, collector
 struct HarnessUpper {
     wiring: Rc<RefCell<Option<Wiring>>>,
     ready: Option<oneshot::Sender<Result<Connected, Failed>>>,
+    /// The stage that ends when whoever connects gets the session.
+    environment: Option<StageGuard>,
     round_trip_us: u64,
     ping_us: Arc<AtomicU64>,
     /// The executor's clock, as far as is known.
@@ -360,6 +382,9 @@ impl HarnessUpper {
             epoch: self.welcome.epoch.clone(),
             adopted,
         };
+        if let Some(environment) = self.environment.take() {
+            environment.finish();
+        }
         crate::telemetry::count_crossing();
         drop(ready.send(Ok(connected)));
     }

@@ -10,7 +10,7 @@ use dwell_messages::TraceContext;
 use tokio::sync::watch;
 
 use super::change::{Change, Delta};
-use super::ledger::{Ledger, Part, VoidReason};
+use super::ledger::{Basis, Ledger, Part, VoidReason};
 use super::render::{FileDiff, render};
 use super::root::{Search, Teller, TurnEnvironment, wait_for};
 use crate::in_flight::unpoisoned;
@@ -251,12 +251,9 @@ impl TurnDiff {
                 Part::Stale(shape, basis) => {
                     let file = Arc::new(render(&shape, basis.root(), Instant::now() + self.budget));
                     self.renders.fetch_add(1, Ordering::Relaxed);
-                    let mut state = self.state();
-                    if state.void {
+                    if !self.keep(basis, &file) {
                         return Update::Unchanged;
                     }
-                    state.ledger.keep(basis, &file);
-                    drop(state);
                     files.push(file);
                     tokio::task::yield_now().await;
                 }
@@ -282,6 +279,13 @@ impl TurnDiff {
             Some(place) => place.search.root().map(Some),
             None => Some(None),
         })
+    }
+
+    /// Keeps what was rendered; false if there is no diff any more.
+    fn keep(&self, basis: Basis, file: &Arc<FileDiff>) -> bool {
+        let mut state = self.state();
+        state.ledger.keep(basis, file);
+        !state.void
     }
 
     fn show(&self, files: Vec<Arc<FileDiff>>) -> Update {
