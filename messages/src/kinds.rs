@@ -73,6 +73,10 @@ registry! {
         Resize = 0x07,
         /// Which sessions has this client here?
         Sessions = 0x08,
+        /// The nearest directory upwards that holds one of some names.
+        FindUp = 0x30,
+        /// Instructions, skills and repository around a directory.
+        WorkspaceLoad = 0x31,
         /// Answer to `EnvironmentInfo`.
         EnvironmentInfoReply = 0x41,
         /// Answer to `Start`.
@@ -89,6 +93,10 @@ registry! {
         Resized = 0x47,
         /// Answer to `Sessions`.
         SessionsReply = 0x48,
+        /// Answer to `FindUp`.
+        FoundUp = 0x70,
+        /// Answer to `WorkspaceLoad`.
+        WorkspaceLoaded = 0x71,
         /// The answer to any request that failed.
         Error = 0x7f,
         /// Bytes a process wrote.

@@ -12,6 +12,7 @@ use crate::process::{
 use crate::session::{EnvironmentInfo, ListSessions, Resume, ResumeRefused, Resumed, SessionList};
 use crate::span::{Role, Span};
 use crate::timings::Timings;
+use crate::workspace::{FindUp, FoundUp, WorkspaceLoad, WorkspaceReply};
 
 /// What can be asked of an executor.
 #[derive(Clone, PartialEq, Debug)]
@@ -32,6 +33,10 @@ pub enum Request {
     Resize(Resize),
     /// This client's sessions, and what runs in them.
     Sessions(ListSessions),
+    /// The nearest directory that holds a marker. Its process is no process, but what its spans come back under.
+    FindUp(FindUp),
+    /// A workspace, in one batch. Its process as with `FindUp`.
+    WorkspaceLoad(Box<WorkspaceLoad>),
 }
 
 impl Request {
@@ -46,6 +51,8 @@ impl Request {
             Self::Read(_) => "Process/Read",
             Self::Resize(_) => "Process/Resize",
             Self::Sessions(_) => "Session/List",
+            Self::FindUp(_) => "Workspace/FindUp",
+            Self::WorkspaceLoad(_) => "Workspace/Load",
         }
     }
 }
@@ -69,6 +76,10 @@ pub enum Reply {
     Resized,
     /// To `Sessions`.
     Sessions(SessionList),
+    /// To `FindUp`.
+    FoundUp(FoundUp),
+    /// To `WorkspaceLoad`.
+    Workspace(Box<WorkspaceReply>),
 }
 
 /// Spans of one trace, behind its terminal event.
@@ -165,6 +176,8 @@ impl Message {
                 Request::Read(_) => MessageKind::Read,
                 Request::Resize(_) => MessageKind::Resize,
                 Request::Sessions(_) => MessageKind::Sessions,
+                Request::FindUp(_) => MessageKind::FindUp,
+                Request::WorkspaceLoad(_) => MessageKind::WorkspaceLoad,
             },
             Self::Response { result, .. } => match result {
                 Ok(Reply::EnvironmentInfo(_)) => MessageKind::EnvironmentInfoReply,
@@ -175,6 +188,8 @@ impl Message {
                 Ok(Reply::Read(_)) => MessageKind::ReadReply,
                 Ok(Reply::Resized) => MessageKind::Resized,
                 Ok(Reply::Sessions(_)) => MessageKind::SessionsReply,
+                Ok(Reply::FoundUp(_)) => MessageKind::FoundUp,
+                Ok(Reply::Workspace(_)) => MessageKind::WorkspaceLoaded,
                 Err(_) => MessageKind::Error,
             },
             Self::Event { event, .. } => match event {

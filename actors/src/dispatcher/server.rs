@@ -34,6 +34,7 @@ fn scopes_of(request: &Request) -> ScopeSet {
         Request::Resize(_) => ScopeSet::of(&[Scope::Pty]),
         Request::Signal(_) | Request::Terminate(_) => ScopeSet::of(&[Scope::Signal]),
         Request::Read(_) | Request::Sessions(_) => ScopeSet::of(&[Scope::Attach]),
+        Request::FindUp(_) | Request::WorkspaceLoad(_) => ScopeSet::of(&[Scope::Files]),
     }
 }
 
@@ -50,7 +51,9 @@ fn session_of(request: &Request) -> Option<u64> {
         | Request::Start(_)
         | Request::Write(_)
         | Request::Resize(_)
-        | Request::Sessions(_) => None,
+        | Request::Sessions(_)
+        | Request::FindUp(_)
+        | Request::WorkspaceLoad(_) => None,
     }
 }
 
@@ -133,6 +136,10 @@ impl Dispatcher {
                     responder.answer_later(context, Ok(reply), account).await;
                 })
                 .detach();
+            }
+            Request::FindUp(_) | Request::WorkspaceLoad(_) => {
+                let error = WireError::new(ErrorCode::UnknownMethod, "not served yet");
+                call.responder.answer(turn, context, Err(error), call.account);
             }
             Request::Start(_)
             | Request::Write(_)

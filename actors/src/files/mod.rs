@@ -2,4 +2,4 @@
 
 mod system;
 
-pub use system::{FileAnswer, FileSystem};
+pub use system::{FileAnswer, FileSystem, Front};

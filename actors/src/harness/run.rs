@@ -605,7 +605,9 @@ impl Asker {
             | Request::Terminate(_)
             | Request::Resize(_)
             | Request::Read(_)
-            | Request::Sessions(_) => self.context.flags,
+            | Request::Sessions(_)
+            | Request::FindUp(_)
+            | Request::WorkspaceLoad(_) => self.context.flags,
         };
         let context = TraceContext {
             flags,

@@ -278,7 +278,11 @@ impl RpcQueue {
         };
         let harmless = matches!(
             request,
-            Request::EnvironmentInfo | Request::Read(_) | Request::Sessions(_)
+            Request::EnvironmentInfo
+                | Request::Read(_)
+                | Request::Sessions(_)
+                | Request::FindUp(_)
+                | Request::WorkspaceLoad(_)
         );
         if !harmless && self.unacknowledged.is_full() {
             let error = WireError::new(

@@ -10,6 +10,7 @@ use crate::kinds::MessageKind;
 use crate::message::{AckBody, Answer, CreditBody, Farewell, Message, Nothing, Number, Reply, Request};
 use crate::process::{CHUNK_MAX_BYTES, Event, ReadReply, Start};
 use crate::session::{GRANT_BYTES, RESUME_PROCESSES_MAX, Resume};
+use crate::workspace::{FindUp, WorkspaceLoad, check_find, check_load};
 
 use super::{DecodeError, ELEMENTS_MAX, EncodeError, Header, scan};
 
@@ -102,6 +103,14 @@ fn encode_request(out: &mut BytesMut, request: &Request) -> Result<(), EncodeErr
         Request::Read(read) => put(out, read),
         Request::Resize(resize) => put(out, resize),
         Request::Sessions(list) => put(out, list),
+        Request::FindUp(find) => {
+            check_find(find).map_err(|(field, problem)| EncodeError::BadString { field, problem })?;
+            put(out, find)
+        }
+        Request::WorkspaceLoad(load) => {
+            check_load(load).map_err(|(field, problem)| EncodeError::BadString { field, problem })?;
+            put(out, load.as_ref())
+        }
     }
 }
 
@@ -123,6 +132,8 @@ fn encode_response(
             },
         ),
         Ok(Reply::Sessions(value)) => put(out, &Answer { value, timings }),
+        Ok(Reply::FoundUp(value)) => put(out, &Answer { value, timings }),
+        Ok(Reply::Workspace(value)) => put(out, &Answer { value, timings }),
         Ok(Reply::Read(value)) => {
             check_chunk(longest_chunk(value))?;
             put(out, &Answer { value, timings })
@@ -237,6 +248,16 @@ pub(super) fn decode(kind: MessageKind, header: &Header, bytes: &Bytes) -> Resul
         MessageKind::Read => body.request(Request::Read(body.read()?)),
         MessageKind::Resize => body.request(Request::Resize(body.read()?)),
         MessageKind::Sessions => body.request(Request::Sessions(body.read()?)),
+        MessageKind::FindUp => {
+            let find: FindUp = body.read()?;
+            check_find(&find).map_err(|(field, problem)| body.bad(format!("{field} {problem}")))?;
+            body.request(Request::FindUp(find))
+        }
+        MessageKind::WorkspaceLoad => {
+            let load: WorkspaceLoad = body.read()?;
+            check_load(&load).map_err(|(field, problem)| body.bad(format!("{field} {problem}")))?;
+            body.request(Request::WorkspaceLoad(Box::new(load)))
+        }
         MessageKind::EnvironmentInfoReply => body.response(Reply::EnvironmentInfo),
         MessageKind::Started => body.response(Reply::Started),
         MessageKind::Written => body.response(Reply::Written),
@@ -245,6 +266,8 @@ pub(super) fn decode(kind: MessageKind, header: &Header, bytes: &Bytes) -> Resul
         MessageKind::ReadReply => body.read_reply(),
         MessageKind::Resized => body.response(|_: Nothing| Reply::Resized),
         MessageKind::SessionsReply => body.response(Reply::Sessions),
+        MessageKind::FoundUp => body.response(Reply::FoundUp),
+        MessageKind::WorkspaceLoaded => body.response(|reply| Reply::Workspace(Box::new(reply))),
         MessageKind::Error => {
             let Answer { value, timings } = body.read()?;
             Ok(Message::Response {
