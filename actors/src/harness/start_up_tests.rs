@@ -137,7 +137,7 @@ async fn a_start_up_that_fails_says_at_which_stage() {
         .unwrap()
         .local_addr()
         .unwrap();
-    let target = Target::direct(nobody, client.public());
+    let target = Target::direct(nobody.to_string(), client.public());
     let builder = Harness::builder().sampled(true).sink(kept.clone());
     assert!(builder.connect(target).await.is_err());
     let told = || !kept.named(semconv::span::START_UP).is_empty();

@@ -73,6 +73,8 @@ pub const OTHER: &str = "_OTHER";
 pub const CANCELLED: &str = "cancelled";
 /// 1 where a repository was found, else 0.
 pub const REPOSITORY_FOUND: &str = "dwell.repository.found";
+/// Probes that looking for it took.
+pub const REPOSITORY_PROBES: &str = "dwell.repository.probes";
 
 // Metrics of RPCs; those of ours are in `metrics`.
 

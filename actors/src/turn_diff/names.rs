@@ -10,7 +10,7 @@ pub(super) fn relative<'a>(root: Option<&[u8]>, path: &'a [u8]) -> &'a [u8] {
 }
 
 /// A directory without slashes at its end; the topmost is empty.
-pub(super) fn trimmed(mut directory: &[u8]) -> &[u8] {
+fn trimmed(mut directory: &[u8]) -> &[u8] {
     while let [rest @ .., b'/'] = directory {
         directory = rest;
     }

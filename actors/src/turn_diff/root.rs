@@ -8,10 +8,10 @@ use std::sync::{Arc, OnceLock};
 use std::task::Poll;
 
 use dwell_messages::TraceContext;
-use dwell_messages::files::FileKind;
+use dwell_messages::workspace::OnError;
 
-use super::names::trimmed;
 use crate::files::FileSystem;
+use crate::find_up::{Found, PROBES_MAX, Query, find_up};
 use crate::telemetry::{Collector, Stage, Tick, semconv};
 
 /// What marks a repository's beginning: a directory, or a file that names one.
@@ -111,43 +111,26 @@ async fn walk(environment: TurnEnvironment, teller: Teller) -> Arc<[u8]> {
         began: Tick::now(),
         found: None,
     };
-    let root = nearest(&*environment.files, &environment.cwd).await;
-    span.found = Some(root.is_some());
-    root.map_or(environment.cwd, Arc::from)
+    let found = nearest(&*environment.files, &environment.cwd)
+        .await
+        .unwrap_or_default();
+    span.found = Some((found.root.is_some(), found.probed));
+    found.root.map_or(environment.cwd, Arc::from)
 }
 
 /// The nearest directory at or above `cwd` that holds the marker. What cannot be looked at holds none: a diff must not fail for
-/// that.
-async fn nearest(files: &dyn FileSystem, cwd: &[u8]) -> Option<Vec<u8>> {
-    for directory in ancestors(cwd) {
-        let marker = [directory, b"/", MARKER].concat();
-        if let Ok(metadata) = files.metadata(&marker).await
-            && matches!(metadata.kind, FileKind::Directory | FileKind::File)
-        {
-            return Some(if directory.is_empty() {
-                b"/".to_vec()
-            } else {
-                directory.to_vec()
-            });
-        }
-    }
-    None
-}
-
-/// A directory and those above it, nearest first, without slashes at their ends. None of one that is not absolute.
-fn ancestors(cwd: &[u8]) -> impl Iterator<Item = &[u8]> {
-    let first = cwd.starts_with(b"/").then(|| trimmed(cwd));
-    std::iter::successors(first, |directory| {
-        let slash = directory.iter().rposition(|byte| *byte == b'/')?;
-        Some(trimmed(&directory[..slash]))
-    })
+/// that. A working directory that is no path has nothing above it.
+async fn nearest(files: &dyn FileSystem, cwd: &[u8]) -> Option<Found> {
+    let query = Query::new(cwd, [MARKER], OnError::Ignore).ok()?;
+    find_up(files, &query, PROBES_MAX).await.ok()
 }
 
 /// Written when the search is over, and when nobody needs it any more.
 struct DiscoverySpan {
     trace: Option<(Collector, TraceContext)>,
     began: Tick,
-    found: Option<bool>,
+    /// Whether there is one, and how many probes that took.
+    found: Option<(bool, u32)>,
 }
 
 impl Drop for DiscoverySpan {
@@ -155,24 +138,13 @@ impl Drop for DiscoverySpan {
         if let Some((collector, context)) = &self.trace {
             let name = semconv::span::REPOSITORY_DISCOVERY;
             let stage = Stage::new(context, name, self.began, Tick::now())
-                .maybe_number(semconv::REPOSITORY_FOUND, self.found.map(i64::from))
+                .maybe_number(
+                    semconv::REPOSITORY_FOUND,
+                    self.found.map(|(found, _)| i64::from(found)),
+                )
+                .maybe_number(semconv::REPOSITORY_PROBES, self.found.map(|(_, probes)| probes))
                 .failed(self.found.is_none().then_some(semconv::CANCELLED));
             collector.stage(stage);
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn ancestors_begin_with_the_directory_and_end_with_the_topmost() {
-        let of = |cwd: &'static [u8]| ancestors(cwd).collect::<Vec<_>>();
-        assert_eq!(of(b"/a/b"), [b"/a/b".as_slice(), b"/a", b""]);
-        assert_eq!(of(b"/a//b/"), [b"/a//b".as_slice(), b"/a", b""]);
-        assert_eq!(of(b"/"), [b"".as_slice()]);
-        assert!(of(b"a/b").is_empty());
-        assert!(of(b"").is_empty());
     }
 }
