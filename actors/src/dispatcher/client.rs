@@ -164,7 +164,8 @@ impl Dispatcher {
     }
 
     fn begin(&mut self, call: Waiting, turn: &mut Turn<'_, Self>) {
-        let locked = Tick::now();
+        // The turn that lets it begin, be it its own: then it has waited for nothing.
+        let locked = turn.now();
         let Waiting { exec, mut account } = call;
         let Exec {
             command,

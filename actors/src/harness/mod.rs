@@ -358,8 +358,8 @@ impl HarnessBuilder {
         self
     }
 
-    /// The span that the start-up hangs below. Default: the one that the calling code is in, where that can be known, else
-    /// none. Commands have parents of their own.
+    /// The span that the start-up hangs below. Default: the one that the calling code is in, where that can be known. Without
+    /// one the start-up is not traced: it is part of somebody's trace, or of none. Commands have parents of their own.
     #[must_use]
     pub fn parent(mut self, parent: TraceContext) -> Self {
         self.parent = Some(parent);
@@ -419,8 +419,11 @@ impl HarnessBuilder {
             None => None,
         };
         let place = runtime.place();
-        let ancestry = ancestry(self.parent, None, &sampler);
-        let start_up = StartUp::new(collector.clone(), ancestry, begun);
+        let (context, parent) = match ancestry(self.parent, None, &sampler) {
+            (context, Some(parent)) => (context, parent),
+            (context, None) => (root(false), context),
+        };
+        let start_up = StartUp::new(collector.clone(), (context, parent), begun);
         let (ready, wait) = oneshot::channel();
         let client = identity.public();
         let asked = target.clone();

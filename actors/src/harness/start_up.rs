@@ -74,7 +74,7 @@ struct Shared {
     collector: Collector,
     /// Its own span's.
     context: TraceContext,
-    parent: Option<TraceContext>,
+    parent: TraceContext,
     begun: Tick,
     progress: Mutex<Progress>,
 }
@@ -88,17 +88,14 @@ impl Shared {
         }
         let (end, error) = (progress.end.unwrap_or_else(Tick::now), progress.error);
         drop(progress);
-        let parent = self.parent.as_ref().unwrap_or(&self.context);
-        let parent = TraceContext {
-            flags: self.context.flags,
-            ..parent.clone()
-        };
+        let mut parent = self.parent.clone();
+        // The start-up's own decision, where a sampler went past its parent's.
+        parent.flags.0 |= self.context.flags.0;
         let name = semconv::span::START_UP;
-        let mut stage = Stage::with_id(&parent, self.context.span_id, name, self.begun, end).failed(error);
-        if self.parent.is_none() {
-            stage = stage.root();
+        let stage = Stage::with_id(&parent, self.context.span_id, name, self.begun, end);
+        if self.context.is_sampled() {
+            self.collector.stage(stage.failed(error));
         }
-        self.collector.stage(stage);
     }
 }
 
@@ -121,10 +118,10 @@ impl fmt::Debug for StartUp {
 }
 
 impl StartUp {
-    /// Begins at `begun`. `context` is its own span's, `parent` the one it hangs below, if any.
+    /// Begins at `begun`. `context` is its own span's, `parent` the one it hangs below.
     pub(crate) fn new(
         collector: Collector,
-        (context, parent): (TraceContext, Option<TraceContext>),
+        (context, parent): (TraceContext, TraceContext),
         begun: Tick,
     ) -> Self {
         Self(Arc::new(Shared {
@@ -164,9 +161,11 @@ impl StartUp {
         progress.end = Some(progress.end.map_or(end, |before| before.max(end)));
         progress.error = progress.error.or(error);
         drop(progress);
-        let name = stage.stage.name();
-        let span = Stage::with_id(&self.0.context, stage.span_id, name, stage.begun, end).failed(error);
-        self.0.collector.stage(span);
+        if self.0.context.is_sampled() {
+            let name = stage.stage.name();
+            let span = Stage::with_id(&self.0.context, stage.span_id, name, stage.begun, end);
+            self.0.collector.stage(span.failed(error));
+        }
         match stage.stage {
             StartUpStage::FirstCommand => self.0.tell(),
             StartUpStage::Connect

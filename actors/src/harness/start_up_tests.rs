@@ -101,7 +101,7 @@ async fn the_stages_of_a_start_up_are_spans_in_a_fixed_order_under_one() {
 #[tokio::test]
 async fn a_harness_without_a_workspace_has_the_other_stages() {
     let kept = Kept::default();
-    let (executor, harness) = serve(Harness::builder().sink(kept.clone())).await;
+    let (executor, harness) = serve(Harness::builder().sink(kept.clone()).parent(root(true))).await;
     let harness = harness.unwrap();
     harness.exec(Command::new("true")).wait().await.unwrap();
     harness.shutdown().await;
@@ -118,7 +118,7 @@ async fn a_harness_without_a_workspace_has_the_other_stages() {
 #[tokio::test]
 async fn a_start_up_without_a_command_ends_with_its_harness() {
     let kept = Kept::default();
-    let (executor, harness) = serve(Harness::builder().sink(kept.clone())).await;
+    let (executor, harness) = serve(Harness::builder().sink(kept.clone()).parent(root(true))).await;
     let harness = harness.unwrap();
     let collector = harness.start_up().0.collector.clone();
     harness.shutdown().await;
@@ -138,7 +138,7 @@ async fn a_start_up_that_fails_says_at_which_stage() {
         .local_addr()
         .unwrap();
     let target = Target::direct(nobody.to_string(), client.public());
-    let builder = Harness::builder().sampled(true).sink(kept.clone());
+    let builder = Harness::builder().parent(root(true)).sink(kept.clone());
     assert!(builder.connect(target).await.is_err());
     let told = || !kept.named(semconv::span::START_UP).is_empty();
     tokio::time::timeout(BOUND, async {
@@ -155,16 +155,22 @@ async fn a_start_up_that_fails_says_at_which_stage() {
 }
 
 #[tokio::test]
-async fn an_unsampled_start_up_leaves_no_span() {
-    let kept = Kept::default();
-    let parent = root(false);
-    let (executor, harness) = serve(Harness::builder().sink(kept.clone()).parent(parent)).await;
-    let harness = harness.unwrap();
-    harness.exec(Command::new("true")).wait().await.unwrap();
-    harness.shutdown().await;
-    executor.shutdown().await;
-    assert!(kept.named(semconv::span::START_UP).is_empty());
-    assert!(!kept.named(semconv::span::CALL).is_empty(), "the sink works");
+async fn a_start_up_that_is_not_sampled_or_that_nobody_asked_for_leaves_no_span() {
+    for parent in [Some(root(false)), None] {
+        let kept = Kept::default();
+        let mut builder = Harness::builder().sink(kept.clone());
+        if let Some(parent) = parent {
+            builder = builder.parent(parent);
+        }
+        let (executor, harness) = serve(builder).await;
+        let harness = harness.unwrap();
+        harness.exec(Command::new("true")).wait().await.unwrap();
+        harness.shutdown().await;
+        executor.shutdown().await;
+        assert!(kept.named(semconv::span::START_UP).is_empty());
+        assert!(kept.named(semconv::span::CONNECT).is_empty());
+        assert!(!kept.named(semconv::span::CALL).is_empty(), "the sink works");
+    }
 }
 
 /// A sink that takes nothing before it is let.
@@ -181,7 +187,7 @@ impl SpanSink for Stuck {
 #[tokio::test]
 async fn nothing_waits_for_the_measurement_of_a_start_up() {
     let (let_go, wait) = sync_channel(64);
-    let (executor, harness) = serve(Harness::builder().sink(Stuck(wait))).await;
+    let (executor, harness) = serve(Harness::builder().sink(Stuck(wait)).parent(root(true))).await;
     let harness = harness.unwrap();
     // Far more than the collector has room for.
     let collector = &harness.start_up().0.collector;
