@@ -9,7 +9,7 @@ use serde::Serialize;
 
 use super::Mode;
 use crate::harness::{Ended, RunError};
-use crate::telemetry::{Collector, Stage, Tick, semconv, span_id};
+use crate::telemetry::{Collector, Scale, Stage, Tick, semconv, span_id};
 
 /// How one call was dispatched: always `dispatch_us + handler_us == total_us`. Whole microseconds, by this side's clock.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize)]
@@ -103,16 +103,21 @@ impl Marks {
 
     /// The account of a call that was over at `over`. What is said to have begun later has not.
     pub(crate) fn timings(&self, over: Tick) -> DispatchTimings {
+        self.timings_at(over, Scale::now())
+    }
+
+    fn timings_at(&self, over: Tick, scale: Scale) -> DispatchTimings {
+        let micros = |until: Tick, from: Tick| scale.nanos(until.ticks_since(from)) / 1_000;
         let within = |mark: Option<Tick>| mark.filter(|at| *at <= over);
-        let total_us = over.micros_since(self.begun);
+        let total_us = micros(over, self.begun);
         let started = within(self.started);
-        let dispatch_us = started.map_or(total_us, |at| at.micros_since(self.begun).min(total_us));
+        let dispatch_us = started.map_or(total_us, |at| micros(at, self.begun).min(total_us));
         let (mut readiness_us, mut lock_us) = (0, 0);
         if let Some(taken) = within(self.taken) {
             let locked = within(self.locked).unwrap_or(over);
             let ready = within(self.ready).unwrap_or(locked).max(taken);
-            readiness_us = ready.micros_since(taken).min(dispatch_us);
-            lock_us = locked.micros_since(ready).min(dispatch_us - readiness_us);
+            readiness_us = micros(ready, taken).min(dispatch_us);
+            lock_us = micros(locked, ready).min(dispatch_us - readiness_us);
         }
         DispatchTimings {
             execution_started: started.is_some(),

@@ -7,29 +7,44 @@ use proptest::prelude::*;
 use super::*;
 use crate::telemetry::{CollectorOptions, root};
 
-/// So many microseconds after the call was made.
-fn at(micros: u64) -> Tick {
-    Tick::from_raw(1_000_000_000_000).earlier_by_micros(1_000_000 - micros)
-}
+/// One rate for a whole test: it becomes more exact while a process runs.
+struct Clock(Scale);
 
-fn marks(taken: u64, ready: Option<u64>, locked: u64, started: u64) -> Marks {
-    Marks {
-        begun: at(0),
-        taken: Some(at(taken)),
-        ready: ready.map(at),
-        locked: Some(at(locked)),
-        started: Some(at(started)),
+impl Clock {
+    fn new() -> Self {
+        Self(Scale::now())
+    }
+
+    /// So many microseconds after the call was made.
+    fn at(&self, micros: u64) -> Tick {
+        let ns_in_a_million_ticks = self.0.nanos(1_000_000);
+        Tick::from_raw(1_000_000_000 + micros * 1_000 * 1_000_000 / ns_in_a_million_ticks)
+    }
+
+    fn marks(&self, taken: u64, ready: Option<u64>, locked: u64, started: u64) -> Marks {
+        Marks {
+            begun: self.at(0),
+            taken: Some(self.at(taken)),
+            ready: ready.map(|micros| self.at(micros)),
+            locked: Some(self.at(locked)),
+            started: Some(self.at(started)),
+        }
+    }
+
+    fn timings(&self, marks: &Marks, over: u64) -> DispatchTimings {
+        marks.timings_at(self.at(over), self.0)
     }
 }
 
 /// Ticks are not whole microseconds.
 fn about(figure: u64, micros: u64) -> bool {
-    figure.abs_diff(micros) <= 1
+    figure.abs_diff(micros) <= 2
 }
 
 #[test]
 fn a_call_is_dispatch_until_it_is_begun_and_handler_from_then_on() {
-    let timings = marks(10, Some(30), 100, 110).timings(at(500));
+    let clock = Clock::new();
+    let timings = clock.timings(&clock.marks(10, Some(30), 100, 110), 500);
     assert!(timings.execution_started);
     assert!(about(timings.readiness_us, 20), "{timings:?}");
     assert!(about(timings.lock_us, 70), "{timings:?}");
@@ -40,18 +55,20 @@ fn a_call_is_dispatch_until_it_is_begun_and_handler_from_then_on() {
 
 #[test]
 fn a_link_that_was_up_before_the_call_is_not_waited_for() {
-    let mut early = marks(10, None, 100, 110);
-    early.ready = Some(at(0).earlier_by_micros(1_000));
-    let timings = early.timings(at(500));
+    let clock = Clock::new();
+    let mut early = clock.marks(10, None, 100, 110);
+    early.ready = Some(Tick::from_raw(1));
+    let timings = clock.timings(&early, 500);
     assert_eq!(timings.readiness_us, 0);
     assert!(about(timings.lock_us, 90), "{timings:?}");
 }
 
 #[test]
 fn a_call_that_was_cancelled_before_its_start_has_no_handler() {
-    let mut waiting = Marks::new(at(0));
-    waiting.taken = Some(at(10));
-    let timings = waiting.timings(at(300));
+    let clock = Clock::new();
+    let mut waiting = Marks::new(clock.at(0));
+    waiting.taken = Some(clock.at(10));
+    let timings = clock.timings(&waiting, 300);
     assert!(!timings.execution_started);
     assert_eq!((timings.dispatch_us, timings.handler_us), (timings.total_us, 0));
     assert!(about(timings.total_us, 300), "{timings:?}");
@@ -63,10 +80,11 @@ fn a_call_that_was_cancelled_before_its_start_has_no_handler() {
 
 #[test]
 fn a_mark_later_than_the_end_is_ignored() {
-    let timings = marks(10, Some(0), 301, 302).timings(at(300));
+    let clock = Clock::new();
+    let timings = clock.timings(&clock.marks(10, Some(0), 310, 320), 300);
     assert!(!timings.execution_started);
     assert_eq!((timings.dispatch_us, timings.handler_us), (timings.total_us, 0));
-    let begun = marks(10, Some(0), 298, 299).timings(at(300));
+    let begun = clock.timings(&clock.marks(10, Some(0), 280, 290), 300);
     assert!(begun.execution_started, "one before it is not");
 }
 
@@ -76,9 +94,10 @@ proptest! {
         times in prop::collection::vec(option::of(0_u64..1_000_000), 4),
         over in 0_u64..1_000_000,
     ) {
-        let mark = |index: usize| times[index].map(at);
-        let marks = Marks { begun: at(0), taken: mark(0), ready: mark(1), locked: mark(2), started: mark(3) };
-        let timings = marks.timings(at(over));
+        let clock = Clock::new();
+        let mark = |index: usize| times[index].map(|micros| clock.at(micros));
+        let marks = Marks { begun: clock.at(0), taken: mark(0), ready: mark(1), locked: mark(2), started: mark(3) };
+        let timings = marks.timings(clock.at(over));
         prop_assert_eq!(timings.dispatch_us + timings.handler_us, timings.total_us);
         prop_assert!(timings.readiness_us + timings.lock_us <= timings.dispatch_us);
         if !timings.execution_started {

@@ -48,6 +48,7 @@ use crate::telemetry::{
 };
 use crate::threads::{ThreadError, Threads};
 use crate::trace_collector::{TraceCollector, TraceMessage};
+use crate::turn_diff::{TurnDiff, TurnEnvironment};
 
 use run::{Asker, Flight};
 
@@ -681,6 +682,15 @@ impl Harness {
     /// Where its metrics are, if they are anywhere.
     pub fn metrics_addr(&self) -> Option<std::net::SocketAddr> {
         self.overseen.as_ref()?.metrics_addr()
+    }
+
+    /// The diff of a turn that begins, whose searches are spans of this harness's below `parent`. Asks nothing.
+    pub fn turn_diff(
+        &self,
+        environments: impl IntoIterator<Item = TurnEnvironment>,
+        parent: TraceContext,
+    ) -> TurnDiff {
+        TurnDiff::new(environments).traced(self.collector.clone(), parent)
     }
 
     /// How it came to be, for whoever goes through a stage of that: the one that loads the workspace, above all.

@@ -79,6 +79,11 @@ impl Search {
         self.found.get().cloned()
     }
 
+    /// Whether nobody waits for it.
+    pub(super) fn is_idle(&self) -> bool {
+        self.walk.try_lock().is_ok()
+    }
+
     async fn wait(&self) {
         let mut walk = self.walk.lock().await;
         if let Some(under_way) = walk.as_mut() {

@@ -158,7 +158,7 @@ impl TurnDiff {
             return Update::Unchanged;
         }
         match self.record(&environment, changes) {
-            Ok(()) => self.update().await,
+            Ok(()) => self.update(Some(&environment)).await,
             Err(reason) => self.invalidate(reason),
         }
     }
@@ -170,7 +170,7 @@ impl TurnDiff {
     /// Cancellation safe, as `apply` is.
     pub async fn set_environments(&self, environments: impl IntoIterator<Item = TurnEnvironment>) -> Update {
         self.place(environments);
-        self.update().await
+        self.update(None).await
     }
 
     /// What it has done so far.
@@ -231,9 +231,9 @@ impl TurnDiff {
         }
     }
 
-    /// Finds the roots that are missing, and renders what is out of date.
-    async fn update(&self) -> Update {
-        let searches = self.searches();
+    /// Finds the roots that are missing, of this environment or of all, and renders what is out of date.
+    async fn update(&self, environment: Option<&str>) -> Update {
+        let searches = self.searches(environment);
         if !searches.is_empty() {
             let mut voided = self.voided.subscribe();
             tokio::select! {
@@ -262,11 +262,13 @@ impl TurnDiff {
         self.show(files)
     }
 
-    /// Of environments that have something to show and no root yet.
-    fn searches(&self) -> Vec<Arc<Search>> {
+    /// Of environments that have something to show and no root yet. One that another call waits for is that call's to
+    /// show: it may take long.
+    fn searches(&self, environment: Option<&str>) -> Vec<Arc<Search>> {
         let state = self.state();
         let missing = |(id, place): (&Arc<str>, &Place)| {
-            let wanted = place.search.root().is_none() && state.ledger.shows(id);
+            let own = environment.is_none_or(|own| own == &**id) || place.search.is_idle();
+            let wanted = own && place.search.root().is_none() && state.ledger.shows(id);
             wanted.then(|| Arc::clone(&place.search))
         };
         state.places.iter().filter_map(missing).collect()

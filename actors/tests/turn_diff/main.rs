@@ -5,5 +5,6 @@ mod applier;
 mod compose;
 mod model;
 mod rules;
+mod spans;
 mod support;
 mod text;

@@ -9,7 +9,7 @@ use dwell_actors::turn_diff::{
 use dwell_messages::ErrorCode;
 use dwell_messages::files::FileKind;
 
-use super::support::{Counting, delta, edit, environment, headers, read, shown, text, turn};
+use super::support::{Counting, bounded, delta, edit, environment, headers, read, shown, text, turn};
 
 const REPOSITORY: &[(&str, FileKind)] = &[("/src/app/.git", FileKind::Directory)];
 
@@ -92,7 +92,7 @@ async fn concurrent_first_patches_share_one_discovery() {
     let mut newest = Vec::new();
     let mut revision = 0;
     for call in calls {
-        match call.await.unwrap() {
+        match bounded(call).await.unwrap() {
             Update::Shown(diff) if diff.revision() > revision => {
                 (revision, newest) = (diff.revision(), diff.files().to_vec());
             }
@@ -137,7 +137,7 @@ async fn nothing_waits_for_the_tracker_while_a_root_is_looked_for() {
     ]);
     let mut waits = Box::pin(turn.apply(Delta::exact("slow", [edit("/src/app/1")])));
     assert!(poll(waits.as_mut()).is_pending());
-    let first = shown(turn.apply(Delta::exact("quick", [edit("/src/app/2")])).await);
+    let first = shown(bounded(turn.apply(Delta::exact("quick", [edit("/src/app/2")]))).await);
     assert_eq!(
         first.files().len(),
         1,
@@ -145,7 +145,7 @@ async fn nothing_waits_for_the_tracker_while_a_root_is_looked_for() {
     );
     assert_eq!(turn.counts().discoveries, 2);
     slow.answers(true);
-    assert_eq!(shown(waits.await).files().len(), 2);
+    assert_eq!(shown(bounded(waits).await).files().len(), 2);
 }
 
 #[tokio::test]
@@ -278,7 +278,7 @@ async fn an_inexact_delta_gives_up_a_search_that_is_under_way() {
     assert_eq!(asked, 8, "three more are to come");
     assert_eq!(turn.apply(Delta::Inexact).await, Update::Unchanged);
     files.answers(true);
-    assert_eq!(waits.await, Update::Unchanged);
+    assert_eq!(bounded(waits).await, Update::Unchanged);
     assert_eq!(files.asked(), asked, "not one more");
 }
 
@@ -399,6 +399,22 @@ async fn a_working_directory_that_is_not_absolute_asks_nothing() {
         .await;
     assert_eq!(headers(update), ["diff --git a//x b//x", "diff --git a/f b/f"]);
     assert_eq!(files.asked(), 0);
+}
+
+#[tokio::test]
+async fn a_search_that_nobody_waits_for_any_more_is_finished_by_whoever_comes_next() {
+    let (left, other) = (Counting::with(REPOSITORY), Counting::with(REPOSITORY));
+    left.answers(false);
+    let turn = TurnDiff::new([
+        environment("left", "/src/app", &left),
+        environment("other", "/src/app", &other),
+    ]);
+    let mut dropped = Box::pin(turn.apply(Delta::exact("left", [edit("/src/app/1")])));
+    assert!(poll(dropped.as_mut()).is_pending());
+    drop(dropped);
+    left.answers(true);
+    let both = bounded(turn.apply(Delta::exact("other", [edit("/src/app/2")]))).await;
+    assert_eq!(shown(both).files().len(), 2);
 }
 
 /// What it was like before: 2,589 patches over 72 files were rendered in full each time.

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use bytes::Bytes;
 use dwell_actors::files::{FileAnswer, FileSystem};
@@ -124,4 +125,11 @@ pub(crate) fn headers(update: Update) -> Vec<String> {
     let text = read(update);
     let headers = text.lines().filter(|line| line.starts_with("diff --git "));
     headers.map(str::to_owned).collect()
+}
+
+/// Waits, but not for ever.
+pub(crate) async fn bounded<F: IntoFuture>(what: F) -> F::Output {
+    tokio::time::timeout(Duration::from_secs(20), what.into_future())
+        .await
+        .expect("nothing waits for ever")
 }
