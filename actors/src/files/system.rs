@@ -35,8 +35,8 @@ pub trait FileSystem: Send + Sync {
     /// A whole file; `TooLarge` when it has more than `max_bytes`.
     fn read<'a>(&'a self, path: &'a [u8], max_bytes: u64) -> FileAnswer<'a, Bytes>;
 
-    /// At most the first `max_bytes` of a file. Where a file can only be had whole, one of more than `BLOCK_MAX_BYTES` is
-    /// `TooLarge`.
+    /// At most the first `max_bytes` of a file, and at most `BLOCK_MAX_BYTES`. Where a file can only be had whole, one that
+    /// has more is `TooLarge`.
     fn front<'a>(&'a self, path: &'a [u8], max_bytes: u64) -> FileAnswer<'a, Front> {
         Box::pin(async move {
             let mut bytes = self.read(path, BLOCK_MAX_BYTES as u64).await?;

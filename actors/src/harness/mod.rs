@@ -11,12 +11,13 @@ mod signal;
 mod start_up;
 mod text;
 mod timings;
+mod workspace;
 
 use std::collections::HashSet;
 use std::fmt;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use dwell_messages::{
@@ -33,6 +34,7 @@ use crate::dispatcher::DispatchGuard;
 use crate::dispatcher::client::{Dispatcher, DispatcherMessage, Exec};
 use crate::executor::FLIGHT;
 use crate::fault_point::delay::{self, DelayPoint};
+use crate::files::RemoteFiles;
 use crate::in_flight::{Call, CallKind};
 use crate::mailbox::Mailbox;
 use crate::metadata_store::worker::StoreHandle;
@@ -49,8 +51,12 @@ use crate::telemetry::{
 use crate::threads::{ThreadError, Threads};
 use crate::trace_collector::{TraceCollector, TraceMessage};
 use crate::turn_diff::{TurnDiff, TurnEnvironment};
+use crate::workspace::{Workspace, WorkspaceOptions};
 
-use run::{Asker, Flight};
+pub(crate) use run::Asker;
+use run::Flight;
+use workspace::Awaited;
+pub(crate) use workspace::{First, loads_at_once};
 
 pub use command::{Command, GRACE, Inherit, TERM};
 pub use refusal::INQUIRY_TIMEOUT;
@@ -243,6 +249,7 @@ pub struct HarnessBuilder {
     oversight: Option<Oversight>,
     flight: Option<Duration>,
     parent: Option<TraceContext>,
+    workspace: Option<WorkspaceOptions>,
 }
 
 impl fmt::Debug for HarnessBuilder {
@@ -367,6 +374,14 @@ impl HarnessBuilder {
         self
     }
 
+    /// Loads this workspace in the session's first record, right behind the handshake: it is known two round trips after the
+    /// transport is up, one of them the handshake's own. `Harness::first_workspace` gives it.
+    #[must_use]
+    pub fn workspace(mut self, options: WorkspaceOptions) -> Self {
+        self.workspace = Some(options);
+        self
+    }
+
     /// Another place for spans to go.
     #[must_use]
     pub fn sink(mut self, sink: impl SpanSink + 'static) -> Self {
@@ -419,8 +434,16 @@ impl HarnessBuilder {
             Some(oversight) => Some(oversight.start(&collector, &runtime)?),
             None => None,
         };
+        let handles = Arc::<AtomicU64>::default();
+        let (first, answer) = match &self.workspace {
+            Some(options) => {
+                let (first, answer) = First::of(options, &sampler);
+                (Some(first), Some(answer))
+            }
+            None => (None, None),
+        };
         let place = runtime.place();
-        let (context, parent) = match ancestry(self.parent, None, &sampler) {
+        let (context, parent) = match ancestry(&sampler, self.parent.as_ref(), None) {
             (context, Some(parent)) => (context, parent),
             (context, None) => (root(false), context),
         };
@@ -442,6 +465,7 @@ impl HarnessBuilder {
             take_up: self.take_up,
             connect: start_up.stage_at(StartUpStage::Connect, begun),
             start_up: start_up.clone(),
+            workspace: first.map(|first| (first, Arc::clone(&handles))),
             ready,
         };
         place.arbiter().spawn_fn(move || {
@@ -449,46 +473,31 @@ impl HarnessBuilder {
         });
         let connected = wait.await.unwrap_or_else(|_| Err(LinkLost::Ended.into()));
         match connected {
-            Ok(connected) => Ok(Harness {
-                overseen,
-                flight: self.flight,
-                adopted: Mutex::default(),
-                connected,
-                collector,
-                store,
-                sampler,
-                start_up,
-                _place: place,
-                _runtime: runtime,
-            }),
+            Ok(connected) => {
+                let harness = Harness {
+                    overseen,
+                    flight: self.flight,
+                    executor: asked.executor,
+                    handles,
+                    first: Mutex::default(),
+                    adopted: Mutex::default(),
+                    connected,
+                    collector,
+                    store,
+                    sampler,
+                    start_up,
+                    _place: place,
+                    _runtime: runtime,
+                };
+                if let (Some(options), Some(answer)) = (&self.workspace, answer) {
+                    let awaited = Awaited::new(&harness, options, answer);
+                    *harness.first.lock().unwrap_or_else(PoisonError::into_inner) = Some(awaited);
+                }
+                Ok(harness)
+            }
             Err(failed) => Err(refusal::explain(failed, asked, client, &place).await),
         }
     }
-}
-
-/// A span's own context, and the one it hangs below: what was named, else what the calling code is in. A parent that is
-/// none begins a new trace.
-fn ancestry(
-    named: Option<TraceContext>,
-    asked: Option<bool>,
-    sampler: &Sampler,
-) -> (TraceContext, Option<TraceContext>) {
-    let parent = named.or_else(propagation::current);
-    let parent = parent.filter(TraceContext::is_valid);
-    let mut context = match &parent {
-        Some(parent) => parent.child(span_id()),
-        None => TraceContext::new(trace_id(), span_id(), TraceFlags::NONE),
-    };
-    let sampled = match (&parent, asked) {
-        (None, Some(sampled)) => sampled,
-        (parent, _) => sampler.decide(parent.as_ref(), context.trace_id),
-    };
-    context.flags = if sampled {
-        TraceFlags::SAMPLED
-    } else {
-        TraceFlags::NONE
-    };
-    (context, parent)
 }
 
 /// What code says stands before what the environment says.
@@ -546,6 +555,7 @@ pub(crate) struct Connected {
     pub(crate) framer: Mailbox<RelayFramer>,
     pub(crate) metadata: Mailbox<RunRecorder>,
     pub(crate) trace: Mailbox<TraceCollector>,
+    pub(crate) workspace: Mailbox<Workspace>,
     pub(crate) environment: EnvironmentInfo,
     pub(crate) ping_us: Arc<AtomicU64>,
     /// The session's number; one that never began begins over as another.
@@ -569,6 +579,11 @@ pub struct Harness {
     /// Beyond which an unsampled call's trace is kept.
     flight: Option<Duration>,
     start_up: StartUp,
+    executor: PublicKey,
+    /// The last handle of an open file that was given out.
+    handles: Arc<AtomicU64>,
+    /// The load that went with the first record, until somebody has it.
+    first: Mutex<Option<Awaited>>,
     _place: Place,
     _runtime: Runtime,
 }
@@ -600,6 +615,7 @@ impl Harness {
             oversight: None,
             flight: None,
             parent: None,
+            workspace: None,
         }
     }
 
@@ -614,7 +630,15 @@ impl Harness {
     /// Runs a command. Returns at once; what goes wrong is told by the run.
     pub fn exec(&self, command: Command) -> Run {
         let begun = Tick::now();
-        let (context, parent) = ancestry(command.parent.clone(), command.sampled, &self.sampler);
+        let first = self.start_up.command(begun);
+        let mut run = self.run(command, begun);
+        run.first = first;
+        run
+    }
+
+    /// As `exec`; of a command that nobody asked for by itself.
+    fn run(&self, command: Command, begun: Tick) -> Run {
+        let (context, parent) = ancestry(&self.sampler, command.parent.as_ref(), command.sampled);
         let call = Call::new(CallKind::Run, START, &context, begun);
         let dispatching = DispatchGuard::new(&self.collector, &context, begun, command.mode);
         let shared = Arc::new(RunShared::new(
@@ -635,7 +659,7 @@ impl Harness {
             context: context.clone(),
             parent,
             begun,
-            first: self.start_up.command(begun),
+            first: None,
             grace: command.grace,
             output_limit: command.output_limit,
             ping_us: Arc::clone(&self.connected.ping_us),
@@ -726,6 +750,12 @@ impl Harness {
         }
     }
 
+    /// The files of the executor's machine. No round trip. The client's key needs the scope `files`.
+    pub fn files(&self) -> RemoteFiles {
+        let asker = self.asker(TraceContext::default());
+        RemoteFiles::new(asker, identity_of(&self.executor), Arc::clone(&self.handles))
+    }
+
     /// The link's round trip as last measured, in microseconds.
     pub fn ping_us(&self) -> u64 {
         self.connected.ping_us.load(Ordering::Relaxed)
@@ -784,6 +814,36 @@ impl Harness {
     }
 }
 
+/// What the files of an executor's machine are known by.
+fn identity_of(executor: &PublicKey) -> Arc<str> {
+    format!("executor {executor}").into()
+}
+
+/// A call's own context, and the span it hangs below: the one that is named, else the one that the calling code is in. A
+/// parent that is none begins a new trace.
+fn ancestry(
+    sampler: &Sampler,
+    parent: Option<&TraceContext>,
+    sampled: Option<bool>,
+) -> (TraceContext, Option<TraceContext>) {
+    let parent = parent.cloned().or_else(propagation::current);
+    let parent = parent.filter(TraceContext::is_valid);
+    let mut context = match &parent {
+        Some(parent) => parent.child(span_id()),
+        None => TraceContext::new(trace_id(), span_id(), TraceFlags::NONE),
+    };
+    let sampled = match (&parent, sampled) {
+        (None, Some(sampled)) => sampled,
+        (parent, _) => sampler.decide(parent.as_ref(), context.trace_id),
+    };
+    context.flags = if sampled {
+        TraceFlags::SAMPLED
+    } else {
+        TraceFlags::NONE
+    };
+    (context, parent)
+}
+
 impl Drop for Harness {
     fn drop(&mut self) {
         let connected = &self.connected;
@@ -797,6 +857,7 @@ impl Drop for Harness {
         connected.rpc.begin_drain();
         connected.trace.begin_drain();
         connected.metadata.begin_drain();
+        connected.workspace.begin_drain();
     }
 }
 

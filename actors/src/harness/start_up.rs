@@ -42,7 +42,7 @@ impl StartUpStage {
         match self {
             Self::Connect => semconv::span::CONNECT,
             Self::Environment => semconv::span::ENVIRONMENT,
-            Self::Workspace => semconv::span::WORKSPACE_LOAD,
+            Self::Workspace => semconv::span::WORKSPACE,
             Self::Shell => semconv::span::SHELL,
             Self::FirstCommand => semconv::span::FIRST_COMMAND,
         }

@@ -295,6 +295,7 @@ impl Process {
             Request::Read(_)
             | Request::EnvironmentInfo
             | Request::Sessions(_)
+            | Request::File(_)
             | Request::FindUp(_)
             | Request::WorkspaceLoad(_) => {
                 let error = WireError::new(ErrorCode::BadRequest, "the request is about no process");

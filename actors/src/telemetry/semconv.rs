@@ -129,6 +129,23 @@ pub const STREAM_DROPPED_BYTES: &str = "dwell.stream.dropped_bytes";
 /// From the reader's start to the first byte, in microseconds.
 pub const STREAM_FIRST_BYTE_US: &str = "dwell.stream.first_byte_us";
 
+// Files.
+
+/// Round trips that a load took, as far as its requests waited for each other.
+pub const WORKSPACE_ROUND_TRIPS: &str = "dwell.workspace.round_trips";
+/// Markers that were looked for.
+pub const WORKSPACE_PROBES: &str = "dwell.workspace.probes";
+/// `used`, `rejected` or `none`: the root that the instructions' load gave the skills' load.
+pub const WORKSPACE_HINT: &str = "dwell.workspace.hint";
+/// Files of instructions that were loaded.
+pub const WORKSPACE_AGENTS: &str = "dwell.workspace.agents";
+/// Skills that were loaded.
+pub const WORKSPACE_SKILLS: &str = "dwell.workspace.skills";
+/// Problems that kept nothing else from being loaded.
+pub const WORKSPACE_WARNINGS: &str = "dwell.workspace.warnings";
+/// How long what is done with files waited for a thread, in microseconds.
+pub const FILES_QUEUE_US: &str = "dwell.files.queue_us";
+
 // The rest.
 
 /// `serial` or `parallel`.
@@ -203,6 +220,18 @@ pub mod span {
     pub const TERMINAL_DELIVERY: &str = "terminal delivery";
     /// From there until the consumer has it.
     pub const TERMINAL_CONSUME: &str = "terminal consume";
+    /// A workspace, from when it was asked for until it was there.
+    pub const WORKSPACE_LOAD: &str = "workspace load";
+    /// Its project's root, looked for.
+    pub const ROOT_WALK: &str = "root walk";
+    /// Its files of instructions, read.
+    pub const AGENTS_LOAD: &str = "agents load";
+    /// Its skills' front matter, read.
+    pub const SKILLS_LOAD: &str = "skills load";
+    /// Its repository, looked for and read.
+    pub const REPOSITORY_DISCOVERY: &str = "repository discovery";
+    /// What was done with files, on the threads for that.
+    pub const FILES_WORK: &str = "files work";
     /// Metadata that waits for its store.
     pub const METADATA_QUEUE: &str = "metadata queue";
     /// Its transaction.
@@ -224,7 +253,7 @@ pub mod span {
     /// Of it: what the executor is, and the session's actors.
     pub const ENVIRONMENT: &str = "environment";
     /// Of it: what the working directory is about.
-    pub const WORKSPACE_LOAD: &str = "workspace load";
+    pub const WORKSPACE: &str = "workspace";
     /// Of it: choosing a shell.
     pub const SHELL: &str = "shell";
     /// Of it: the first command.

@@ -38,6 +38,7 @@ pub(super) fn assemble(plan: &Plan, parts: Instructions, repository: RepositoryL
         agents,
         skills,
         spans: _,
+        counts: _,
     } = parts;
     let mut budget = Budget {
         text: plan.text_max_bytes,

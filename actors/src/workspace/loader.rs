@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 use dwell_messages::files::DirectoryEntry;
 use dwell_messages::workspace::{
-    FoundUp, LoadCounts, LoadStages, OnError, StageTime, WARNINGS_MAX, Warning, WorkspaceReply,
+    LoadCounts, LoadStages, OnError, StageTime, WARNINGS_MAX, Warning, WorkspaceReply,
 };
 use dwell_messages::{ErrorCode, WireError};
 use serde_bytes::ByteBuf;
@@ -23,7 +23,7 @@ use crate::files::{FileSystem, Front};
 use crate::find_up::{Found, LOCAL_PROBES, PROBES_MAX, Query, find_up};
 use crate::telemetry::Tick;
 
-/// Reads a workspace. Its methods may be called together: what they count is shared.
+/// Reads a workspace, and counts what that takes.
 pub struct Loader<'a> {
     pub(super) files: &'a dyn FileSystem,
     pub(super) plan: &'a Plan,
@@ -62,6 +62,7 @@ pub struct Instructions {
     pub(super) skills: SkillsLoaded,
     /// Root walk, instructions, skills.
     pub(super) spans: [Span; 3],
+    pub(super) counts: LoadCounts,
 }
 
 /// The spans of a load's parts, for whoever draws them.
@@ -104,8 +105,9 @@ impl<'a> Loader<'a> {
     /// Everything. Never fails: what could not be read is in the answer's warnings.
     pub async fn load(&self) -> (WorkspaceReply, LoadSpans) {
         let begun = self.now();
-        let (instructions, repository) = tokio::join!(self.instructions(), self.repository());
-        self.finish(begun, instructions, repository)
+        let beside = Self::new(self.files, self.plan, self.in_flight, self.clock);
+        let (instructions, repository) = tokio::join!(self.instructions(), beside.repository());
+        finish(self.plan, begun, instructions, repository)
     }
 
     /// The root walk, then instructions and skills.
@@ -129,6 +131,7 @@ impl<'a> Loader<'a> {
             self.timed(self.skills(hint)),
         );
         Instructions {
+            counts: self.counts(skills.0.hints),
             agents: agents.0,
             skills: skills.0,
             spans: [walked, agents.1, skills.1],
@@ -160,37 +163,7 @@ impl<'a> Loader<'a> {
         }
     }
 
-    /// Puts the parts together, within the bounds of one answer. `begun`: when the load began.
-    pub fn finish(
-        &self,
-        begun: Tick,
-        instructions: Instructions,
-        repository: (RepositoryLoaded, Span),
-    ) -> (WorkspaceReply, LoadSpans) {
-        let spans = LoadSpans {
-            root_walk: instructions.spans[0],
-            agents: instructions.spans[1],
-            skills: instructions.spans[2],
-            repository: repository.1,
-        };
-        let time = |span: Span| StageTime {
-            at_us: span.begun.micros_since(begun),
-            took_us: span.ended.micros_since(span.begun),
-        };
-        let hints = instructions.skills.hints;
-        let counts = self.counts(hints);
-        let mut reply = assemble(self.plan, instructions, repository.0);
-        reply.stages = LoadStages {
-            root_walk: time(spans.root_walk),
-            agents: time(spans.agents),
-            skills: time(spans.skills),
-            repository: time(spans.repository),
-        };
-        reply.counts = counts;
-        (reply, spans)
-    }
-
-    fn counts(&self, hints: HintCounts) -> LoadCounts {
+    pub(super) fn counts(&self, hints: HintCounts) -> LoadCounts {
         LoadCounts {
             probed: self.probed.load(Ordering::Relaxed),
             read: self.read.load(Ordering::Relaxed),
@@ -236,6 +209,42 @@ impl<'a> Loader<'a> {
     }
 }
 
+/// Puts the parts together, within the bounds of one answer. `begun`: when the load began.
+pub(super) fn finish(
+    plan: &Plan,
+    begun: Tick,
+    instructions: Instructions,
+    repository: (RepositoryLoaded, Span),
+) -> (WorkspaceReply, LoadSpans) {
+    let (repository, beside) = repository;
+    let [root_walk, agents, skills] = instructions.spans;
+    let time = |span: Span| StageTime {
+        at_us: span.begun.micros_since(begun),
+        took_us: span.ended.micros_since(span.begun),
+    };
+    let (own, other) = (instructions.counts, repository.counts);
+    let mut reply = assemble(plan, instructions, repository);
+    reply.stages = LoadStages {
+        root_walk: time(root_walk),
+        agents: time(agents),
+        skills: time(skills),
+        repository: time(beside),
+    };
+    reply.counts = LoadCounts {
+        probed: own.probed.saturating_add(other.probed),
+        read: own.read.saturating_add(other.read),
+        listed: own.listed.saturating_add(other.listed),
+        ..own
+    };
+    let spans = LoadSpans {
+        root_walk,
+        agents,
+        skills,
+        repository: beside,
+    };
+    (reply, spans)
+}
+
 /// Warnings of one part, at most `WARNINGS_MAX`; the others are counted.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct Notes {
@@ -266,12 +275,4 @@ impl Notes {
             self.note(warning.code, &warning.path, warning.message);
         }
     }
-}
-
-/// A search on the executor's own disk.
-///
-/// # Errors
-/// As `find_up`.
-pub async fn find_locally(files: &dyn FileSystem, query: &Query) -> Result<FoundUp, WireError> {
-    find_up(files, query, LOCAL_PROBES).await.map(FoundUp::from)
 }

@@ -2,7 +2,8 @@
 
 use std::future::{Future, poll_fn};
 use std::pin::Pin;
-use std::task::Poll;
+use std::pin::pin;
+use std::task::{Context, Poll, Waker};
 
 /// The outputs of all futures in their order, at most `in_flight` of them begun and not ended.
 pub(super) async fn in_order<F: Future>(
@@ -37,5 +38,16 @@ pub(super) async fn in_order<F: Future>(
             }
         })
         .await;
+    }
+}
+
+/// The output of a future that waits for nothing, as on a file system that answers at once. `None`: it waits.
+pub(super) fn at_once<F: Future>(future: F) -> Option<F::Output> {
+    match pin!(future)
+        .as_mut()
+        .poll(&mut Context::from_waker(Waker::noop()))
+    {
+        Poll::Ready(output) => Some(output),
+        Poll::Pending => None,
     }
 }

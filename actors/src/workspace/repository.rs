@@ -3,11 +3,12 @@
 //! No git is run and no library of git's is used: they read a local disk, and this reads any environment's. Whether
 //! anything is changed is not looked for here, since that takes a look at every file.
 
-use dwell_messages::workspace::{Head, OnError, Repository};
+use dwell_messages::workspace::{Head, LoadCounts, OnError, Repository};
 use dwell_messages::{ErrorCode, WireError};
 use serde_bytes::ByteBuf;
 
 use super::git::{self, Reference, SYMBOLIC_DEPTH_MAX};
+use super::hint::HintCounts;
 use super::loader::{Loader, Notes, Span};
 use crate::find_up::{is_absence, path};
 
@@ -24,6 +25,7 @@ pub struct RepositoryLoaded {
     /// The facts, where there is one.
     pub repository: Option<Repository>,
     pub(super) notes: Notes,
+    pub(super) counts: LoadCounts,
 }
 
 /// Why it is not known what is checked out.
@@ -35,7 +37,9 @@ enum Unknown {
 impl Loader<'_> {
     /// Looks for it, and when that was.
     pub async fn repository(&self) -> (RepositoryLoaded, Span) {
-        self.timed(self.repository_facts()).await
+        let (mut loaded, span) = self.timed(self.repository_facts()).await;
+        loaded.counts = self.counts(HintCounts::default());
+        (loaded, span)
     }
 
     async fn repository_facts(&self) -> RepositoryLoaded {

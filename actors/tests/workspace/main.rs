@@ -5,8 +5,10 @@
 mod agents;
 mod disk;
 mod find_up;
+mod gate;
 mod hint;
 mod random_trees;
 mod repository;
 mod skills;
 mod tree;
+mod wire;
