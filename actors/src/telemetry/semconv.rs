@@ -261,5 +261,5 @@ pub mod span {
     /// An event log, synced.
     pub const LOG_SYNC: &str = "log sync";
     /// Where the repository of an environment begins that has a change to show.
-    pub const REPOSITORY_DISCOVERY: &str = "repository discovery";
+    pub const TURN_DIFF_ROOT: &str = "turn diff root";
 }

@@ -141,7 +141,7 @@ struct DiscoverySpan {
 impl Drop for DiscoverySpan {
     fn drop(&mut self) {
         if let Some((collector, context)) = &self.trace {
-            let name = semconv::span::REPOSITORY_DISCOVERY;
+            let name = semconv::span::TURN_DIFF_ROOT;
             let stage = Stage::new(context, name, self.began, Tick::now())
                 .maybe_number(
                     semconv::REPOSITORY_FOUND,

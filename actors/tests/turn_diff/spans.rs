@@ -48,7 +48,7 @@ async fn a_search_is_a_span_of_the_turn_that_says_what_it_found_and_no_path() {
     collector.flush().await;
     let spans = kept.0.lock().unwrap().clone();
     assert_eq!(spans.len(), 1, "one search, one span: {spans:?}");
-    assert_eq!(spans[0].name, semconv::span::REPOSITORY_DISCOVERY);
+    assert_eq!(spans[0].name, semconv::span::TURN_DIFF_ROOT);
     assert_eq!(
         (spans[0].trace_id, spans[0].parent),
         (parent.trace_id.0, parent.span_id.0)
