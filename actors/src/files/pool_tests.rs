@@ -1,4 +1,4 @@
-use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TryRecvError, sync_channel};
 use std::time::Duration;
 
 use super::*;
@@ -7,8 +7,8 @@ use super::*;
 const BOUND: Duration = Duration::from_secs(20);
 
 /// A job that says that it has begun, and ends when it is told to.
-fn gate(pool: &FilePool, span: Span, begun: &Sender<Span>) -> Sender<()> {
-    let (open, opened) = channel::<()>();
+fn gate(pool: &FilePool, span: Span, begun: &SyncSender<Span>) -> SyncSender<()> {
+    let (open, opened) = sync_channel::<()>(1);
     let begun = begun.clone();
     assert!(pool.admit());
     pool.put(
@@ -28,7 +28,7 @@ fn next(begun: &Receiver<Span>) -> Span {
 #[test]
 fn long_jobs_never_have_every_thread() {
     let pool = FilePool::new();
-    let (begins, begun) = channel();
+    let (begins, begun) = sync_channel(64);
     let long: Vec<_> = (0..2 * FILE_THREADS)
         .map(|_| gate(&pool, Span::Long, &begins))
         .collect();
@@ -53,7 +53,7 @@ fn a_job_that_panics_takes_no_thread_with_it() {
         assert!(pool.admit());
         pool.put(Box::new(|| panic!("injected")), Span::Long);
     }
-    let (begins, begun) = channel();
+    let (begins, begun) = sync_channel(64);
     drop(gate(&pool, Span::Long, &begins));
     assert_eq!(next(&begun), Span::Long);
 }
@@ -61,14 +61,14 @@ fn a_job_that_panics_takes_no_thread_with_it() {
 #[test]
 fn what_waits_is_bounded_and_is_dropped_with_the_last_handle() {
     let pool = FilePool::new();
-    let (begins, begun) = channel();
+    let (begins, begun) = sync_channel(64);
     let gates: Vec<_> = (0..FILE_THREADS)
         .map(|_| gate(&pool, Span::Short, &begins))
         .collect();
     for _ in 0..FILE_THREADS {
         next(&begun);
     }
-    let (told, dropped) = channel::<()>();
+    let (told, dropped) = sync_channel::<()>(1);
     for _ in 0..POOL_QUEUE_MAX {
         assert!(pool.admit());
         let told = told.clone();
@@ -76,14 +76,9 @@ fn what_waits_is_bounded_and_is_dropped_with_the_last_handle() {
     }
     assert!(!pool.admit(), "the bound was passed");
     drop(told);
-    assert!(matches!(
-        dropped.try_recv(),
-        Err(std::sync::mpsc::TryRecvError::Empty)
-    ));
+    assert_eq!(dropped.try_recv(), Err(TryRecvError::Empty));
     drop(pool);
-    assert!(
-        dropped.recv_timeout(BOUND).is_err(),
-        "whoever waits is told by its being dropped"
-    );
+    let told = dropped.recv_timeout(BOUND);
+    assert_eq!(told, Err(RecvTimeoutError::Disconnected), "whoever waits is told");
     drop(gates);
 }

@@ -180,6 +180,10 @@ fn writes_until_it_is_killed() {
 }
 
 /// Kills the writer at some moment. Whether the file was whole then.
+#[expect(
+    clippy::disallowed_methods,
+    reason = "the moment of the kill is drawn, and nothing waits for it"
+)]
 fn killed(dice: &mut Dice, atomic: bool) -> bool {
     let dir = tempfile::tempdir().unwrap();
     let mut writer = Command::new(std::env::current_exe().unwrap());
