@@ -42,6 +42,7 @@ pub mod trace_collector;
 pub mod trace_export;
 pub mod trace_file;
 pub mod trace_why;
+pub mod turn_diff;
 mod watchdog;
 pub mod waterfall;
 pub mod workspace;

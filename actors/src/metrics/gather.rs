@@ -60,6 +60,7 @@ pub(crate) fn gather(collector: &Collector) -> Gathered {
     mailboxes(&seen, &mut all);
     in_flight(&seen, board, &mut all);
     durations(board, &mut all);
+    dispatches(board, &mut all);
     counters(collector, &mut all);
     if let Some((_, relay)) = &seen.relay {
         all.number(families::RELAY_CONNECTIONS, &["open"], relay.connections as f64);
@@ -164,6 +165,17 @@ fn durations(board: &Board, all: &mut Gathered) {
             Side::Server => families::RPC_SERVER,
         };
         all.add(family, &[method, error], Value::Histogram(histogram));
+    }
+}
+
+fn dispatches(board: &Board, all: &mut Gathered) {
+    for (kind, dispatched) in board.meters().dispatches() {
+        for (part, histogram) in dispatched.parts {
+            all.add(families::DISPATCH, &[kind, part], Value::Histogram(histogram));
+        }
+        for (outcome, count) in dispatched.outcomes {
+            all.number(families::DISPATCHES, &[kind, outcome], count as f64);
+        }
     }
 }
 

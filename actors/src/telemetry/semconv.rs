@@ -69,6 +69,13 @@ pub const RPC_OK: &str = "ok";
 /// Stands for every name that is not of ours.
 pub const OTHER: &str = "_OTHER";
 
+/// `error.type` of what nobody waits for any more.
+pub const CANCELLED: &str = "cancelled";
+/// 1 where a repository was found, else 0.
+pub const REPOSITORY_FOUND: &str = "dwell.repository.found";
+/// Probes that looking for it took.
+pub const REPOSITORY_PROBES: &str = "dwell.repository.probes";
+
 // Metrics of RPCs; those of ours are in `metrics`.
 
 /// Duration of outbound requests, in seconds.
@@ -143,6 +150,18 @@ pub const FILES_QUEUE_US: &str = "dwell.files.queue_us";
 
 /// `serial` or `parallel`.
 pub const DISPATCH_LOCK: &str = "dwell.dispatch.lock";
+/// Whether the call was begun.
+pub const DISPATCH_STARTED: &str = "dwell.dispatch.execution_started";
+/// From the call until it was begun, in microseconds.
+pub const DISPATCH_US: &str = "dwell.dispatch.dispatch_us";
+/// The part of that in which there was no link, in microseconds.
+pub const DISPATCH_READINESS_US: &str = "dwell.dispatch.readiness_us";
+/// The part of it in which it was not the call's turn, in microseconds.
+pub const DISPATCH_LOCK_US: &str = "dwell.dispatch.lock_us";
+/// From there until its end, in microseconds.
+pub const DISPATCH_HANDLER_US: &str = "dwell.dispatch.handler_us";
+/// Both together, in microseconds.
+pub const DISPATCH_TOTAL_US: &str = "dwell.dispatch.total_us";
 /// A relay's residence by its own word, in microseconds.
 pub const RELAY_RESIDENCE_US: &str = "dwell.relay.residence_us";
 /// How far that word is to be believed.
@@ -169,6 +188,12 @@ pub mod span {
     pub const CALL: &str = "call";
     /// Readiness, lock and choice, on the harness.
     pub const TOOL_DISPATCH: &str = "tool dispatch";
+    /// The part of it in which there was no link.
+    pub const READINESS: &str = "readiness";
+    /// The part of it in which it was not the call's turn.
+    pub const LOCK: &str = "lock";
+    /// From a call's dispatch until its end is known: what everything else of it happens in.
+    pub const HANDLER: &str = "handler";
     /// A request's place in the pending table.
     pub const PENDING_REGISTRATION: &str = "pending registration";
     /// From there until it was written.
@@ -221,6 +246,20 @@ pub mod span {
     pub const THREAD_MUTATION: &str = "thread mutation";
     /// Items, written to an event log.
     pub const LOG_APPEND: &str = "log append";
+    /// From `connect` until a harness's first command is over.
+    pub const START_UP: &str = "start-up";
+    /// Of it: dialling, and proving both ends.
+    pub const CONNECT: &str = "connect";
+    /// Of it: what the executor is, and the session's actors.
+    pub const ENVIRONMENT: &str = "environment";
+    /// Of it: what the working directory is about.
+    pub const WORKSPACE: &str = "workspace";
+    /// Of it: choosing a shell.
+    pub const SHELL: &str = "shell";
+    /// Of it: the first command.
+    pub const FIRST_COMMAND: &str = "first command";
     /// An event log, synced.
     pub const LOG_SYNC: &str = "log sync";
+    /// Where the repository of an environment begins that has a change to show.
+    pub const TURN_DIFF_ROOT: &str = "turn diff root";
 }
