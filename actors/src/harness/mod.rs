@@ -697,6 +697,12 @@ impl Harness {
         )
     }
 
+    /// Its threads, for what else runs beside it.
+    #[cfg(feature = "responses")]
+    pub(crate) fn runtime(&self) -> &Runtime {
+        &self._runtime
+    }
+
     /// Everything recorded so far is in the store when this returns.
     ///
     /// # Errors
