@@ -10,15 +10,17 @@ use dwell_actors::access::PairingOffer;
 use dwell_actors::executor::{DETACHES, Executor, ExecutorHandle};
 use dwell_actors::harness::{
     CallTimings, Command, ConnectError, GRACE, Harness, Inherit, Observed, RESUME_FOR, Run, RunError,
-    RunEvent, RunStdin, SessionInfo, StartedProcess, TakeUp, Target,
+    RunEvent, RunStdin, SessionInfo, StartedProcess, TakeUp, Target, Turn, TurnGuard,
 };
 use dwell_actors::keys::{AuthorizedClients, Grant, KeyError};
 use dwell_actors::metadata_store::{Change, ThreadPatch};
 use dwell_actors::oversight::Oversight;
 use dwell_actors::propagation::Baggage;
 use dwell_actors::relay_server::{Relay, RelayHandle};
+use dwell_actors::responses::{Responses, ResponsesBuilder};
 use dwell_actors::threads::{Append, Item, ItemKind, NewThread, Thread};
 use dwell_messages::process::{Ending, Limits, Usage};
+use dwell_messages::session::EnvironmentInfo;
 use dwell_messages::{ExitStatus, PublicKey, Role, TraceContext, TraceId};
 use dwell_relay::driver::tls::{Certificate, Trust};
 use dwell_relay::{Admission, StaticKeypair};
@@ -161,6 +163,23 @@ impl Session {
         connected
             .map(Self)
             .map_err(|error| not_connected(&error, &spec.route, &client))
+    }
+
+    /// What the executor said of itself with its first message.
+    pub(crate) fn environment(&self) -> &EnvironmentInfo {
+        self.0.environment()
+    }
+
+    /// A turn of an agent, whose span is kept with this session's.
+    pub(crate) fn turn(&self, turn: Turn) -> TurnGuard {
+        turn.on(&self.0)
+    }
+
+    /// A model, asked on this session's threads and kept in its traces.
+    pub(crate) fn model(&self, builder: ResponsesBuilder) -> Result<Responses, Failure> {
+        builder
+            .beside(&self.0)
+            .map_err(|error| Failure::of("model", &error))
     }
 
     /// One round trip: this side has spoken, and has been served.

@@ -10,6 +10,7 @@ mod shared;
 mod signal;
 mod text;
 mod timings;
+mod turn;
 
 use std::collections::HashSet;
 use std::fmt;
@@ -60,6 +61,7 @@ pub(crate) use shared::RunShared;
 pub use signal::{signal_name, signal_number};
 pub use text::TextDecoder;
 pub use timings::CallTimings;
+pub use turn::{Turn, TurnGuard};
 
 /// How long `shutdown` waits for spans that executors still owe.
 pub const SPANS_WAIT: Duration = Duration::from_secs(2);

@@ -43,6 +43,8 @@ pub const CLOCK_ERROR_US: &str = "clock.error_us";
 
 /// What kind of failure, of low cardinality.
 pub const ERROR_TYPE: &str = "error.type";
+/// `error.type` of what was given up before it had an end.
+pub const ABANDONED: &str = "abandoned";
 /// The system's number of it, where there is one.
 pub const ERRNO: &str = "dwell.errno";
 
@@ -234,6 +236,8 @@ pub mod span {
     pub const LOG_APPEND: &str = "log append";
     /// An event log, synced.
     pub const LOG_SYNC: &str = "log sync";
+    /// An agent's turn: what it was asked until what it answered.
+    pub const AGENT_TURN: &str = "agent turn";
     /// A request to a model, from its call to the end of its response.
     pub const MODEL_REQUEST: &str = "model request";
     /// Connection, TLS and upgrade.

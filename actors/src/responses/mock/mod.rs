@@ -176,8 +176,12 @@ impl MockModel {
 
     /// Where it is.
     pub fn endpoint(&self) -> Endpoint {
-        let text = format!("ws://{}/v1/responses", self.address);
-        text.parse().expect("an address of loopback is an endpoint")
+        self.url().parse().expect("an address of loopback is an endpoint")
+    }
+
+    /// Where it is, as text.
+    pub fn url(&self) -> String {
+        format!("ws://{}/v1/responses", self.address)
     }
 
     /// The requests that came so far.

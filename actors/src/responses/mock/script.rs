@@ -10,7 +10,7 @@ use crate::responses::TIMING_EVENT;
 /// How long it pretends to think.
 const THINKS: Duration = Duration::from_millis(40);
 /// How long it pretends to take for a word.
-const WORD: Duration = Duration::from_millis(3);
+const WORD: Duration = Duration::from_millis(1);
 
 /// A response begins.
 pub fn created(id: &str) -> Act {
@@ -133,7 +133,11 @@ fn pretended() -> Value {
 }
 
 /// Made of what a command printed, and of nothing else.
-fn answer(printed: &str) -> String {
+fn answer(output: &str) -> String {
+    // Harnesses give output as it is, or as JSON with the streams in it.
+    let parsed = serde_json::from_str::<Value>(output).ok();
+    let stdout = parsed.as_ref().and_then(|parsed| parsed.get("stdout")?.as_str());
+    let printed = stdout.unwrap_or(output);
     let lines: Vec<_> = printed.lines().filter(|line| !line.is_empty()).collect();
     let first = lines.iter().take(3).copied().collect::<Vec<_>>().join(", ");
     match lines.len() {
