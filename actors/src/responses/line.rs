@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use dwell_messages::TraceContext;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 use tokio::time::timeout;
 
 use super::answer::{Answer, Assembled};
@@ -19,7 +19,7 @@ use super::post::{self, Events};
 use super::report::{self, Over, Transport};
 use super::request::{Previous, REQUEST_MAX_BYTES, Request, Stamp};
 use super::retry::{Failure, Verdict, verdict};
-use super::session::Done;
+use super::session::{Done, PERMIT_BYTES};
 use super::sideband::ServerTimings;
 use super::socket::{Received, Socket, upgrade};
 use super::stream::{Step, StreamCore};
@@ -29,6 +29,23 @@ use crate::telemetry::{Collector, Tick, wall_unix_ms};
 /// Messages between two responses, after which a connection is given up: late sidebands are few.
 const BETWEEN_MAX: u32 = 256;
 
+/// For how long an orderly close is waited for.
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// What the task is given.
+pub(super) enum Work {
+    /// Ask this.
+    Ask(Job),
+    /// Have a connection; its span hangs below this.
+    Dial(TraceContext),
+}
+
+/// An event, and the room that its bytes take until it is taken.
+pub(super) struct Taken {
+    pub(super) event: Event,
+    pub(super) _room: OwnedSemaphorePermit,
+}
+
 /// One request, on its way.
 pub(super) struct Job {
     pub(super) request: Request,
@@ -36,7 +53,9 @@ pub(super) struct Job {
     pub(super) context: TraceContext,
     pub(super) parent: Option<TraceContext>,
     pub(super) begun: Tick,
-    pub(super) events: mpsc::Sender<Event>,
+    pub(super) events: mpsc::Sender<Taken>,
+    /// Room for events that were not taken, in steps of [`PERMIT_BYTES`].
+    pub(super) bytes: Arc<Semaphore>,
     pub(super) answer: oneshot::Sender<Result<Answer, ResponsesError>>,
     /// Its place in the session's mailbox.
     pub(super) room: Option<Room>,
@@ -125,7 +144,7 @@ impl Account {
 }
 
 /// Serves jobs until nobody has any more.
-pub(super) async fn work(config: Arc<Config>, collector: Collector, mut jobs: mpsc::Receiver<Job>) {
+pub(super) async fn work(config: Arc<Config>, collector: Collector, mut given: mpsc::Receiver<Work>) {
     let mut line = Line {
         config,
         collector,
@@ -136,9 +155,10 @@ pub(super) async fn work(config: Arc<Config>, collector: Collector, mut jobs: mp
     };
     loop {
         tokio::select! {
-            job = jobs.recv() => match job {
-                Some(job) => Box::pin(line.serve(job)).await,
-                None => return,
+            work = given.recv() => match work {
+                Some(Work::Ask(job)) => Box::pin(line.serve(job)).await,
+                Some(Work::Dial(context)) => line.dial_ahead(&context).await,
+                None => return line.close().await,
             },
             received = next_of(&mut line.socket) => line.between(&received),
         }
@@ -181,6 +201,23 @@ impl Line {
         }
         if self.between > BETWEEN_MAX {
             self.lose();
+        }
+    }
+
+    /// What goes wrong is the next request's to find and to tell.
+    async fn dial_ahead(&mut self, context: &TraceContext) {
+        if self.socket.is_some() || self.posts {
+            return;
+        }
+        match self.connect(context).await {
+            Ok(socket) => self.socket = Some(socket),
+            Err(failure) => tracing::debug!(error_type = failure.kind(), "no connection was made ahead"),
+        }
+    }
+
+    async fn close(self) {
+        if let Some(socket) = self.socket {
+            drop(timeout(CLOSE_TIMEOUT, socket.close()).await);
         }
     }
 
@@ -285,7 +322,12 @@ impl Line {
         account.transport = Transport::WebSocket;
         let mut socket = match self.socket.take() {
             Some(socket) => socket,
-            None => self.connect(job, account).await?,
+            None => {
+                let began = Tick::now();
+                let connected = self.connect(&job.context).await;
+                *account.connects_us.get_or_insert(0) += Tick::now().micros_since(began);
+                connected?
+            }
         };
         // A connection of which this attempt does not say that it is usable afterwards is dropped with `socket`.
         let ordinal = self.core.begin(job.context.clone());
@@ -310,6 +352,7 @@ impl Line {
             core: &mut self.core,
             collector: &self.collector,
             events: &job.events,
+            bytes: &job.bytes,
             account,
             idle,
         };
@@ -327,7 +370,7 @@ impl Line {
         }
     }
 
-    async fn connect(&mut self, job: &Job, account: &mut Account) -> Result<Socket, Failure> {
+    async fn connect(&mut self, context: &TraceContext) -> Result<Socket, Failure> {
         let began = Tick::now();
         self.core = StreamCore::default();
         let limit = self.config.deadlines.connect;
@@ -338,8 +381,7 @@ impl Line {
         });
         let connected = connected.await.unwrap_or_else(|_| Err(too_slow(limit)));
         let error = connected.as_ref().err().map(Failure::kind);
-        report::connect(&self.collector, &job.context, began, error);
-        *account.connects_us.get_or_insert(0) += Tick::now().micros_since(began);
+        report::connect(&self.collector, context, began, error);
         connected
     }
 
@@ -385,6 +427,7 @@ impl Line {
             core: &mut core,
             collector: &self.collector,
             events: &job.events,
+            bytes: &job.bytes,
             account,
             idle: deadlines.idle,
         };
@@ -446,7 +489,8 @@ impl Wire<'_> {
 struct Reading<'a> {
     core: &'a mut StreamCore,
     collector: &'a Collector,
-    events: &'a mpsc::Sender<Event>,
+    events: &'a mpsc::Sender<Taken>,
+    bytes: &'a Arc<Semaphore>,
     account: &'a mut Account,
     idle: Duration,
 }
@@ -472,9 +516,9 @@ impl Reading<'_> {
                     }
                     report::timing(self.collector, &timing, Tick::now());
                 }
-                Ok(Step::Event(event)) => self.hand_on(event).await?,
+                Ok(Step::Event(event)) => self.hand_on(event, text.len()).await?,
                 Ok(Step::End(event, Ok(assembled))) => {
-                    self.hand_on(event).await?;
+                    self.hand_on(event, text.len()).await?;
                     return Ok(assembled);
                 }
                 Ok(Step::End(event, Err(error))) => {
@@ -499,13 +543,19 @@ impl Reading<'_> {
         self.collector.board().meters().model.event(kind);
     }
 
-    /// Waits for its consumer: until then nothing more is read.
-    async fn hand_on(&mut self, event: Event) -> Result<(), (Failure, bool)> {
+    /// Waits for its consumer: until there is room nothing more is read.
+    async fn hand_on(&mut self, event: Event, size: usize) -> Result<(), (Failure, bool)> {
         self.count(event.kind);
         self.account.content = true;
-        match self.events.send(event).await {
-            Ok(()) => Ok(()),
-            Err(_) => Err((self.answered(ResponsesError::Ended), false)),
+        // No message is larger than all the room there is.
+        let steps = u32::try_from(size.div_ceil(PERMIT_BYTES)).unwrap_or(u32::MAX);
+        let handed = match Arc::clone(self.bytes).acquire_many_owned(steps).await {
+            Ok(room) => self.events.send(Taken { event, _room: room }).await.is_ok(),
+            Err(_) => false,
+        };
+        if handed {
+            return Ok(());
         }
+        Err((self.answered(ResponsesError::Ended), false))
     }
 }

@@ -41,7 +41,7 @@ pub(crate) use report::ModelMeters;
 pub use request::{Extension, MetadataKeys, Previous, REQUEST_MAX_BYTES, Request, Stamp};
 pub use retry::{ATTEMPTS_MAX, Failure, RETRY_PAUSE, Verdict, verdict};
 pub use secret::{ApiKey, KEY_MAX_BYTES, KEY_VARIABLE, KeyError};
-pub use session::{EVENTS_WAITING_MAX, REQUESTS_WAITING_MAX, Response, Responses};
+pub use session::{EVENTS_WAITING_MAX, EVENTS_WAITING_MAX_BYTES, REQUESTS_WAITING_MAX, Response, Responses};
 pub use sideband::{ROUTING_TIMING_SEMANTICS, ServerTimings, Sideband, TIMING_EVENT};
 pub use socket::MESSAGE_MAX_BYTES;
 pub use sse::{SseError, SseParser};

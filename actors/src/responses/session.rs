@@ -2,9 +2,9 @@
 //!
 //! Owns the order of requests and the task that has the connection (`line`). Never waits and never sees a byte of a
 //! response: events go from that task to the response's consumer. Mailbox full: asking is refused as busy; requests that
-//! wait keep their room. Stop: with the last handle and the last response; what waits then is told that the session
-//! ended. Who sends: handles, and the task by a slot reserved ahead. A panic ends what is under way, whose callers are
-//! told, and the session goes on with a fresh connection.
+//! wait keep their room. Stop: with the last handle and the last response; the task then closes its connection and ends by
+//! itself. Who sends: handles, and the task by a slot reserved ahead. After a panic of the actor what waited is told that
+//! the session ended, what is under way goes on to its end, and the session goes on with a fresh connection.
 
 use std::collections::VecDeque;
 use std::convert::Infallible;
@@ -12,16 +12,16 @@ use std::fmt;
 use std::sync::Arc;
 
 use dwell_messages::{Envelope, TraceContext, TraceFlags, TraceId};
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{Semaphore, mpsc, oneshot};
 
 use super::answer::Answer;
 use super::config::{Config, ResponsesBuilder};
 use super::endpoint::Endpoint;
 use super::error::ResponsesError;
 use super::events::Event;
-use super::line::{self, Job};
+use super::line::{self, Job, Taken, Work};
 use super::request::Request;
-use crate::mailbox::{Actor, HostOptions, Mailbox, Message, Slot, TellError, TimerGuard, Turn, start_on};
+use crate::mailbox::{Actor, HostOptions, Mailbox, Message, Slot, TellError, Turn, start_on};
 use crate::propagation;
 use crate::runtime::{Place, Runtime};
 use crate::telemetry::{Collector, Sampler, Tick, span_id, trace_id};
@@ -30,8 +30,14 @@ use crate::telemetry::{Collector, Sampler, Tick, span_id, trace_id};
 pub const REQUESTS_WAITING_MAX: usize = 32;
 /// Events of a response that its consumer has not taken. Behind them the socket is not read.
 pub const EVENTS_WAITING_MAX: usize = 64;
+/// Bytes of events of a response that its consumer has not taken, as they came.
+pub const EVENTS_WAITING_MAX_BYTES: usize = 2 * super::socket::MESSAGE_MAX_BYTES;
+/// What a permit stands for: events are counted in whole ones.
+pub(super) const PERMIT_BYTES: usize = 1024;
 /// The end of the job under way, and of one whose end is being handled.
 const ENDS_MAX: usize = 2;
+/// What the task is given ahead: a job, and a word to dial.
+const WORK_MAX: usize = 2;
 
 /// What it is told.
 pub(crate) enum SessionMessage {
@@ -39,15 +45,18 @@ pub(crate) enum SessionMessage {
     Ask(Box<Job>),
     /// The job under way is over.
     Finished,
+    /// Have a connection before anybody asks.
+    Warm,
 }
 
 impl Message for SessionMessage {
-    const NAMES: &'static [&'static str] = &["Ask", "Finished"];
+    const NAMES: &'static [&'static str] = &["Ask", "Finished", "Warm"];
 
     fn index(&self) -> usize {
         match self {
             Self::Ask(_) => 0,
             Self::Finished => 1,
+            Self::Warm => 2,
         }
     }
 }
@@ -70,7 +79,7 @@ pub(crate) struct ResponsesSession {
     waiting: VecDeque<Job>,
     is_busy: bool,
     ends: Option<Mailbox<Self>>,
-    line: Option<(mpsc::Sender<Job>, TimerGuard)>,
+    line: Option<mpsc::Sender<Work>>,
 }
 
 impl ResponsesSession {
@@ -94,31 +103,36 @@ impl ResponsesSession {
             if job.events.is_closed() {
                 continue;
             }
-            let slot = self.ends.as_ref().and_then(Mailbox::try_reserve);
-            job.done = slot.map(|slot| Done(Some(slot)));
-            self.is_busy = job.done.is_some();
-            self.hand_over(job, turn);
+            // Without room for its end the session is ending: whoever asked is told by the drop.
+            let Some(slot) = self.ends.as_ref().and_then(Mailbox::try_reserve) else {
+                continue;
+            };
+            job.done = Some(Done(Some(slot)));
+            self.is_busy = true;
+            self.hand_over(Work::Ask(job), turn);
         }
     }
 
     /// One job at a time, so there is room, unless the task is gone: then by another.
-    fn hand_over(&mut self, job: Job, turn: &Turn<'_, Self>) {
-        let job = match &self.line {
-            Some((jobs, _)) => match jobs.try_send(job) {
+    fn hand_over(&mut self, work: Work, turn: &Turn<'_, Self>) {
+        let work = match &self.line {
+            Some(line) => match line.try_send(work) {
                 Ok(()) => return,
                 Err(error) => error.into_inner(),
             },
-            None => job,
+            None => work,
         };
-        let (jobs, receive) = mpsc::channel(1);
-        let task = turn.spawn(line::work(
+        let (line, receive) = mpsc::channel(WORK_MAX);
+        // It ends by itself when nobody can give it anything any more, and closes its connection in order.
+        turn.spawn(line::work(
             Arc::clone(&self.config),
             self.collector.clone(),
             receive,
-        ));
+        ))
+        .detach();
         // The channel is empty and has a receiver.
-        drop(jobs.try_send(job));
-        self.line = Some((jobs, task));
+        drop(line.try_send(work));
+        self.line = Some(line);
     }
 }
 
@@ -138,6 +152,9 @@ impl Actor for ResponsesSession {
                 self.waiting.push_back(*job);
             }
             SessionMessage::Finished => self.is_busy = false,
+            // A request under way has a connection, or makes one.
+            SessionMessage::Warm if self.is_busy => {}
+            SessionMessage::Warm => self.hand_over(Work::Dial(envelope.context), turn),
         }
         self.drive(turn);
     }
@@ -220,6 +237,7 @@ impl Responses {
             parent,
             begun,
             events,
+            bytes: Arc::new(Semaphore::new(EVENTS_WAITING_MAX_BYTES / PERMIT_BYTES)),
             answer,
             room: None,
             done: None,
@@ -239,6 +257,17 @@ impl Responses {
             drop(job.answer.send(Err(error)));
         }
         response
+    }
+
+    /// Dials the server now, so that the first request finds a connection: for what is done meanwhile. Returns at once; a
+    /// failure is the next request's to find. The connection's span hangs below `parent`.
+    pub fn warm(&self, parent: TraceContext) {
+        // Without room there are requests already, which dial.
+        drop(
+            self.0
+                .mailbox
+                .try_tell(Envelope::new(parent, SessionMessage::Warm)),
+        );
     }
 
     /// Everything that was traced of finished responses is with its sinks when this returns.
@@ -271,7 +300,7 @@ impl Responses {
 /// connection with it.
 #[must_use = "dropping a response gives it up"]
 pub struct Response {
-    events: mpsc::Receiver<Event>,
+    events: mpsc::Receiver<Taken>,
     answer: oneshot::Receiver<Result<Answer, ResponsesError>>,
     context: TraceContext,
     _session: Arc<Inner>,
@@ -288,9 +317,10 @@ impl fmt::Debug for Response {
 impl Response {
     /// The next event; `None` when there is none left: then `finish` has the end. Cancellation safe.
     ///
-    /// At most [`EVENTS_WAITING_MAX`] wait here. Whoever takes none keeps the server from sending more.
+    /// At most [`EVENTS_WAITING_MAX`] of [`EVENTS_WAITING_MAX_BYTES`] wait here. Whoever takes none keeps the server from
+    /// sending more.
     pub async fn next(&mut self) -> Option<Event> {
-        self.events.recv().await
+        self.events.recv().await.map(|taken| taken.event)
     }
 
     /// Waits for the end, passing over events that were not taken. Cancellation: dropping the future gives the response

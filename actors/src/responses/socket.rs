@@ -69,6 +69,12 @@ impl Socket {
         sent.map_err(|_| Failure::LostBeforeContent)
     }
 
+    /// Says that it is over, and waits until that has left. The deadline is the caller's.
+    pub(super) async fn close(mut self) {
+        // A connection that takes no close needs none.
+        drop(self.0.close(None).await);
+    }
+
     /// The next message. Pings are answered on the way. Cancellation safe.
     pub(super) async fn next(&mut self) -> Received {
         loop {

@@ -8,9 +8,10 @@ use dwell_actors::responses::mock::{
     Act, MockModel, Posting, Seen, Upgrade, call, completed, created, failed, incomplete, refused,
 };
 use dwell_actors::responses::{
-    EVENTS_WAITING_MAX, Endpoint, EventKind, MESSAGE_MAX_BYTES, MetadataKeys, REQUESTS_WAITING_MAX,
-    Responses, TokenGaps,
+    EVENTS_WAITING_MAX, EVENTS_WAITING_MAX_BYTES, Endpoint, EventKind, MESSAGE_MAX_BYTES, MetadataKeys,
+    REQUESTS_WAITING_MAX, Responses, TokenGaps,
 };
+use dwell_actors::telemetry::root;
 use serde_json::json;
 use tokio::sync::Notify;
 
@@ -315,6 +316,86 @@ async fn a_slow_consumer_holds_back_the_socket_and_loses_nothing() {
     }
     assert_eq!(next, EVENTS, "the control: all of it comes once it is taken");
     bounded("the end", response.finish()).await.unwrap();
+}
+
+#[tokio::test]
+async fn large_events_that_wait_are_bounded_by_their_bytes() {
+    const EVENTS: u64 = 60;
+    let mark = Arc::new(AtomicU64::new(0));
+    let marks = Arc::clone(&mark);
+    let world = World::new(move |_| {
+        let large = "x".repeat(1 << 20);
+        let event = json!({ "type": "response.in_progress", "padding": large });
+        let each = [Act::Event(event), Act::Mark(Arc::clone(&marks))];
+        let mut acts: Vec<_> = std::iter::repeat_n(each, EVENTS as usize).flatten().collect();
+        acts.push(completed("r"));
+        acts
+    })
+    .await;
+    let mut response = world.session.ask(ask("x"));
+    // As many as there is room for and one more are read, and some are in the sockets' buffers.
+    let room = (EVENTS_WAITING_MAX_BYTES >> 20) as u64;
+    world
+        .until("as many come as there is room for", |_| {
+            mark.load(Ordering::Relaxed) >= room - 1
+        })
+        .await;
+    let mut last = (0, 0);
+    bounded("the server stands", async {
+        while last.1 < 20 {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+            let now = mark.load(Ordering::Relaxed);
+            last = (now, if now == last.0 { last.1 + 1 } else { 0 });
+        }
+    })
+    .await;
+    assert!(
+        last.0 < EVENTS - 20,
+        "{} of {EVENTS} were sent and nothing was taken",
+        last.0
+    );
+    let mut all = 0;
+    while bounded("an event", response.next()).await.is_some() {
+        all += 1;
+    }
+    assert_eq!(all, EVENTS + 1, "the control: all of it comes once it is taken");
+}
+
+#[tokio::test]
+async fn a_connection_made_ahead_is_the_first_requests() {
+    let world = World::new(|seen| says(seen, "yes")).await;
+    let parent = root(true);
+    world.session.warm(parent.clone());
+    world
+        .until("it is there", |world| {
+            !world.kept.named("model connect").is_empty()
+        })
+        .await;
+    assert_eq!(world.kept.named("model connect")[0].parent, parent.span_id.0);
+    let answer = world.answer(ask("x")).await;
+    assert_eq!(
+        (
+            answer.timings.connect_us,
+            answer.ordinal.map(|ordinal| ordinal.get())
+        ),
+        (None, Some(1))
+    );
+    world.session.warm(root(true));
+    world.answer(ask("x")).await;
+    assert!(
+        world.model.seen().iter().all(|seen| seen.connection == 1),
+        "one is enough"
+    );
+}
+
+#[tokio::test]
+async fn a_server_that_cannot_be_reached_ahead_is_told_to_whoever_asks() {
+    let model = MockModel::with(Upgrade::Refuses(401), Posting::Takes, |_| Vec::new())
+        .await
+        .unwrap();
+    let world = World::of(model, |builder| builder);
+    world.session.warm(root(true));
+    assert_eq!(world.error(ask("x")).await, "unauthorized");
 }
 
 #[tokio::test]
