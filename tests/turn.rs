@@ -366,10 +366,8 @@ fn an_executor_that_is_named_is_used_and_the_trace_is_kept() {
     };
     let key: Value = serde_json::from_slice(&dwell(&["key", "--json"]).stdout).unwrap();
     let bytes = key["public_key"].as_str().unwrap();
-    let bytes: Vec<u8> = (0..32)
-        .map(|n| u8::from_str_radix(&bytes[2 * n..2 * n + 2], 16).unwrap())
-        .collect();
-    let client = dwell::relay::parse_public_key(&bytes.try_into().unwrap()).unwrap();
+    let bytes: [u8; 32] = std::array::from_fn(|n| u8::from_str_radix(&bytes[2 * n..2 * n + 2], 16).unwrap());
+    let client = dwell::relay::parse_public_key(&bytes).unwrap();
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()
