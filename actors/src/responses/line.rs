@@ -1,5 +1,5 @@
 //! The task that has the connection: one request after the other, dialling, sending again and falling back as `retry`
-//! says. It reads only as fast as the response's consumer takes: behind a slow one the socket fills, and not memory.
+//! says.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,15 +12,13 @@ use super::answer::{Answer, Assembled};
 use super::config::Config;
 use super::dial::dial;
 use super::error::{Bounded, Deadline, ResponsesError};
-use super::events::{Event, EventKind};
-use super::measure::{ClientTimings, Measure};
-use super::ordinal::Ordinal;
-use super::post::{self, Events};
+use super::events::Event;
+use super::post;
+use super::reading::{Account, Reading, Wire, silent};
 use super::report::{self, Over, Transport};
 use super::request::{Previous, REQUEST_MAX_BYTES, Request, Stamp};
 use super::retry::{Failure, Verdict, verdict};
-use super::session::{Done, PERMIT_BYTES};
-use super::sideband::ServerTimings;
+use super::session::Done;
 use super::socket::{Received, Socket, upgrade};
 use super::stream::{Step, StreamCore};
 use crate::mailbox::Room;
@@ -54,93 +52,13 @@ pub(super) struct Job {
     pub(super) parent: Option<TraceContext>,
     pub(super) begun: Tick,
     pub(super) events: mpsc::Sender<Taken>,
-    /// Room for events that were not taken, in steps of [`PERMIT_BYTES`].
+    /// Room for events that were not taken, in steps of `PERMIT_BYTES`.
     pub(super) bytes: Arc<Semaphore>,
     pub(super) answer: oneshot::Sender<Result<Answer, ResponsesError>>,
     /// Its place in the session's mailbox.
     pub(super) room: Option<Room>,
     /// Tells the session when the job is dropped, however that comes about.
     pub(super) done: Option<Done>,
-}
-
-/// What is known of a request while it is under way.
-struct Account {
-    begun: Tick,
-    prewarm: bool,
-    timings: ClientTimings,
-    connects_us: Option<u64>,
-    sending: Option<Tick>,
-    sent: Option<Tick>,
-    first_event: Option<Tick>,
-    measure: Option<Measure>,
-    ordinal: Option<Ordinal>,
-    attempts: u32,
-    transport: Transport,
-    server: Option<ServerTimings>,
-    /// Something of the response went to its consumer.
-    content: bool,
-}
-
-impl Account {
-    fn new(job: &Job) -> Self {
-        let timings = ClientTimings {
-            queue_us: Tick::now().micros_since(job.begun),
-            ..ClientTimings::default()
-        };
-        Self {
-            begun: job.begun,
-            prewarm: job.request.prewarm,
-            timings,
-            connects_us: None,
-            sending: None,
-            sent: None,
-            first_event: None,
-            measure: None,
-            ordinal: None,
-            attempts: 0,
-            transport: Transport::WebSocket,
-            server: None,
-            content: false,
-        }
-    }
-
-    fn at_us(&self, tick: Tick) -> u64 {
-        tick.micros_since(self.begun)
-    }
-
-    /// A sending begins: nothing of an earlier one counts any more.
-    fn sending(&mut self) {
-        self.attempts += 1;
-        self.sending = Some(Tick::now());
-        (self.sent, self.first_event, self.measure, self.server) = (None, None, None, None);
-    }
-
-    fn sent(&mut self) {
-        let now = Tick::now();
-        self.sent = Some(now);
-        self.measure = Some(Measure::sent(self.at_us(now), self.prewarm));
-    }
-
-    fn event(&mut self, kind: EventKind) {
-        let now = Tick::now();
-        let at_us = self.at_us(now);
-        self.first_event.get_or_insert(now);
-        if let Some(measure) = &mut self.measure {
-            measure.event(at_us, kind.has_tokens());
-        }
-    }
-
-    fn finish(&mut self, now: Tick) {
-        self.timings.prewarm = self.prewarm;
-        self.timings.connect_us = self.connects_us;
-        if let (Some(sending), Some(sent)) = (self.sending, self.sent) {
-            self.timings.send_us = sent.micros_since(sending);
-        }
-        if let Some(measure) = &self.measure {
-            measure.finish(&mut self.timings);
-        }
-        self.timings.total_us = self.at_us(now);
-    }
 }
 
 /// Serves jobs until nobody has any more.
@@ -458,104 +376,4 @@ fn too_slow(limit: Duration) -> Failure {
         deadline: Deadline::Connect,
         limit,
     })
-}
-
-fn silent(limit: Duration, account: &Account) -> Failure {
-    Failure::Answered {
-        error: ResponsesError::TimedOut {
-            deadline: Deadline::Idle,
-            limit,
-        },
-        content: account.content,
-    }
-}
-
-/// Where a response comes from.
-enum Wire<'a> {
-    Socket(&'a mut Socket),
-    Post(&'a mut Events),
-}
-
-impl Wire<'_> {
-    async fn next(&mut self) -> Received {
-        match self {
-            Self::Socket(socket) => socket.next().await,
-            Self::Post(events) => events.next().await,
-        }
-    }
-}
-
-/// Reads one response.
-struct Reading<'a> {
-    core: &'a mut StreamCore,
-    collector: &'a Collector,
-    events: &'a mpsc::Sender<Taken>,
-    bytes: &'a Arc<Semaphore>,
-    account: &'a mut Account,
-    idle: Duration,
-}
-
-impl Reading<'_> {
-    /// Until its end. An error says whether the connection can carry another.
-    async fn response(&mut self, mut wire: Wire<'_>) -> Result<Assembled, (Failure, bool)> {
-        loop {
-            let text = match timeout(self.idle, wire.next()).await {
-                Ok(Received::Text(text)) => text,
-                Ok(Received::Lost) if self.account.content => return Err((Failure::LostAfterContent, false)),
-                Ok(Received::Lost) => return Err((Failure::LostBeforeContent, false)),
-                Ok(Received::Wrong(error)) => return Err((self.answered(error), false)),
-                Err(_) => return Err((silent(self.idle, self.account), false)),
-            };
-            match self.core.message(&text) {
-                Err(error) => return Err((self.answered(error), false)),
-                Ok(Step::Ignored) => {}
-                Ok(Step::Timing(timing)) => {
-                    // Whose else it may be was asked for earlier.
-                    if self.account.ordinal.is_none_or(|own| own == timing.ordinal) {
-                        self.account.server.get_or_insert(timing.timings);
-                    }
-                    report::timing(self.collector, &timing, Tick::now());
-                }
-                Ok(Step::Event(event)) => self.hand_on(event, text.len()).await?,
-                Ok(Step::End(event, Ok(assembled))) => {
-                    self.hand_on(event, text.len()).await?;
-                    return Ok(assembled);
-                }
-                Ok(Step::End(event, Err(error))) => {
-                    self.count(event.kind);
-                    // Past a bound the response goes on, and nobody reads it.
-                    let usable = matches!(event.kind, EventKind::Failed | EventKind::Error);
-                    return Err((self.answered(error), usable));
-                }
-            }
-        }
-    }
-
-    fn answered(&self, error: ResponsesError) -> Failure {
-        Failure::Answered {
-            error,
-            content: self.account.content,
-        }
-    }
-
-    fn count(&mut self, kind: EventKind) {
-        self.account.event(kind);
-        self.collector.board().meters().model.event(kind);
-    }
-
-    /// Waits for its consumer: until there is room nothing more is read.
-    async fn hand_on(&mut self, event: Event, size: usize) -> Result<(), (Failure, bool)> {
-        self.count(event.kind);
-        self.account.content = true;
-        // No message is larger than all the room there is.
-        let steps = u32::try_from(size.div_ceil(PERMIT_BYTES)).unwrap_or(u32::MAX);
-        let handed = match Arc::clone(self.bytes).acquire_many_owned(steps).await {
-            Ok(room) => self.events.send(Taken { event, _room: room }).await.is_ok(),
-            Err(_) => false,
-        };
-        if handed {
-            return Ok(());
-        }
-        Err((self.answered(ResponsesError::Ended), false))
-    }
 }

@@ -15,6 +15,7 @@ mod measure;
 pub mod mock;
 mod ordinal;
 mod post;
+mod reading;
 mod report;
 mod request;
 mod retry;

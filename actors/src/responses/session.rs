@@ -32,7 +32,7 @@ pub const REQUESTS_WAITING_MAX: usize = 32;
 pub const EVENTS_WAITING_MAX: usize = 64;
 /// Bytes of events of a response that its consumer has not taken, as they came.
 pub const EVENTS_WAITING_MAX_BYTES: usize = 2 * super::socket::MESSAGE_MAX_BYTES;
-/// What a permit stands for: events are counted in whole ones.
+/// Bytes that a permit stands for: events are counted in whole ones.
 pub(super) const PERMIT_BYTES: usize = 1024;
 /// The end of the job under way, and of one whose end is being handled.
 const ENDS_MAX: usize = 2;
