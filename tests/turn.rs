@@ -337,7 +337,7 @@ fn what_is_wrong_with_a_call_is_the_models_to_hear() {
 fn an_interrupt_ends_a_turn_and_leaves_nothing_behind() {
     let (asked, was_asked) = sync_channel(1);
     let model = Model::playing(move |_| {
-        drop(asked.try_send(()));
+        let _ = asked.try_send(());
         vec![created("r"), Act::Pause(Duration::from_secs(600))]
     });
     let place = TempDir::new().unwrap();
