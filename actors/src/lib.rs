@@ -12,6 +12,7 @@ pub mod executor;
 pub mod fault_point;
 mod feed;
 pub mod files;
+pub mod find_up;
 pub mod guard;
 pub mod harness;
 pub mod in_flight;
@@ -45,6 +46,7 @@ pub mod trace_file;
 pub mod trace_why;
 mod watchdog;
 pub mod waterfall;
+pub mod workspace;
 
 pub use address::Address;
 pub use runtime::block_on;

@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::error::WireError;
+use crate::files::{FileReply, FileRequest};
 use crate::ids::{ProcessId, RequestId};
 use crate::kinds::MessageKind;
 use crate::process::{
@@ -12,6 +13,7 @@ use crate::process::{
 use crate::session::{EnvironmentInfo, ListSessions, Resume, ResumeRefused, Resumed, SessionList};
 use crate::span::{Role, Span};
 use crate::timings::Timings;
+use crate::workspace::{FindUp, FoundUp, WorkspaceLoad, WorkspaceReply};
 
 /// What can be asked of an executor.
 #[derive(Clone, PartialEq, Debug)]
@@ -32,6 +34,12 @@ pub enum Request {
     Resize(Resize),
     /// This client's sessions, and what runs in them.
     Sessions(ListSessions),
+    /// Something about files.
+    File(Box<FileRequest>),
+    /// The nearest directory that holds a marker; see `is_whole_call`.
+    FindUp(FindUp),
+    /// A workspace, in one batch; see `is_whole_call`.
+    WorkspaceLoad(Box<WorkspaceLoad>),
 }
 
 impl Request {
@@ -46,6 +54,28 @@ impl Request {
             Self::Read(_) => "Process/Read",
             Self::Resize(_) => "Process/Resize",
             Self::Sessions(_) => "Session/List",
+            Self::File(file) => file.method(),
+            Self::FindUp(_) => "Workspace/FindUp",
+            Self::WorkspaceLoad(_) => "Workspace/Load",
+        }
+    }
+}
+
+impl Request {
+    /// Whether it is a call by itself, with spans of its own and no process. Then the process it names is none, but the
+    /// number, of the process ids of its session, under which its spans come back.
+    pub fn is_whole_call(&self) -> bool {
+        match self {
+            Self::FindUp(_) | Self::WorkspaceLoad(_) => true,
+            Self::EnvironmentInfo
+            | Self::Start(_)
+            | Self::Write(_)
+            | Self::Signal(_)
+            | Self::Terminate(_)
+            | Self::Read(_)
+            | Self::Resize(_)
+            | Self::Sessions(_)
+            | Self::File(_) => false,
         }
     }
 }
@@ -69,6 +99,12 @@ pub enum Reply {
     Resized,
     /// To `Sessions`.
     Sessions(SessionList),
+    /// To `File`.
+    File(FileReply),
+    /// To `FindUp`.
+    FoundUp(FoundUp),
+    /// To `WorkspaceLoad`.
+    Workspace(Box<WorkspaceReply>),
 }
 
 /// Spans of one trace, behind its terminal event.
@@ -165,6 +201,9 @@ impl Message {
                 Request::Read(_) => MessageKind::Read,
                 Request::Resize(_) => MessageKind::Resize,
                 Request::Sessions(_) => MessageKind::Sessions,
+                Request::File(file) => file.kind(),
+                Request::FindUp(_) => MessageKind::FindUp,
+                Request::WorkspaceLoad(_) => MessageKind::WorkspaceLoad,
             },
             Self::Response { result, .. } => match result {
                 Ok(Reply::EnvironmentInfo(_)) => MessageKind::EnvironmentInfoReply,
@@ -175,6 +214,9 @@ impl Message {
                 Ok(Reply::Read(_)) => MessageKind::ReadReply,
                 Ok(Reply::Resized) => MessageKind::Resized,
                 Ok(Reply::Sessions(_)) => MessageKind::SessionsReply,
+                Ok(Reply::File(file)) => file.kind(),
+                Ok(Reply::FoundUp(_)) => MessageKind::FoundUp,
+                Ok(Reply::Workspace(_)) => MessageKind::WorkspaceLoaded,
                 Err(_) => MessageKind::Error,
             },
             Self::Event { event, .. } => match event {

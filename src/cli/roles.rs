@@ -19,6 +19,7 @@ use dwell_actors::propagation::Baggage;
 use dwell_actors::relay_server::{Relay, RelayHandle};
 use dwell_actors::responses::{Responses, ResponsesBuilder};
 use dwell_actors::threads::{Append, Item, ItemKind, NewThread, Thread};
+use dwell_actors::workspace::{WorkspaceLoaded, WorkspaceOptions};
 use dwell_messages::process::{Ending, Limits, Usage};
 use dwell_messages::session::EnvironmentInfo;
 use dwell_messages::{ExitStatus, PublicKey, Role, TraceContext, TraceId};
@@ -121,15 +122,30 @@ pub(crate) struct Input(RunStdin);
 
 impl Session {
     pub(crate) async fn connect(spec: ConnectSpec) -> Result<Self, Failure> {
-        Self::connect_for(spec, None).await
+        Self::connect_for(spec, None, None).await
+    }
+
+    /// Asks for a workspace in the first record; see `workspace`.
+    pub(crate) async fn connect_about(spec: ConnectSpec, about: WorkspaceOptions) -> Result<Self, Failure> {
+        Self::connect_for(spec, None, Some(about)).await
+    }
+
+    /// What was asked for with the first record, once.
+    pub(crate) async fn workspace(&self) -> Result<Option<WorkspaceLoaded>, Failure> {
+        let loaded = self.0.first_workspace().await.transpose();
+        loaded.map_err(|error| not_run(&error))
     }
 
     /// Takes up a session that is there already.
     pub(crate) async fn take_up(spec: ConnectSpec, session: TakeUp) -> Result<Self, Failure> {
-        Self::connect_for(spec, Some(session)).await
+        Self::connect_for(spec, Some(session), None).await
     }
 
-    async fn connect_for(spec: ConnectSpec, session: Option<TakeUp>) -> Result<Self, Failure> {
+    async fn connect_for(
+        spec: ConnectSpec,
+        session: Option<TakeUp>,
+        about: Option<WorkspaceOptions>,
+    ) -> Result<Self, Failure> {
         let client = spec.identity.public();
         let mut target = match &spec.route {
             Route::Relay(address) => Target::relay(
@@ -147,6 +163,9 @@ impl Session {
         let mut builder = Harness::builder();
         if let Some(session) = session {
             builder = builder.take_up(session);
+        }
+        if let Some(about) = about {
+            builder = builder.workspace(about);
         }
         if let Some(slower_than) = spec.slower_than {
             builder = builder.sampled(false).flight_threshold(slower_than);

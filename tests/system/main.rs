@@ -11,6 +11,8 @@ mod crash;
 #[cfg(feature = "system-tests")]
 mod disk_faults;
 #[cfg(feature = "system-tests")]
+mod files;
+#[cfg(feature = "system-tests")]
 mod flood;
 mod keeping;
 mod kills;

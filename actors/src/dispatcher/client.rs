@@ -254,14 +254,27 @@ impl Dispatcher {
     }
 
     fn ask(
-        &self,
+        &mut self,
         context: TraceContext,
-        (process, request): (Option<ProcessId>, Request),
+        (mut process, request): (Option<ProcessId>, Request),
         ticket: Ticket,
         reply: Reply<Result<WireReply, WireError>>,
         turn: &mut Turn<'_, Self>,
     ) {
-        let reply = Box::new(move |outcome: crate::rpc_queue::caller::Outcome| reply.send(outcome.result));
+        let mut owed = None;
+        if request.is_whole_call() {
+            process = Some(ProcessId(self.next_process));
+            self.next_process += 1;
+            owed = process.filter(|_| context.is_sampled());
+        }
+        let framer = self.framer.clone();
+        let reply = Box::new(move |outcome: crate::rpc_queue::caller::Outcome| {
+            if let Some(process) = owed.filter(|_| outcome.answered) {
+                // Its spans come behind the answer, as those of a process behind its end.
+                drop(framer.control(FramerControl::Upper(Box::new(move |upper| upper.owed(process)))));
+            }
+            reply.send(outcome.result);
+        });
         let account = Account::begin(turn.residence().enqueued);
         let call = Call {
             process,

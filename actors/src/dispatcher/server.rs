@@ -12,12 +12,14 @@ use crate::access::{Pass, ProcessSlot};
 use crate::account::Segment;
 use crate::executor::Directory;
 use crate::fault_point::delay::{self, DelayPoint};
+use crate::files::service::{FileService, FilesMessage};
 use crate::in_flight::Stage;
 use crate::keys::{Scope, ScopeSet};
 use crate::mailbox::{Actor, Mailbox, Message, TellError, Turn};
 use crate::process_supervisor::{ProcessSupervisor, SupervisorMessage};
 use crate::rpc_queue::server::Call;
 use crate::telemetry::Tick;
+use crate::workspace::WorkspaceService;
 
 /// The scopes a request needs. Exhaustive: a new method without its scopes does not compile. A method that every
 /// listed client may call says so by needing none.
@@ -34,6 +36,8 @@ fn scopes_of(request: &Request) -> ScopeSet {
         Request::Resize(_) => ScopeSet::of(&[Scope::Pty]),
         Request::Signal(_) | Request::Terminate(_) => ScopeSet::of(&[Scope::Signal]),
         Request::Read(_) | Request::Sessions(_) => ScopeSet::of(&[Scope::Attach]),
+        Request::File(_) => ScopeSet::of(&[Scope::Files]),
+        Request::FindUp(_) | Request::WorkspaceLoad(_) => ScopeSet::of(&[Scope::Files]),
     }
 }
 
@@ -50,7 +54,10 @@ fn session_of(request: &Request) -> Option<u64> {
         | Request::Start(_)
         | Request::Write(_)
         | Request::Resize(_)
-        | Request::Sessions(_) => None,
+        | Request::Sessions(_)
+        | Request::File(_)
+        | Request::FindUp(_)
+        | Request::WorkspaceLoad(_) => None,
     }
 }
 
@@ -77,6 +84,8 @@ impl Message for DispatcherMessage {
 pub(crate) struct Dispatcher {
     environment: EnvironmentInfo,
     supervisor: Mailbox<ProcessSupervisor>,
+    files: Mailbox<FileService>,
+    workspaces: WorkspaceService,
     pass: Arc<Pass>,
     directory: Directory,
 }
@@ -85,12 +94,15 @@ impl Dispatcher {
     pub(crate) fn new(
         environment: EnvironmentInfo,
         supervisor: Mailbox<ProcessSupervisor>,
+        (files, workspaces): (Mailbox<FileService>, WorkspaceService),
         pass: Arc<Pass>,
         directory: Directory,
     ) -> Self {
         Self {
             environment,
             supervisor,
+            files,
+            workspaces,
             pass,
             directory,
         }
@@ -133,6 +145,14 @@ impl Dispatcher {
                     responder.answer_later(context, Ok(reply), account).await;
                 })
                 .detach();
+            }
+            Request::File(_) => {
+                call.responder.at(Stage::Service);
+                turn.tell(&self.files, context, FilesMessage::Call(Box::new(call)));
+            }
+            Request::FindUp(_) | Request::WorkspaceLoad(_) => {
+                call.responder.at(Stage::Service);
+                self.workspaces.serve(context, call, turn);
             }
             Request::Start(_)
             | Request::Write(_)

@@ -25,6 +25,7 @@ use tokio::sync::{Notify, oneshot, watch};
 
 use crate::access::{AuditLog, Clients, Gate, PairingOffer, watch as watch_access};
 use crate::address::Address;
+use crate::files::FilePool;
 use crate::guard::GuardOptions;
 use crate::keys::{AuthorizedClients, Grant};
 use crate::mailbox::Mailbox;
@@ -35,7 +36,9 @@ use crate::process_supervisor::IDLE_LIFE;
 use crate::relay_framer::{FramerControl, RelayFramer, Transport};
 use crate::runtime::{Place, Runtime, RuntimeError};
 use crate::spawn::Spawner;
+
 use crate::telemetry::{Collector, CollectorOptions, Exporters, FileSink, SpanSink, ThreadTag, thread_tag};
+use crate::workspace::WORKSPACE;
 
 use self::door::Door;
 pub use self::door::{UNPROVEN_MAX, UNPROVEN_PER_SOURCE_MAX};
@@ -366,6 +369,7 @@ impl ExecutorBuilder {
             epoch,
             environment: environment(!self.detached_life.is_zero(), self.flight),
             spawner: Arc::new(Spawner::with_guard(self.guard).map_err(local)?),
+            files: FilePool::new(),
             collector,
             sessions: DashMap::new(),
             credulous: self.credulous,
@@ -451,6 +455,7 @@ pub(crate) struct Shared {
     pub(crate) epoch: [u8; 16],
     pub(crate) environment: EnvironmentInfo,
     pub(crate) spawner: Arc<Spawner>,
+    pub(crate) files: FilePool,
     pub(crate) collector: Collector,
     /// Sessions of every arbiter, by number. Values are cloned out: no guard outlives a call.
     sessions: DashMap<SessionId, Session>,
@@ -624,7 +629,7 @@ fn environment(detaches: bool, flight: bool) -> EnvironmentInfo {
         cwd: serde_bytes::ByteBuf::from(cwd),
         shell: std::env::var("SHELL").ok(),
         cpus: std::thread::available_parallelism().map_or(1, |n| u32::try_from(n.get()).unwrap_or(u32::MAX)),
-        capabilities: ["pipes"]
+        capabilities: ["pipes", WORKSPACE]
             .into_iter()
             .chain(detaches.then_some(DETACHES))
             .chain(flight.then_some(FLIGHT))

@@ -11,12 +11,13 @@ mod signal;
 mod text;
 mod timings;
 mod turn;
+mod workspace;
 
 use std::collections::HashSet;
 use std::fmt;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use dwell_messages::{
@@ -32,6 +33,7 @@ use crate::address::Address;
 use crate::dispatcher::client::{Dispatcher, DispatcherMessage, Exec};
 use crate::executor::FLIGHT;
 use crate::fault_point::delay::{self, DelayPoint};
+use crate::files::RemoteFiles;
 use crate::in_flight::{Call, CallKind};
 use crate::mailbox::Mailbox;
 use crate::metadata_store::worker::StoreHandle;
@@ -47,8 +49,12 @@ use crate::telemetry::{
 };
 use crate::threads::{ThreadError, Threads};
 use crate::trace_collector::{TraceCollector, TraceMessage};
+use crate::workspace::{Workspace, WorkspaceOptions};
 
-use run::{Asker, Flight};
+pub(crate) use run::Asker;
+use run::Flight;
+use workspace::Awaited;
+pub(crate) use workspace::{First, loads_at_once};
 
 pub use command::{Command, GRACE, Inherit, TERM};
 pub use refusal::INQUIRY_TIMEOUT;
@@ -240,6 +246,7 @@ pub struct HarnessBuilder {
     sinks: Vec<Box<dyn SpanSink>>,
     oversight: Option<Oversight>,
     flight: Option<Duration>,
+    workspace: Option<WorkspaceOptions>,
 }
 
 impl fmt::Debug for HarnessBuilder {
@@ -356,6 +363,14 @@ impl HarnessBuilder {
         self
     }
 
+    /// Loads this workspace in the session's first record, right behind the handshake: it is known two round trips after the
+    /// transport is up, one of them the handshake's own. `Harness::first_workspace` gives it.
+    #[must_use]
+    pub fn workspace(mut self, options: WorkspaceOptions) -> Self {
+        self.workspace = Some(options);
+        self
+    }
+
     /// Another place for spans to go.
     #[must_use]
     pub fn sink(mut self, sink: impl SpanSink + 'static) -> Self {
@@ -407,6 +422,14 @@ impl HarnessBuilder {
             Some(oversight) => Some(oversight.start(&collector, &runtime)?),
             None => None,
         };
+        let handles = Arc::<AtomicU64>::default();
+        let (first, answer) = match &self.workspace {
+            Some(options) => {
+                let (first, answer) = First::of(options, &sampler);
+                (Some(first), Some(answer))
+            }
+            None => (None, None),
+        };
         let place = runtime.place();
         let (ready, wait) = oneshot::channel();
         let client = identity.public();
@@ -423,6 +446,7 @@ impl HarnessBuilder {
             collector: collector.clone(),
             metadata: store.clone(),
             take_up: self.take_up,
+            workspace: first.map(|first| (first, Arc::clone(&handles))),
             ready,
         };
         place.arbiter().spawn_fn(move || {
@@ -430,17 +454,27 @@ impl HarnessBuilder {
         });
         let connected = wait.await.unwrap_or_else(|_| Err(LinkLost::Ended.into()));
         match connected {
-            Ok(connected) => Ok(Harness {
-                overseen,
-                flight: self.flight,
-                adopted: Mutex::default(),
-                connected,
-                collector,
-                store,
-                sampler,
-                _place: place,
-                _runtime: runtime,
-            }),
+            Ok(connected) => {
+                let harness = Harness {
+                    overseen,
+                    flight: self.flight,
+                    executor: asked.executor,
+                    handles,
+                    first: Mutex::default(),
+                    adopted: Mutex::default(),
+                    connected,
+                    collector,
+                    store,
+                    sampler,
+                    _place: place,
+                    _runtime: runtime,
+                };
+                if let (Some(options), Some(answer)) = (&self.workspace, answer) {
+                    let awaited = Awaited::new(&harness, options, answer);
+                    *harness.first.lock().unwrap_or_else(PoisonError::into_inner) = Some(awaited);
+                }
+                Ok(harness)
+            }
             Err(failed) => Err(refusal::explain(failed, asked, client, &place).await),
         }
     }
@@ -501,6 +535,7 @@ pub(crate) struct Connected {
     pub(crate) framer: Mailbox<RelayFramer>,
     pub(crate) metadata: Mailbox<RunRecorder>,
     pub(crate) trace: Mailbox<TraceCollector>,
+    pub(crate) workspace: Mailbox<Workspace>,
     pub(crate) environment: EnvironmentInfo,
     pub(crate) ping_us: Arc<AtomicU64>,
     /// The session's number; one that never began begins over as another.
@@ -523,6 +558,11 @@ pub struct Harness {
     overseen: Option<Overseen>,
     /// Beyond which an unsampled call's trace is kept.
     flight: Option<Duration>,
+    executor: PublicKey,
+    /// The last handle of an open file that was given out.
+    handles: Arc<AtomicU64>,
+    /// The load that went with the first record, until somebody has it.
+    first: Mutex<Option<Awaited>>,
     _place: Place,
     _runtime: Runtime,
 }
@@ -553,6 +593,7 @@ impl Harness {
             sinks: Vec::new(),
             oversight: None,
             flight: None,
+            workspace: None,
         }
     }
 
@@ -567,7 +608,7 @@ impl Harness {
     /// Runs a command. Returns at once; what goes wrong is told by the run.
     pub fn exec(&self, command: Command) -> Run {
         let begun = Tick::now();
-        let (context, parent) = self.ancestry(&command);
+        let (context, parent) = ancestry(&self.sampler, command.parent.as_ref(), command.sampled);
         let call = Call::new(CallKind::Run, START, &context, begun);
         let shared = Arc::new(RunShared::new(self.collector.board().call(call)));
         let run = Run {
@@ -632,27 +673,6 @@ impl Harness {
         self.overseen.as_ref()?.metrics_addr()
     }
 
-    /// A call's own context, and the span it hangs below: the one that the command names, else the one that the calling
-    /// code is in. A parent that is none begins a new trace.
-    fn ancestry(&self, command: &Command) -> (TraceContext, Option<TraceContext>) {
-        let parent = command.parent.clone().or_else(propagation::current);
-        let parent = parent.filter(TraceContext::is_valid);
-        let mut context = match &parent {
-            Some(parent) => parent.child(span_id()),
-            None => TraceContext::new(trace_id(), span_id(), TraceFlags::NONE),
-        };
-        let sampled = match (&parent, command.sampled) {
-            (None, Some(sampled)) => sampled,
-            (parent, _) => self.sampler.decide(parent.as_ref(), context.trace_id),
-        };
-        context.flags = if sampled {
-            TraceFlags::SAMPLED
-        } else {
-            TraceFlags::NONE
-        };
-        (context, parent)
-    }
-
     /// What the executor said of itself when the link came up: no round trip.
     pub fn environment(&self) -> &EnvironmentInfo {
         &self.connected.environment
@@ -679,6 +699,12 @@ impl Harness {
             rpc: self.connected.rpc.clone(),
             context,
         }
+    }
+
+    /// The files of the executor's machine. No round trip. The client's key needs the scope `files`.
+    pub fn files(&self) -> RemoteFiles {
+        let asker = self.asker(TraceContext::default());
+        RemoteFiles::new(asker, identity_of(&self.executor), Arc::clone(&self.handles))
     }
 
     /// The link's round trip as last measured, in microseconds.
@@ -745,6 +771,36 @@ impl Harness {
     }
 }
 
+/// What the files of an executor's machine are known by.
+fn identity_of(executor: &PublicKey) -> Arc<str> {
+    format!("executor {executor}").into()
+}
+
+/// A call's own context, and the span it hangs below: the one that is named, else the one that the calling code is in. A
+/// parent that is none begins a new trace.
+fn ancestry(
+    sampler: &Sampler,
+    parent: Option<&TraceContext>,
+    sampled: Option<bool>,
+) -> (TraceContext, Option<TraceContext>) {
+    let parent = parent.cloned().or_else(propagation::current);
+    let parent = parent.filter(TraceContext::is_valid);
+    let mut context = match &parent {
+        Some(parent) => parent.child(span_id()),
+        None => TraceContext::new(trace_id(), span_id(), TraceFlags::NONE),
+    };
+    let sampled = match (&parent, sampled) {
+        (None, Some(sampled)) => sampled,
+        (parent, _) => sampler.decide(parent.as_ref(), context.trace_id),
+    };
+    context.flags = if sampled {
+        TraceFlags::SAMPLED
+    } else {
+        TraceFlags::NONE
+    };
+    (context, parent)
+}
+
 impl Drop for Harness {
     fn drop(&mut self) {
         let connected = &self.connected;
@@ -758,6 +814,7 @@ impl Drop for Harness {
         connected.rpc.begin_drain();
         connected.trace.begin_drain();
         connected.metadata.begin_drain();
+        connected.workspace.begin_drain();
     }
 }
 

@@ -10,18 +10,22 @@ use std::time::{Duration, Instant};
 
 use dwell_messages::codec::DecodeError;
 use dwell_messages::{
-    Envelope, ErrorCode, Event, Message as Wire, OutputStream, ProcessId, PublicKey, RequestId, Resume,
-    Resumed, TraceContext, Welcome,
+    Envelope, EnvironmentInfo, ErrorCode, Event, Message as Wire, OutputStream, ProcessId, PublicKey,
+    RequestId, Resume, Resumed, TraceContext, Welcome,
 };
 use dwell_relay::resume::Redial;
 use dwell_relay::{LinkEstablished, ResetCode};
 use tokio::sync::oneshot;
 
 use super::dial::{Dialer, redial};
+use super::run::Asker;
 use super::sessions::{Adoption, TakeUp};
-use super::{ConnectError, Connected, GRACE, RefusedBy, RunError, RunShared, START};
+use super::{
+    ConnectError, Connected, First, GRACE, RefusedBy, RunError, RunShared, START, identity_of, loads_at_once,
+};
 use crate::dispatcher::client::{Dispatcher, DispatcherControl};
 use crate::dispatcher::{DISPATCHER_MAILBOX_MAX, Mode};
+use crate::files::RemoteFiles;
 use crate::in_flight::{Call, CallKind};
 use crate::mailbox::{BulkResidence, HostOptions, Mailbox, TimerGuard, Turn, start_here};
 use crate::metadata_store::worker::StoreHandle;
@@ -37,6 +41,7 @@ use crate::terminal_delivery::receive::{
     Wiring as DeliveryWiring,
 };
 use crate::trace_collector::{TRACE_MAILBOX_MAX, TraceCollector, TraceControl, TraceMessage};
+use crate::workspace::{Through, WORKSPACE_MAILBOX_MAX, Workspace, WorkspaceMessage};
 
 /// Why a link did not come up.
 pub(crate) enum Failed {
@@ -105,6 +110,8 @@ pub(crate) struct Plan {
     pub(crate) metadata: StoreHandle,
     /// The session to take up instead of beginning one.
     pub(crate) take_up: Option<TakeUp>,
+    /// The workspace that is asked for in the first record, and the last handle of an open file that was given out.
+    pub(crate) workspace: Option<(First, Arc<AtomicU64>)>,
     pub(crate) ready: oneshot::Sender<Result<Connected, Failed>>,
 }
 
@@ -116,6 +123,7 @@ pub(crate) async fn open(plan: Plan) {
         collector,
         metadata,
         take_up,
+        workspace,
         ready,
     } = plan;
     let dialled = Tick::now();
@@ -143,6 +151,7 @@ pub(crate) async fn open(plan: Plan) {
     let adoptions = take_up.map_or_else(Vec::new, |wanted| wanted.processes);
     let adopted: Rc<RefCell<Vec<Adopted>>> = Rc::default();
     let _entered = collector.enter();
+    let (environment, executor) = (welcome.environment.clone(), dialer.target.executor);
     let wiring: Rc<RefCell<Option<Wiring>>> = Rc::default();
     let mut upper = Some(HarnessUpper {
         wiring: Rc::clone(&wiring),
@@ -163,12 +172,14 @@ pub(crate) async fn open(plan: Plan) {
         said: Vec::new(),
     });
     let mut first = Some(Box::new(attachment));
+    let accompanied = workspace.is_some();
     let framer_collector = collector.clone();
     let framer = start_here(HostOptions::new(OUTBOUND_MESSAGES_MAX), move || {
         let upper = upper
             .take()
             .map_or_else(|| Box::new(Nobody) as Box<dyn Upper>, |upper| Box::new(upper));
         let framer = RelayFramer::new(first.take(), upper, framer_collector.clone());
+        let framer = if accompanied { framer.accompanied() } else { framer };
         match owner {
             Some(owner) => framer.taking(owner),
             None => framer,
@@ -186,7 +197,34 @@ pub(crate) async fn open(plan: Plan) {
         .collect();
     drop(actors.dispatcher.control(DispatcherControl::Adopted(runs)));
     *adopted.borrow_mut() = taken;
+    if let Some((first, handles)) = workspace {
+        ask_first(first, &actors, &environment, || {
+            RemoteFiles::new(actors.asker(), identity_of(&executor), handles)
+        });
+    }
     *wiring.borrow_mut() = Some(actors);
+}
+
+/// Asks for a workspace before anybody has the session: the framer has not begun, so what is asked here is in its first
+/// record.
+fn ask_first(
+    first: First,
+    actors: &Wiring,
+    environment: &EnvironmentInfo,
+    files: impl FnOnce() -> RemoteFiles,
+) {
+    let First {
+        mut load,
+        context,
+        from_here,
+    } = first;
+    if from_here || !loads_at_once(environment) {
+        let files = files().parent(context.clone());
+        load.through = Through::Files(Arc::new(files), environment.cwd.to_vec());
+    }
+    let message = WorkspaceMessage::Load(Box::new(load));
+    // A mailbox that is new has room.
+    drop(actors.workspace.try_tell(Envelope::new(context, message)));
 }
 
 /// A process of the session that is taken up, and where its events go.
@@ -248,7 +286,18 @@ struct Wiring {
     dispatcher: Mailbox<Dispatcher>,
     metadata: Mailbox<RunRecorder>,
     trace: Mailbox<TraceCollector>,
+    workspace: Mailbox<Workspace>,
     framer: Mailbox<RelayFramer>,
+}
+
+impl Wiring {
+    fn asker(&self) -> Asker {
+        Asker {
+            dispatcher: self.dispatcher.clone(),
+            rpc: self.rpc.clone(),
+            context: TraceContext::default(),
+        }
+    }
 }
 
 fn start_actors(framer: &Mailbox<RelayFramer>, metadata: &StoreHandle, collector: &Collector) -> Wiring {
@@ -272,11 +321,20 @@ fn start_actors(framer: &Mailbox<RelayFramer>, metadata: &StoreHandle, collector
     let dispatcher = start_here(options, move || {
         Dispatcher::new(r.clone(), f.clone(), m.clone(), c.clone())
     });
+    let asker = Asker {
+        dispatcher: dispatcher.clone(),
+        rpc: rpc.clone(),
+        context: TraceContext::default(),
+    };
+    let c = collector.clone();
+    let options = HostOptions::new(WORKSPACE_MAILBOX_MAX).escalating(ends_link(framer));
+    let workspace = start_here(options, move || Workspace::new(asker.clone(), c.clone()));
     Wiring {
         rpc,
         dispatcher,
         metadata,
         trace,
+        workspace,
         framer: framer.clone(),
     }
 }
@@ -354,6 +412,7 @@ impl HarnessUpper {
             framer: wiring.framer,
             metadata: wiring.metadata,
             trace: wiring.trace,
+            workspace: wiring.workspace,
             environment: self.welcome.environment.clone(),
             ping_us: Arc::clone(&self.ping_us),
             session: Arc::clone(&self.number),

@@ -163,9 +163,9 @@ pub(super) fn timing(collector: &Collector, timing: &Timing, at: Tick) {
     tracing::info!(
         { semconv::MODEL_REQUEST_ORDINAL } = timing.ordinal.get(),
         { semconv::INFERENCE_ENGINE_QUEUE_MAX_MS } = queue,
-        { semconv::INFERENCE_REQUEST_TO_PROVIDER_START_TOTAL_MS } = provider,
+        { semconv::INFERENCE_PROVIDER_START_MS } = provider,
         { semconv::INFERENCE_LATEST_ENGINE_ROUTING_MS } = routing,
-        { semconv::RESPONSESAPI_DURATION_EXCL_ENGINE_MS } = api,
+        { semconv::RESPONSESAPI_OWN_MS } = api,
         { semconv::INFERENCE_ROUTING_TIMING_SEMANTICS } = ROUTING_TIMING_SEMANTICS,
         "a model's server told its own time"
     );

@@ -89,7 +89,7 @@ impl ServerTimings {
         [
             (semconv::INFERENCE_ENGINE_QUEUE_MAX_MS, self.engine_queue_max_ms),
             (
-                semconv::INFERENCE_REQUEST_TO_PROVIDER_START_TOTAL_MS,
+                semconv::INFERENCE_PROVIDER_START_MS,
                 self.taas_request_to_provider_start_total_ms,
             ),
             (
@@ -97,7 +97,7 @@ impl ServerTimings {
                 self.latest_inference_engine_routing_ms,
             ),
             (
-                semconv::RESPONSESAPI_DURATION_EXCL_ENGINE_MS,
+                semconv::RESPONSESAPI_OWN_MS,
                 self.responses_duration_excl_engine_and_client_tool_time_ms,
             ),
         ]

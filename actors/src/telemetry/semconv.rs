@@ -154,15 +154,30 @@ pub const MODEL_UNACCOUNTED_CLAMPED: &str = "dwell.model.unaccounted_clamped";
 /// The server's longest wait in an engine's queue, in milliseconds.
 pub const INFERENCE_ENGINE_QUEUE_MAX_MS: &str = "dwell.inference.engine_queue_max_ms";
 /// The server's time until its provider began, in milliseconds.
-pub const INFERENCE_REQUEST_TO_PROVIDER_START_TOTAL_MS: &str =
-    "dwell.inference.taas_request_to_provider_start_total_ms";
+pub const INFERENCE_PROVIDER_START_MS: &str = "dwell.inference.taas_request_to_provider_start_total_ms";
 /// The server's newest choice of an engine, in milliseconds.
 pub const INFERENCE_LATEST_ENGINE_ROUTING_MS: &str = "dwell.inference.latest_engine_routing_ms";
 /// The API's own part, in milliseconds.
-pub const RESPONSESAPI_DURATION_EXCL_ENGINE_MS: &str =
-    "dwell.responsesapi.duration_excl_engine_and_client_tool_time_ms";
+pub const RESPONSESAPI_OWN_MS: &str = "dwell.responsesapi.duration_excl_engine_and_client_tool_time_ms";
 /// How these hang together: always the same constant.
 pub const INFERENCE_ROUTING_TIMING_SEMANTICS: &str = "dwell.inference.routing_timing_semantics";
+
+// Files.
+
+/// Round trips that a load took, as far as its requests waited for each other.
+pub const WORKSPACE_ROUND_TRIPS: &str = "dwell.workspace.round_trips";
+/// Markers that were looked for.
+pub const WORKSPACE_PROBES: &str = "dwell.workspace.probes";
+/// `used`, `rejected` or `none`: the root that the instructions' load gave the skills' load.
+pub const WORKSPACE_HINT: &str = "dwell.workspace.hint";
+/// Files of instructions that were loaded.
+pub const WORKSPACE_AGENTS: &str = "dwell.workspace.agents";
+/// Skills that were loaded.
+pub const WORKSPACE_SKILLS: &str = "dwell.workspace.skills";
+/// Problems that kept nothing else from being loaded.
+pub const WORKSPACE_WARNINGS: &str = "dwell.workspace.warnings";
+/// How long what is done with files waited for a thread, in microseconds.
+pub const FILES_QUEUE_US: &str = "dwell.files.queue_us";
 
 // The rest.
 
@@ -220,6 +235,18 @@ pub mod span {
     pub const TERMINAL_DELIVERY: &str = "terminal delivery";
     /// From there until the consumer has it.
     pub const TERMINAL_CONSUME: &str = "terminal consume";
+    /// A workspace, from when it was asked for until it was there.
+    pub const WORKSPACE_LOAD: &str = "workspace load";
+    /// Its project's root, looked for.
+    pub const ROOT_WALK: &str = "root walk";
+    /// Its files of instructions, read.
+    pub const AGENTS_LOAD: &str = "agents load";
+    /// Its skills' front matter, read.
+    pub const SKILLS_LOAD: &str = "skills load";
+    /// Its repository, looked for and read.
+    pub const REPOSITORY_DISCOVERY: &str = "repository discovery";
+    /// What was done with files, on the threads for that.
+    pub const FILES_WORK: &str = "files work";
     /// Metadata that waits for its store.
     pub const METADATA_QUEUE: &str = "metadata queue";
     /// Its transaction.

@@ -9,6 +9,7 @@ use dwell_actors::responses::{
 use dwell_messages::TraceContext;
 
 use super::approval::Approval;
+use super::learn::Learned;
 use super::shell::{self, Output};
 use crate::cli::failure::Failure;
 use crate::cli::output;
@@ -25,6 +26,7 @@ pub(super) struct Told {
     /// Why the answer was cut short, if it was.
     pub(super) incomplete: Option<String>,
     pub(super) connected: Duration,
+    pub(super) learned: Learned,
     pub(super) requests: Vec<Asked>,
     pub(super) commands: Vec<Ran>,
     pub(super) total: Duration,
@@ -64,9 +66,10 @@ pub(super) struct Agent<'a> {
 
 impl Agent<'_> {
     pub(super) async fn turn(&mut self, prompt: &str, stop: &mut Stop) -> Result<(), Failure> {
+        self.say("workspace", &self.told.learned.said());
         self.say("you", prompt);
         let mut request = shell::offered(Request::new(self.name))
-            .instructions(self.instructions())
+            .instructions(self.told.learned.instructions.clone())
             .parent(self.context.clone())
             .user(prompt);
         for _ in 0..self.rounds {
@@ -96,16 +99,6 @@ impl Agent<'_> {
             self.rounds
         );
         Err(Failure::new("rounds", asked).advise("allow more with --rounds N, or ask for less"))
-    }
-
-    /// What is known of the place without asking: the executor has said it with its first message.
-    fn instructions(&self) -> String {
-        let place = self.session.environment();
-        format!(
-            "You work on another machine: {} on {}, through the function `shell`, which runs one program with its \
-             arguments and no shell between. Answer in a few sentences.",
-            place.os, place.arch
-        )
     }
 
     /// What is wrong with a call is the model's to hear; what is wrong with the link ends the turn.

@@ -3,6 +3,7 @@
 
 mod agent;
 mod approval;
+mod learn;
 mod shell;
 mod summary;
 
@@ -16,12 +17,14 @@ use dwell_actors::responses::mock::{MockModel, first_turn};
 use dwell_actors::responses::{
     ApiKey, Deadlines, ENDPOINT_DEFAULT, Endpoint, KEY_VARIABLE, KeyError, Responses, ResponsesBuilder,
 };
+use dwell_actors::workspace::WorkspaceOptions;
 use dwell_messages::{PublicKey, Role};
 use dwell_relay::driver::tls::Trust;
 use tempfile::TempDir;
 
 use self::agent::{Agent, Told};
 use self::approval::Approval;
+use self::learn::Learned;
 use super::args::{OptionalReach, Trusting};
 use super::failure::Failure;
 use super::fleet::{self, Fleet};
@@ -206,26 +209,49 @@ async fn drive(
 ) -> Result<u8, Failure> {
     let own = identity::load_or_make(&place.home, Role::Harness)?;
     let (begun, span) = (Instant::now(), Span::begin(true));
+    // It goes with the first record, right behind the executor's proof.
+    let about = WorkspaceOptions::new().parent(span.context().clone());
+    let about = match &place.cwd {
+        Some(cwd) => about.cwd(cwd),
+        None => about,
+    };
     let session = stop
-        .or(Session::connect(ConnectSpec {
-            identity: own.pair,
-            route: place.route,
-            trust: place.trust,
-            executor: place.executor,
-            authorization: Vec::new(),
-            resume_for: None,
-            token: place.token,
-            traces: place.home.traces_dir(),
-            store: place.home.runs_db(),
-            oversight: Inspected::default().oversight(&place.home),
-            slower_than: None,
-        }))
+        .or(Session::connect_about(
+            ConnectSpec {
+                identity: own.pair,
+                route: place.route,
+                trust: place.trust,
+                executor: place.executor,
+                authorization: Vec::new(),
+                resume_for: None,
+                token: place.token,
+                traces: place.home.traces_dir(),
+                store: place.home.runs_db(),
+                oversight: Inspected::default().oversight(&place.home),
+                slower_than: None,
+            },
+            about,
+        ))
         .await?;
     let connected = begun.elapsed();
     let guard = session.turn(span);
     let context = guard.turn().context().clone();
     let trace_id = context.trace_id;
     let model = session.model(model)?;
+    // The way to the model is made while the workspace is on its way.
+    model.warm(context.clone());
+    let learning = Instant::now();
+    let (loaded, problem) = match stop.or(session.workspace()).await {
+        Ok(loaded) => (loaded, None),
+        Err(failure) if failure.kind() == "interrupted" => return Err(failure),
+        // An agent without its instructions is told so, and goes on.
+        Err(failure) => (None, Some(failure.message().to_owned())),
+    };
+    let learned = Learned {
+        took: learning.elapsed(),
+        problem,
+        ..Learned::of(session.environment(), loaded.as_ref())
+    };
     let mut agent = Agent {
         session: &session,
         model: &model,
@@ -237,6 +263,7 @@ async fn drive(
         narrate: !json,
         told: Told {
             connected,
+            learned,
             ..Told::default()
         },
     };

@@ -12,6 +12,8 @@ use crate::cli::output::{self, Surroundings, printable};
 
 /// What a harness waits for, once a request of its has been written.
 const WAIT: &str = "response wait";
+/// A wait for the connection that is worth telling, in microseconds.
+const QUEUE_TOLD_US: u64 = 500;
 /// A request to the model.
 const MODEL: &str = "model request";
 
@@ -83,7 +85,9 @@ fn account(told: &Told) -> String {
         told.connected,
         "to the executor, and proving both ends",
     );
-    let mut left = total.saturating_sub(told.connected);
+    let learned = &told.learned;
+    row("workspace", learned.took, &learned.said());
+    let mut left = total.saturating_sub(told.connected + learned.took);
     for (n, asked) in told.requests.iter().enumerate() {
         let took = micros(asked.timings.total_us);
         row(&format!("model {}", n + 1), took, &how(asked));
@@ -106,6 +110,12 @@ fn program(ran: &Ran) -> String {
 fn how(asked: &Asked) -> String {
     let timings = &asked.timings;
     let mut parts = Vec::new();
+    if timings.queue_us >= QUEUE_TOLD_US {
+        parts.push(format!(
+            "waited {} for the connection",
+            ms(micros(timings.queue_us))
+        ));
+    }
     if let Some(us) = timings.connect_us {
         parts.push(format!("connect {}", ms(micros(us))));
     }
@@ -168,6 +178,9 @@ fn to_json(told: &Told, trace_id: TraceId, spans: Option<&Trace>) -> Value {
         "incomplete": told.incomplete,
         "round_trips_before_first_model_request": spans.map(round_trips),
         "connect_us": us(told.connected),
+        "workspace_us": us(told.learned.took),
+        "instruction_files": told.learned.counts[0],
+        "skills": told.learned.counts[1],
         "model_requests": requests.collect::<Vec<_>>(),
         "commands": commands.collect::<Vec<_>>(),
         "total_us": us(told.total),
