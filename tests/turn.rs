@@ -104,6 +104,7 @@ fn a_first_turn_with_the_mock_needs_nothing_and_shows_all_of_it() {
     for expected in [
         "to the executor before the first model request",
         "connect ",
+        "workspace ",
         "model 1 ",
         "first token after",
         "the server names",
@@ -163,6 +164,41 @@ fn for_programs_there_is_one_object_whose_steps_are_within_the_whole() {
         let rows = value["waterfall"]["rows"].as_array().unwrap();
         assert!(rows.iter().any(|row| row["name"] == name), "{name}");
     }
+}
+
+#[test]
+fn the_workspace_is_known_before_the_model_is_asked_and_within_two_round_trips() {
+    let about = TempDir::new().unwrap();
+    let skill = about.path().join(".agents/skills/bake");
+    std::fs::create_dir_all(&skill).unwrap();
+    std::fs::create_dir(about.path().join(".git")).unwrap();
+    std::fs::write(about.path().join("AGENTS.md"), "Always say please.").unwrap();
+    std::fs::write(
+        skill.join("SKILL.md"),
+        "---\nname: bake\ndescription: Bakes bread.\n---\nKnead.",
+    )
+    .unwrap();
+    let model = Model::playing(|seen| vec![created("r"), message(&seen.request.to_string()), completed("r")]);
+    let endpoint = model.model.url();
+    let place = TempDir::new().unwrap();
+    let output = command(place.path(), &["--json", "--endpoint", &endpoint, "x"])
+        .current_dir(about.path())
+        .output()
+        .unwrap();
+    let value: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(
+        (&value["instruction_files"], &value["skills"]),
+        (&json!(1), &json!(1)),
+        "{}",
+        err(&output)
+    );
+    assert_eq!(value["round_trips_before_first_model_request"], 2);
+    let seen = model.model.seen();
+    let told = seen[0].body["instructions"].as_str().unwrap();
+    for expected in ["Always say please.", "bake: Bakes bread.", "AGENTS.md"] {
+        assert!(told.contains(expected), "{expected}: {told}");
+    }
+    assert!(!told.contains("Knead."), "bodies of skills are read on use");
 }
 
 #[test]
