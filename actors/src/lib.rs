@@ -12,6 +12,7 @@ pub mod executor;
 pub mod fault_point;
 mod feed;
 pub mod files;
+pub mod find_up;
 pub mod guard;
 pub mod harness;
 pub mod in_flight;
@@ -27,6 +28,8 @@ pub mod process_supervisor;
 pub mod propagation;
 pub mod relay_framer;
 pub mod relay_server;
+#[cfg(feature = "responses")]
+pub mod responses;
 pub mod rpc_queue;
 pub mod run_recorder;
 pub mod runtime;
@@ -41,8 +44,10 @@ pub mod trace_collector;
 pub mod trace_export;
 pub mod trace_file;
 pub mod trace_why;
+pub mod turn_diff;
 mod watchdog;
 pub mod waterfall;
+pub mod workspace;
 
 pub use address::Address;
 pub use runtime::block_on;

@@ -66,7 +66,7 @@ fn fields(kind: MessageKind) -> Vec<String> {
 #[test]
 fn a_second_reader_finds_the_keys_that_the_protocol_names() {
     const METADATA: &[&str] = &["kind", "size", "mode", "modified_unix_ns", "device", "inode"];
-    let table: [(MessageKind, &[&str]); 61] = [
+    let table: [(MessageKind, &[&str]); 65] = [
         (MessageKind::EnvironmentInfo, &[]),
         (
             MessageKind::Start,
@@ -167,6 +167,40 @@ fn a_second_reader_finds_the_keys_that_the_protocol_names() {
         (MessageKind::FileBlock, &["data", "end"]),
         (MessageKind::FileBlockWritten, &["offset"]),
         (MessageKind::FileClosed, &["metadata"]),
+        (MessageKind::FindUp, &["from", "markers", "on_error"]),
+        (
+            MessageKind::FoundUp,
+            &["root", "marker", "visited", "probed", "ignored"],
+        ),
+        (
+            MessageKind::WorkspaceLoad,
+            &[
+                "cwd",
+                "markers",
+                "agents",
+                "skills",
+                "user_skills",
+                "home",
+                "text_max_bytes",
+            ],
+        ),
+        (
+            MessageKind::WorkspaceLoaded,
+            &[
+                "cwd",
+                "root",
+                "agents",
+                "agents_truncated",
+                "agents_error",
+                "skills",
+                "skills_truncated",
+                "repository",
+                "warnings",
+                "warnings_dropped",
+                "stages",
+                "counts",
+            ],
+        ),
         (
             MessageKind::EnvironmentInfoReply,
             &[
@@ -329,7 +363,8 @@ fn output(offset: u64, data: Bytes) -> Output {
     }
 }
 
-const OPTIONAL: [&str; 43] = [
+const OPTIONAL: [&str; 44] = [
+    "home",
     "links",
     "how",
     "permissions",

@@ -25,6 +25,10 @@ use dwell_messages::session::{
     Cursor, EnvironmentInfo, Hello, ListSessions, ProcessEntry, Progress, Resume, ResumeRefused, Resumed,
     SessionEntry, SessionList, Welcome,
 };
+use dwell_messages::workspace::{
+    AgentsFile, FindUp, FoundUp, Head, LoadCounts, OnError, Repository, Skill, SkillOwner, TEXT_MAX_BYTES,
+    WorkspaceLoad, WorkspaceReply,
+};
 use dwell_messages::{
     Envelope, Pong, Role, Span, SpanId, SpanKind, Timings, TraceContext, TraceFlags, TraceId, TraceState,
     Value,
@@ -461,6 +465,7 @@ fn process_request() -> impl Strategy<Value = Request> {
             })
         }),
         size().prop_map(|size| Request::Resize(Resize { size })),
+        workspaces(),
         (any::<u32>(), session())
             .prop_map(|(grace_ms, session)| Request::Terminate(Terminate { grace_ms, session })),
         any::<[u64; 2]>().prop_map(|[session, process]| {
@@ -479,6 +484,121 @@ fn process_request() -> impl Strategy<Value = Request> {
             }
         ),
     ]
+}
+
+fn file_name() -> impl Strategy<Value = ByteBuf> {
+    vec(1_u8.., 1..20).prop_map(ByteBuf::from)
+}
+
+fn workspaces() -> impl Strategy<Value = Request> {
+    let policy = prop_oneof![Just(OnError::Propagate), Just(OnError::Ignore)];
+    let find = (argument(), vec(file_name(), 0..4), policy).prop_map(|(from, markers, on_error)| {
+        Request::FindUp(FindUp {
+            from,
+            markers,
+            on_error,
+        })
+    });
+    let option = || proptest::option::of(argument());
+    let names = || vec(file_name(), 0..4);
+    let load = (
+        option(),
+        names(),
+        names(),
+        names(),
+        names(),
+        option(),
+        0..TEXT_MAX_BYTES,
+    )
+        .prop_map(
+            |(cwd, markers, agents, skills, user_skills, home, text_max_bytes)| {
+                Request::WorkspaceLoad(Box::new(WorkspaceLoad {
+                    cwd,
+                    markers,
+                    agents,
+                    skills,
+                    user_skills,
+                    home,
+                    text_max_bytes,
+                }))
+            },
+        );
+    prop_oneof![find, load]
+}
+
+fn workspace() -> impl Strategy<Value = Reply> {
+    let found = (
+        proptest::option::of(argument()),
+        any::<[u32; 3]>(),
+        proptest::option::of(any::<u32>()),
+    )
+        .prop_map(|(root, [visited, probed, ignored], marker)| {
+            Reply::FoundUp(FoundUp {
+                root,
+                marker,
+                visited,
+                probed,
+                ignored,
+            })
+        });
+    let agents = (argument(), text(), any::<bool>()).prop_map(|(path, text, truncated)| AgentsFile {
+        path,
+        text,
+        truncated,
+    });
+    let skill = (
+        argument(),
+        text(),
+        text(),
+        vec((text(), text()), 0..3),
+        any::<bool>(),
+    )
+        .prop_map(|(path, name, description, metadata, user)| Skill {
+            path,
+            name,
+            description,
+            metadata,
+            owner: if user {
+                SkillOwner::User
+            } else {
+                SkillOwner::Project
+            },
+        });
+    let head = (proptest::option::of(text()), proptest::option::of(text()))
+        .prop_map(|(branch, commit)| Head { branch, commit });
+    let repository = (
+        argument(),
+        proptest::option::of(head),
+        proptest::option::of(any::<bool>()),
+    )
+        .prop_map(|(root, head, dirty)| Repository { root, head, dirty });
+    let loaded = (
+        argument(),
+        vec(agents, 0..3),
+        vec(skill, 0..3),
+        proptest::option::of(repository),
+        proptest::option::of(error()),
+        any::<[u32; 6]>(),
+    )
+        .prop_map(|(cwd, agents, skills, repository, agents_error, counts)| {
+            Reply::Workspace(Box::new(WorkspaceReply {
+                cwd,
+                agents,
+                skills,
+                repository,
+                agents_error,
+                warnings_dropped: counts[0],
+                counts: LoadCounts {
+                    probed: counts[1],
+                    read: counts[2],
+                    listed: counts[3],
+                    hint_used: counts[4],
+                    hint_rejected: counts[5],
+                },
+                ..WorkspaceReply::default()
+            }))
+        });
+    prop_oneof![found, loaded]
 }
 
 fn event() -> impl Strategy<Value = Event> {
@@ -594,6 +714,7 @@ fn process_reply() -> impl Strategy<Value = Reply> {
         Just(Reply::Signalled),
         Just(Reply::Resized),
         sessions().prop_map(Reply::Sessions),
+        workspace(),
         any::<(u32, u32)>()
             .prop_map(|(killed, unkillable)| Reply::Terminated(Terminated { killed, unkillable })),
         (

@@ -14,7 +14,7 @@ use super::disk::{self, OpenFile};
 use super::pool::FilePool;
 use super::serve::{self, Serve, Server};
 use super::service::core::{Begun, Claim, ServiceCore};
-use super::system::{FileAnswer, FileSystem};
+use super::system::{FileAnswer, FileSystem, Front};
 
 /// Requests of one [`LocalFiles`] that wait or are at work.
 pub const LOCAL_REQUESTS_MAX: usize = 1_024;
@@ -197,6 +197,10 @@ impl FileSystem for LocalFiles {
 
     fn read<'a>(&'a self, path: &'a [u8], max_bytes: u64) -> FileAnswer<'a, Bytes> {
         Box::pin(async move { serve::read(&self.server(), path, max_bytes).await })
+    }
+
+    fn front<'a>(&'a self, path: &'a [u8], max_bytes: u64) -> FileAnswer<'a, Front> {
+        Box::pin(async move { serve::front(&self.server(), path, max_bytes).await })
     }
 
     fn list<'a>(&'a self, path: &'a [u8], max_entries: usize) -> FileAnswer<'a, Vec<DirectoryEntry>> {

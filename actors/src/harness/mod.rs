@@ -8,14 +8,17 @@ mod session;
 mod sessions;
 mod shared;
 mod signal;
+mod start_up;
 mod text;
 mod timings;
+mod turn;
+mod workspace;
 
 use std::collections::HashSet;
 use std::fmt;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use dwell_messages::{
@@ -28,6 +31,7 @@ use serde_bytes::ByteBuf;
 use tokio::sync::oneshot;
 
 use crate::address::Address;
+use crate::dispatcher::DispatchGuard;
 use crate::dispatcher::client::{Dispatcher, DispatcherMessage, Exec};
 use crate::executor::FLIGHT;
 use crate::fault_point::delay::{self, DelayPoint};
@@ -47,9 +51,13 @@ use crate::telemetry::{
 };
 use crate::threads::{ThreadError, Threads};
 use crate::trace_collector::{TraceCollector, TraceMessage};
+use crate::turn_diff::{TurnDiff, TurnEnvironment};
+use crate::workspace::{Workspace, WorkspaceOptions};
 
 pub(crate) use run::Asker;
 use run::Flight;
+use workspace::Awaited;
+pub(crate) use workspace::{First, loads_at_once};
 
 pub use command::{Command, GRACE, Inherit, TERM};
 pub use refusal::INQUIRY_TIMEOUT;
@@ -60,8 +68,10 @@ pub use sessions::{
 };
 pub(crate) use shared::RunShared;
 pub use signal::{signal_name, signal_number};
+pub use start_up::{StageGuard, StartUp, StartUpStage};
 pub use text::TextDecoder;
 pub use timings::CallTimings;
+pub use turn::{Turn, TurnGuard};
 
 /// How long `shutdown` waits for spans that executors still owe.
 pub const SPANS_WAIT: Duration = Duration::from_secs(2);
@@ -240,6 +250,8 @@ pub struct HarnessBuilder {
     sinks: Vec<Box<dyn SpanSink>>,
     oversight: Option<Oversight>,
     flight: Option<Duration>,
+    parent: Option<TraceContext>,
+    workspace: Option<WorkspaceOptions>,
 }
 
 impl fmt::Debug for HarnessBuilder {
@@ -356,6 +368,22 @@ impl HarnessBuilder {
         self
     }
 
+    /// The span that the start-up hangs below. Default: the one that the calling code is in, where that can be known. Without
+    /// one the start-up is not traced: it is part of somebody's trace, or of none. Commands have parents of their own.
+    #[must_use]
+    pub fn parent(mut self, parent: TraceContext) -> Self {
+        self.parent = Some(parent);
+        self
+    }
+
+    /// Loads this workspace in the session's first record, right behind the handshake: it is known two round trips after the
+    /// transport is up, one of them the handshake's own. `Harness::first_workspace` gives it.
+    #[must_use]
+    pub fn workspace(mut self, options: WorkspaceOptions) -> Self {
+        self.workspace = Some(options);
+        self
+    }
+
     /// Another place for spans to go.
     #[must_use]
     pub fn sink(mut self, sink: impl SpanSink + 'static) -> Self {
@@ -370,6 +398,7 @@ impl HarnessBuilder {
     /// `ConnectError` says what to do. Within 23 s: 10 for the transport, 10 for the handshake, and after a refusal
     /// `INQUIRY_TIMEOUT` to ask an executor that is reached directly which key it has.
     pub async fn connect(self, target: Target) -> Result<Harness, ConnectError> {
+        let begun = Tick::now();
         let identity = match self.identity {
             Some(identity) => identity,
             None => StaticKeypair::generate(&mut OsRandomness::new())
@@ -407,7 +436,20 @@ impl HarnessBuilder {
             Some(oversight) => Some(oversight.start(&collector, &runtime)?),
             None => None,
         };
+        let handles = Arc::<AtomicU64>::default();
+        let (first, answer) = match &self.workspace {
+            Some(options) => {
+                let (first, answer) = First::of(options, &sampler);
+                (Some(first), Some(answer))
+            }
+            None => (None, None),
+        };
         let place = runtime.place();
+        let (context, parent) = match ancestry(&sampler, self.parent.as_ref(), None) {
+            (context, Some(parent)) => (context, parent),
+            (context, None) => (root(false), context),
+        };
+        let start_up = StartUp::new(collector.clone(), (context, parent), begun);
         let (ready, wait) = oneshot::channel();
         let client = identity.public();
         let asked = target.clone();
@@ -423,6 +465,9 @@ impl HarnessBuilder {
             collector: collector.clone(),
             metadata: store.clone(),
             take_up: self.take_up,
+            connect: start_up.stage_at(StartUpStage::Connect, begun),
+            start_up: start_up.clone(),
+            workspace: first.map(|first| (first, Arc::clone(&handles))),
             ready,
         };
         place.arbiter().spawn_fn(move || {
@@ -430,19 +475,28 @@ impl HarnessBuilder {
         });
         let connected = wait.await.unwrap_or_else(|_| Err(LinkLost::Ended.into()));
         match connected {
-            Ok(connected) => Ok(Harness {
-                overseen,
-                flight: self.flight,
-                executor: asked.executor,
-                handles: Arc::default(),
-                adopted: Mutex::default(),
-                connected,
-                collector,
-                store,
-                sampler,
-                _place: place,
-                _runtime: runtime,
-            }),
+            Ok(connected) => {
+                let harness = Harness {
+                    overseen,
+                    flight: self.flight,
+                    executor: asked.executor,
+                    handles,
+                    first: Mutex::default(),
+                    adopted: Mutex::default(),
+                    connected,
+                    collector,
+                    store,
+                    sampler,
+                    start_up,
+                    _place: place,
+                    _runtime: runtime,
+                };
+                if let (Some(options), Some(answer)) = (&self.workspace, answer) {
+                    let awaited = Awaited::new(&harness, options, answer);
+                    *harness.first.lock().unwrap_or_else(PoisonError::into_inner) = Some(awaited);
+                }
+                Ok(harness)
+            }
             Err(failed) => Err(refusal::explain(failed, asked, client, &place).await),
         }
     }
@@ -503,6 +557,7 @@ pub(crate) struct Connected {
     pub(crate) framer: Mailbox<RelayFramer>,
     pub(crate) metadata: Mailbox<RunRecorder>,
     pub(crate) trace: Mailbox<TraceCollector>,
+    pub(crate) workspace: Mailbox<Workspace>,
     pub(crate) environment: EnvironmentInfo,
     pub(crate) ping_us: Arc<AtomicU64>,
     /// The session's number; one that never began begins over as another.
@@ -525,9 +580,12 @@ pub struct Harness {
     overseen: Option<Overseen>,
     /// Beyond which an unsampled call's trace is kept.
     flight: Option<Duration>,
+    start_up: StartUp,
     executor: PublicKey,
     /// The last handle of an open file that was given out.
     handles: Arc<AtomicU64>,
+    /// The load that went with the first record, until somebody has it.
+    first: Mutex<Option<Awaited>>,
     _place: Place,
     _runtime: Runtime,
 }
@@ -558,6 +616,8 @@ impl Harness {
             sinks: Vec::new(),
             oversight: None,
             flight: None,
+            parent: None,
+            workspace: None,
         }
     }
 
@@ -572,9 +632,21 @@ impl Harness {
     /// Runs a command. Returns at once; what goes wrong is told by the run.
     pub fn exec(&self, command: Command) -> Run {
         let begun = Tick::now();
-        let (context, parent) = self.ancestry(&command);
+        let first = self.start_up.command(begun);
+        let mut run = self.run(command, begun);
+        run.first = first;
+        run
+    }
+
+    /// As `exec`; of a command that nobody asked for by itself.
+    fn run(&self, command: Command, begun: Tick) -> Run {
+        let (context, parent) = ancestry(&self.sampler, command.parent.as_ref(), command.sampled);
         let call = Call::new(CallKind::Run, START, &context, begun);
-        let shared = Arc::new(RunShared::new(self.collector.board().call(call)));
+        let dispatching = DispatchGuard::new(&self.collector, &context, begun, command.mode);
+        let shared = Arc::new(RunShared::new(
+            self.collector.board().call(call),
+            Some(dispatching),
+        ));
         let run = Run {
             shared: Arc::clone(&shared),
             input: RunStdin {
@@ -589,6 +661,7 @@ impl Harness {
             context: context.clone(),
             parent,
             begun,
+            first: None,
             grace: command.grace,
             output_limit: command.output_limit,
             ping_us: Arc::clone(&self.connected.ping_us),
@@ -637,25 +710,18 @@ impl Harness {
         self.overseen.as_ref()?.metrics_addr()
     }
 
-    /// A call's own context, and the span it hangs below: the one that the command names, else the one that the calling
-    /// code is in. A parent that is none begins a new trace.
-    fn ancestry(&self, command: &Command) -> (TraceContext, Option<TraceContext>) {
-        let parent = command.parent.clone().or_else(propagation::current);
-        let parent = parent.filter(TraceContext::is_valid);
-        let mut context = match &parent {
-            Some(parent) => parent.child(span_id()),
-            None => TraceContext::new(trace_id(), span_id(), TraceFlags::NONE),
-        };
-        let sampled = match (&parent, command.sampled) {
-            (None, Some(sampled)) => sampled,
-            (parent, _) => self.sampler.decide(parent.as_ref(), context.trace_id),
-        };
-        context.flags = if sampled {
-            TraceFlags::SAMPLED
-        } else {
-            TraceFlags::NONE
-        };
-        (context, parent)
+    /// The diff of a turn that begins, whose searches are spans of this harness's below `parent`. Asks nothing.
+    pub fn turn_diff(
+        &self,
+        environments: impl IntoIterator<Item = TurnEnvironment>,
+        parent: TraceContext,
+    ) -> TurnDiff {
+        TurnDiff::new(environments).traced(self.collector.clone(), parent)
+    }
+
+    /// How it came to be, for whoever goes through a stage of that: the one that loads the workspace, above all.
+    pub fn start_up(&self) -> &StartUp {
+        &self.start_up
     }
 
     /// What the executor said of itself when the link came up: no round trip.
@@ -688,9 +754,8 @@ impl Harness {
 
     /// The files of the executor's machine. No round trip. The client's key needs the scope `files`.
     pub fn files(&self) -> RemoteFiles {
-        let identity = format!("executor {}", self.executor);
         let asker = self.asker(TraceContext::default());
-        RemoteFiles::new(asker, identity.into(), Arc::clone(&self.handles))
+        RemoteFiles::new(asker, identity_of(&self.executor), Arc::clone(&self.handles))
     }
 
     /// The link's round trip as last measured, in microseconds.
@@ -709,6 +774,12 @@ impl Harness {
             self.collector.clone(),
             self._runtime.clone(),
         )
+    }
+
+    /// Its threads, for what else runs beside it.
+    #[cfg(feature = "responses")]
+    pub(crate) fn runtime(&self) -> &Runtime {
+        &self._runtime
     }
 
     /// Everything recorded so far is in the store when this returns.
@@ -751,6 +822,36 @@ impl Harness {
     }
 }
 
+/// What the files of an executor's machine are known by.
+fn identity_of(executor: &PublicKey) -> Arc<str> {
+    format!("executor {executor}").into()
+}
+
+/// A call's own context, and the span it hangs below: the one that is named, else the one that the calling code is in. A
+/// parent that is none begins a new trace.
+fn ancestry(
+    sampler: &Sampler,
+    parent: Option<&TraceContext>,
+    sampled: Option<bool>,
+) -> (TraceContext, Option<TraceContext>) {
+    let parent = parent.cloned().or_else(propagation::current);
+    let parent = parent.filter(TraceContext::is_valid);
+    let mut context = match &parent {
+        Some(parent) => parent.child(span_id()),
+        None => TraceContext::new(trace_id(), span_id(), TraceFlags::NONE),
+    };
+    let sampled = match (&parent, sampled) {
+        (None, Some(sampled)) => sampled,
+        (parent, _) => sampler.decide(parent.as_ref(), context.trace_id),
+    };
+    context.flags = if sampled {
+        TraceFlags::SAMPLED
+    } else {
+        TraceFlags::NONE
+    };
+    (context, parent)
+}
+
 impl Drop for Harness {
     fn drop(&mut self) {
         let connected = &self.connected;
@@ -764,8 +865,13 @@ impl Drop for Harness {
         connected.rpc.begin_drain();
         connected.trace.begin_drain();
         connected.metadata.begin_drain();
+        connected.workspace.begin_drain();
     }
 }
+
+#[cfg(test)]
+#[path = "dispatch_tests.rs"]
+mod dispatch_tests;
 
 #[cfg(test)]
 mod tests {
