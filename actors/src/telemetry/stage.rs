@@ -79,13 +79,6 @@ impl Stage {
         self
     }
 
-    /// Adds whether something is so.
-    #[must_use]
-    pub fn flag(mut self, name: &'static str, value: bool) -> Self {
-        self.attributes.push((name, Value::Bool(value)));
-        self
-    }
-
     /// Adds a text. Never content, arguments or paths.
     #[must_use]
     pub fn text(mut self, name: &'static str, value: impl Into<Cow<'static, str>>) -> Self {
