@@ -59,17 +59,18 @@ impl Rules {
         let file = |present: bool, name: &str| present.then(|| parse(at, name)).flatten();
         let ignore = file(found.ignore, IGNORE);
         let gitignore = file(found.gitignore, GITIGNORE);
-        let exclude = file(found.repository, EXCLUDE);
+        let exclude = file(found.git, EXCLUDE);
+        let is_repository = found.is_repository(at);
         let own = ignore.is_some() || gitignore.is_some() || exclude.is_some();
         if !own
-            && !found.repository
+            && !is_repository
             && let Some(above) = above
         {
             return above;
         }
         Arc::new(Self {
-            is_repository: found.repository,
-            in_repository: found.repository || above.as_ref().is_some_and(|above| above.in_repository),
+            is_repository,
+            in_repository: is_repository || above.as_ref().is_some_and(|above| above.in_repository),
             any: own || above.as_ref().is_some_and(|above| above.any),
             above,
             ignore,
