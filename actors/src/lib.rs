@@ -28,6 +28,8 @@ pub mod process_supervisor;
 pub mod propagation;
 pub mod relay_framer;
 pub mod relay_server;
+#[cfg(feature = "responses")]
+pub mod responses;
 pub mod rpc_queue;
 pub mod run_recorder;
 pub mod runtime;
@@ -42,6 +44,7 @@ pub mod trace_collector;
 pub mod trace_export;
 pub mod trace_file;
 pub mod trace_why;
+pub mod turn_diff;
 mod watchdog;
 pub mod waterfall;
 pub mod workspace;

@@ -35,3 +35,5 @@ mod threads;
 mod trace_html;
 mod transports;
 mod trust;
+#[cfg(feature = "system-tests")]
+mod turn_diff;

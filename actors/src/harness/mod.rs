@@ -8,8 +8,10 @@ mod session;
 mod sessions;
 mod shared;
 mod signal;
+mod start_up;
 mod text;
 mod timings;
+mod turn;
 mod workspace;
 
 use std::collections::HashSet;
@@ -29,6 +31,7 @@ use serde_bytes::ByteBuf;
 use tokio::sync::oneshot;
 
 use crate::address::Address;
+use crate::dispatcher::DispatchGuard;
 use crate::dispatcher::client::{Dispatcher, DispatcherMessage, Exec};
 use crate::executor::FLIGHT;
 use crate::fault_point::delay::{self, DelayPoint};
@@ -48,6 +51,7 @@ use crate::telemetry::{
 };
 use crate::threads::{ThreadError, Threads};
 use crate::trace_collector::{TraceCollector, TraceMessage};
+use crate::turn_diff::{TurnDiff, TurnEnvironment};
 use crate::workspace::{Workspace, WorkspaceOptions};
 
 pub(crate) use run::Asker;
@@ -64,8 +68,10 @@ pub use sessions::{
 };
 pub(crate) use shared::RunShared;
 pub use signal::{signal_name, signal_number};
+pub use start_up::{StageGuard, StartUp, StartUpStage};
 pub use text::TextDecoder;
 pub use timings::CallTimings;
+pub use turn::{Turn, TurnGuard};
 
 /// How long `shutdown` waits for spans that executors still owe.
 pub const SPANS_WAIT: Duration = Duration::from_secs(2);
@@ -244,6 +250,7 @@ pub struct HarnessBuilder {
     sinks: Vec<Box<dyn SpanSink>>,
     oversight: Option<Oversight>,
     flight: Option<Duration>,
+    parent: Option<TraceContext>,
     workspace: Option<WorkspaceOptions>,
 }
 
@@ -361,6 +368,14 @@ impl HarnessBuilder {
         self
     }
 
+    /// The span that the start-up hangs below. Default: the one that the calling code is in, where that can be known. Without
+    /// one the start-up is not traced: it is part of somebody's trace, or of none. Commands have parents of their own.
+    #[must_use]
+    pub fn parent(mut self, parent: TraceContext) -> Self {
+        self.parent = Some(parent);
+        self
+    }
+
     /// Loads this workspace in the session's first record, right behind the handshake: it is known two round trips after the
     /// transport is up, one of them the handshake's own. `Harness::first_workspace` gives it.
     #[must_use]
@@ -383,6 +398,7 @@ impl HarnessBuilder {
     /// `ConnectError` says what to do. Within 23 s: 10 for the transport, 10 for the handshake, and after a refusal
     /// `INQUIRY_TIMEOUT` to ask an executor that is reached directly which key it has.
     pub async fn connect(self, target: Target) -> Result<Harness, ConnectError> {
+        let begun = Tick::now();
         let identity = match self.identity {
             Some(identity) => identity,
             None => StaticKeypair::generate(&mut OsRandomness::new())
@@ -429,6 +445,11 @@ impl HarnessBuilder {
             None => (None, None),
         };
         let place = runtime.place();
+        let (context, parent) = match ancestry(&sampler, self.parent.as_ref(), None) {
+            (context, Some(parent)) => (context, parent),
+            (context, None) => (root(false), context),
+        };
+        let start_up = StartUp::new(collector.clone(), (context, parent), begun);
         let (ready, wait) = oneshot::channel();
         let client = identity.public();
         let asked = target.clone();
@@ -444,6 +465,8 @@ impl HarnessBuilder {
             collector: collector.clone(),
             metadata: store.clone(),
             take_up: self.take_up,
+            connect: start_up.stage_at(StartUpStage::Connect, begun),
+            start_up: start_up.clone(),
             workspace: first.map(|first| (first, Arc::clone(&handles))),
             ready,
         };
@@ -464,6 +487,7 @@ impl HarnessBuilder {
                     collector,
                     store,
                     sampler,
+                    start_up,
                     _place: place,
                     _runtime: runtime,
                 };
@@ -556,6 +580,7 @@ pub struct Harness {
     overseen: Option<Overseen>,
     /// Beyond which an unsampled call's trace is kept.
     flight: Option<Duration>,
+    start_up: StartUp,
     executor: PublicKey,
     /// The last handle of an open file that was given out.
     handles: Arc<AtomicU64>,
@@ -591,6 +616,7 @@ impl Harness {
             sinks: Vec::new(),
             oversight: None,
             flight: None,
+            parent: None,
             workspace: None,
         }
     }
@@ -606,9 +632,21 @@ impl Harness {
     /// Runs a command. Returns at once; what goes wrong is told by the run.
     pub fn exec(&self, command: Command) -> Run {
         let begun = Tick::now();
+        let first = self.start_up.command(begun);
+        let mut run = self.run(command, begun);
+        run.first = first;
+        run
+    }
+
+    /// As `exec`; of a command that nobody asked for by itself.
+    fn run(&self, command: Command, begun: Tick) -> Run {
         let (context, parent) = ancestry(&self.sampler, command.parent.as_ref(), command.sampled);
         let call = Call::new(CallKind::Run, START, &context, begun);
-        let shared = Arc::new(RunShared::new(self.collector.board().call(call)));
+        let dispatching = DispatchGuard::new(&self.collector, &context, begun, command.mode);
+        let shared = Arc::new(RunShared::new(
+            self.collector.board().call(call),
+            Some(dispatching),
+        ));
         let run = Run {
             shared: Arc::clone(&shared),
             input: RunStdin {
@@ -623,6 +661,7 @@ impl Harness {
             context: context.clone(),
             parent,
             begun,
+            first: None,
             grace: command.grace,
             output_limit: command.output_limit,
             ping_us: Arc::clone(&self.connected.ping_us),
@@ -669,6 +708,20 @@ impl Harness {
     /// Where its metrics are, if they are anywhere.
     pub fn metrics_addr(&self) -> Option<std::net::SocketAddr> {
         self.overseen.as_ref()?.metrics_addr()
+    }
+
+    /// The diff of a turn that begins, whose searches are spans of this harness's below `parent`. Asks nothing.
+    pub fn turn_diff(
+        &self,
+        environments: impl IntoIterator<Item = TurnEnvironment>,
+        parent: TraceContext,
+    ) -> TurnDiff {
+        TurnDiff::new(environments).traced(self.collector.clone(), parent)
+    }
+
+    /// How it came to be, for whoever goes through a stage of that: the one that loads the workspace, above all.
+    pub fn start_up(&self) -> &StartUp {
+        &self.start_up
     }
 
     /// What the executor said of itself when the link came up: no round trip.
@@ -721,6 +774,12 @@ impl Harness {
             self.collector.clone(),
             self._runtime.clone(),
         )
+    }
+
+    /// Its threads, for what else runs beside it.
+    #[cfg(feature = "responses")]
+    pub(crate) fn runtime(&self) -> &Runtime {
+        &self._runtime
     }
 
     /// Everything recorded so far is in the store when this returns.
@@ -809,6 +868,10 @@ impl Drop for Harness {
         connected.workspace.begin_drain();
     }
 }
+
+#[cfg(test)]
+#[path = "dispatch_tests.rs"]
+mod dispatch_tests;
 
 #[cfg(test)]
 mod tests {

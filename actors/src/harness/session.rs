@@ -20,6 +20,7 @@ use tokio::sync::oneshot;
 use super::dial::{Dialer, redial};
 use super::run::Asker;
 use super::sessions::{Adoption, TakeUp};
+use super::start_up::{StageGuard, StartUp, StartUpStage};
 use super::{
     ConnectError, Connected, First, GRACE, RefusedBy, RunError, RunShared, START, identity_of, loads_at_once,
 };
@@ -70,6 +71,16 @@ impl std::fmt::Display for Failed {
 }
 
 impl Failed {
+    /// One word, of a fixed set.
+    fn error_type(&self) -> &'static str {
+        match self {
+            Self::Dial(_) => "unreachable",
+            Self::Lost(_) => "handshake",
+            Self::NoSession => "no_session",
+            Self::Local(_) => "local",
+        }
+    }
+
     pub(crate) fn into_error(self, address: String, client: PublicKey) -> ConnectError {
         match self {
             Self::Dial(source)
@@ -110,6 +121,9 @@ pub(crate) struct Plan {
     pub(crate) metadata: StoreHandle,
     /// The session to take up instead of beginning one.
     pub(crate) take_up: Option<TakeUp>,
+    /// The stage that dialling is.
+    pub(crate) connect: StageGuard,
+    pub(crate) start_up: StartUp,
     /// The workspace that is asked for in the first record, and the last handle of an open file that was given out.
     pub(crate) workspace: Option<(First, Arc<AtomicU64>)>,
     pub(crate) ready: oneshot::Sender<Result<Connected, Failed>>,
@@ -123,6 +137,8 @@ pub(crate) async fn open(plan: Plan) {
         collector,
         metadata,
         take_up,
+        connect,
+        start_up,
         workspace,
         ready,
     } = plan;
@@ -130,14 +146,18 @@ pub(crate) async fn open(plan: Plan) {
     let attachment = match dialer.first().await {
         Ok(attachment) => attachment,
         Err(failed) => {
+            connect.fail(failed.error_type());
             crate::telemetry::count_crossing();
             return drop(ready.send(Err(failed)));
         }
     };
+    connect.finish();
+    let learning = start_up.stage(StartUpStage::Environment);
     let mut welcome = match Welcome::decode(&attachment.peer.welcome) {
         Ok(welcome) => welcome,
         Err(error) => {
             let why = format!("the executor's welcome is not understood: {error}");
+            learning.fail("welcome");
             return drop(ready.send(Err(Failed::Local(why))));
         }
     };
@@ -156,6 +176,7 @@ pub(crate) async fn open(plan: Plan) {
     let mut upper = Some(HarnessUpper {
         wiring: Rc::clone(&wiring),
         ready: Some(ready),
+        learning: Some(learning),
         round_trip_us: Tick::now().micros_since(dialled).max(1),
         ping_us: Arc::default(),
         clock: ClockEstimate::default(),
@@ -197,7 +218,8 @@ pub(crate) async fn open(plan: Plan) {
         .collect();
     drop(actors.dispatcher.control(DispatcherControl::Adopted(runs)));
     *adopted.borrow_mut() = taken;
-    if let Some((first, handles)) = workspace {
+    if let Some((mut first, handles)) = workspace {
+        first.load.stage = Some(start_up.stage(StartUpStage::Workspace));
         ask_first(first, &actors, &environment, || {
             RemoteFiles::new(actors.asker(), identity_of(&executor), handles)
         });
@@ -254,7 +276,7 @@ fn adopt(adoption: Adoption, actors: &Wiring, collector: &Collector) -> Adopted 
         begun: Tick::now(),
     };
     let call = Call::new(CallKind::Run, START, &facts.context, facts.begun);
-    let shared = Arc::new(RunShared::new(collector.board().call(call)));
+    let shared = Arc::new(RunShared::new(collector.board().call(call), None));
     let progress = Arc::new(Progress::from(next));
     let (waits, dispatcher) = (Arc::clone(&shared), actors.dispatcher.clone());
     let options = HostOptions::new(DELIVERY_MAILBOX_MAX).escalating(move |failure| {
@@ -343,6 +365,8 @@ fn start_actors(framer: &Mailbox<RelayFramer>, metadata: &StoreHandle, collector
 struct HarnessUpper {
     wiring: Rc<RefCell<Option<Wiring>>>,
     ready: Option<oneshot::Sender<Result<Connected, Failed>>>,
+    /// The stage that ends when whoever connects gets the session.
+    learning: Option<StageGuard>,
     round_trip_us: u64,
     ping_us: Arc<AtomicU64>,
     /// The executor's clock, as far as is known.
@@ -419,6 +443,9 @@ impl HarnessUpper {
             epoch: self.welcome.epoch.clone(),
             adopted,
         };
+        if let Some(learning) = self.learning.take() {
+            learning.finish();
+        }
         crate::telemetry::count_crossing();
         drop(ready.send(Ok(connected)));
     }

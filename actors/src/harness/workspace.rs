@@ -7,7 +7,7 @@ use dwell_messages::{EnvironmentInfo, ExitStatus, Reply as WireReply, Request, T
 use tokio::sync::oneshot;
 
 use super::run::{Run, RunError, unanswered};
-use super::{Command, Harness, ancestry};
+use super::{Command, Harness, StartUpStage, ancestry};
 use crate::files::FileSystem;
 use crate::find_up::{Found, Query};
 use crate::mailbox::Reply;
@@ -45,6 +45,7 @@ impl First {
             through: Through::Executor,
             parent,
             begun,
+            stage: None,
             reply,
         };
         let from_here = options.from_here;
@@ -88,6 +89,7 @@ impl Harness {
     /// itself is no error: see `WorkspaceLoaded::warnings`.
     pub async fn workspace(&self, options: &WorkspaceOptions) -> Result<WorkspaceLoaded, RunError> {
         let begun = Tick::now();
+        let stage = Some(self.start_up.stage_at(StartUpStage::Workspace, begun));
         let status = self.status(options);
         let (context, parent) = ancestry(&self.sampler, options.parent.as_ref(), options.sampled);
         let through = if loads_at_once(&self.connected.environment) && !options.from_here {
@@ -102,6 +104,7 @@ impl Harness {
                 through,
                 parent,
                 begun,
+                stage,
                 reply,
             };
             WorkspaceMessage::Load(Box::new(load))
@@ -168,7 +171,7 @@ impl Harness {
         if let Some(parent) = &options.parent {
             command = command.parent(parent.clone());
         }
-        Some(self.exec(command))
+        Some(self.run(command, Tick::now()))
     }
 }
 

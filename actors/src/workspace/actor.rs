@@ -18,7 +18,7 @@ use super::plan::Plan;
 use super::rounds::Rounds;
 use super::service::draw;
 use crate::files::FileSystem;
-use crate::harness::{Asker, RunError};
+use crate::harness::{Asker, RunError, StageGuard};
 use crate::mailbox::{Actor, Mailbox, Message, Reply, TimerGuard, Turn};
 use crate::telemetry::{Collector, Stage, Tick, semconv};
 
@@ -40,6 +40,8 @@ pub(crate) struct Load {
     pub(crate) parent: Option<TraceContext>,
     /// When it was asked for.
     pub(crate) begun: Tick,
+    /// The stage of a harness's start-up that it is.
+    pub(crate) stage: Option<StageGuard>,
     pub(crate) reply: LoadReply,
 }
 
@@ -77,6 +79,7 @@ impl Message for WorkspaceMessage {
 struct UnderWay {
     parent: Option<TraceContext>,
     begun: Tick,
+    stage: Option<StageGuard>,
     reply: LoadReply,
     _task: TimerGuard,
 }
@@ -107,6 +110,7 @@ impl Workspace {
             through,
             parent,
             begun,
+            stage,
             reply,
         } = load;
         if self.loads.len() >= LOADS_MAX {
@@ -133,6 +137,7 @@ impl Workspace {
         let under_way = UnderWay {
             parent,
             begun,
+            stage,
             reply,
             _task: task,
         };
@@ -140,11 +145,17 @@ impl Workspace {
     }
 
     fn loaded(&mut self, context: &TraceContext, number: u64, outcome: Outcome) {
-        let Some(load) = self.loads.remove(&number) else {
+        let Some(mut load) = self.loads.remove(&number) else {
             return;
         };
         let now = Tick::now();
         self.record(context, &load, now, &outcome);
+        if let Some(stage) = load.stage.take() {
+            match &outcome {
+                Ok(_) => stage.finish_at(now),
+                Err(error) => stage.fail(error.error_type()),
+            }
+        }
         let loaded = outcome.map(|(reply, round_trips)| {
             WorkspaceLoaded::new(reply, now.micros_since(load.begun), round_trips)
         });
