@@ -28,6 +28,8 @@ pub mod process_supervisor;
 pub mod propagation;
 pub mod relay_framer;
 pub mod relay_server;
+#[cfg(feature = "responses")]
+pub mod responses;
 pub mod rpc_queue;
 pub mod run_recorder;
 pub mod runtime;

@@ -11,6 +11,7 @@ mod signal;
 mod start_up;
 mod text;
 mod timings;
+mod turn;
 mod workspace;
 
 use std::collections::HashSet;
@@ -70,6 +71,7 @@ pub use signal::{signal_name, signal_number};
 pub use start_up::{StageGuard, StartUp, StartUpStage};
 pub use text::TextDecoder;
 pub use timings::CallTimings;
+pub use turn::{Turn, TurnGuard};
 
 /// How long `shutdown` waits for spans that executors still owe.
 pub const SPANS_WAIT: Duration = Duration::from_secs(2);
@@ -772,6 +774,12 @@ impl Harness {
             self.collector.clone(),
             self._runtime.clone(),
         )
+    }
+
+    /// Its threads, for what else runs beside it.
+    #[cfg(feature = "responses")]
+    pub(crate) fn runtime(&self) -> &Runtime {
+        &self._runtime
     }
 
     /// Everything recorded so far is in the store when this returns.

@@ -77,6 +77,8 @@ families! {
     REPLAYED = "dwell.link.replayed", Counter, "{message}", [], "Messages that were sent again over a fresh link.";
     SPANS = "dwell.telemetry.spans", Counter, "{span}", [], "Spans made.";
     TELEMETRY_DROPPED = "dwell.telemetry.dropped", Counter, "{span}", ["reason"], "Spans that are missing, by where they found no room.";
+    MODEL_EVENTS = "dwell.model.events", Counter, "{event}", ["kind"], "Events of models' responses.";
+    MODEL_REQUESTS = "dwell.model.requests", Counter, "{request}", ["outcome"], "Requests to models that are over.";
     RELAY_CONNECTIONS = "dwell.relay.connections", Gauge, "{connection}", ["state"], "Connections of a relay.";
     RELAY_EXECUTORS = "dwell.relay.executors", Gauge, "{executor}", [], "Executors registered.";
     RELAY_STREAMS = "dwell.relay.streams", Gauge, "{stream}", [], "Streams that are paired.";

@@ -196,6 +196,8 @@ fn counters(collector: &Collector, all: &mut Gathered) {
     ] {
         all.number(families::TELEMETRY_DROPPED, &[reason], dropped as f64);
     }
+    #[cfg(feature = "responses")]
+    meters.model.gather(all);
     all.number(families::UPTIME, &[], board.up_us() as f64 / 1e6);
     all.number(families::READY, &[], f64::from(u8::from(meters.is_ready())));
 }

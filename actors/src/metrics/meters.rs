@@ -63,6 +63,8 @@ pub(crate) struct Meters {
     pub(crate) resumptions: AtomicU64,
     pub(crate) replayed: AtomicU64,
     pub(crate) warnings: AtomicU64,
+    #[cfg(feature = "responses")]
+    pub(crate) model: crate::responses::ModelMeters,
     /// What a role adds of its own.
     extras: Mutex<Vec<Extra>>,
     ready: AtomicBool,

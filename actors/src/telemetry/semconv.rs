@@ -43,6 +43,8 @@ pub const CLOCK_ERROR_US: &str = "clock.error_us";
 
 /// What kind of failure, of low cardinality.
 pub const ERROR_TYPE: &str = "error.type";
+/// `error.type` of what was given up before it had an end.
+pub const ABANDONED: &str = "abandoned";
 /// The system's number of it, where there is one.
 pub const ERRNO: &str = "dwell.errno";
 
@@ -128,6 +130,44 @@ pub const STREAM_SPOOL_US: &str = "dwell.stream.spool_us";
 pub const STREAM_DROPPED_BYTES: &str = "dwell.stream.dropped_bytes";
 /// From the reader's start to the first byte, in microseconds.
 pub const STREAM_FIRST_BYTE_US: &str = "dwell.stream.first_byte_us";
+
+// Requests to a model. What the server says of its own time is exported under these names and no others, below the
+// names that its own exporters give it.
+
+/// Which request of its connection.
+pub const MODEL_REQUEST_ORDINAL: &str = "dwell.model.request_ordinal";
+/// `websocket` or `post`.
+pub const MODEL_TRANSPORT: &str = "dwell.model.transport";
+/// How often it was sent.
+pub const MODEL_ATTEMPTS: &str = "dwell.model.attempts";
+/// Whether it was to warm up only.
+pub const MODEL_PREWARM: &str = "dwell.model.prewarm";
+/// How long it waited for earlier ones, in microseconds.
+pub const MODEL_QUEUE_US: &str = "dwell.model.queue_us";
+/// From the end of writing to the first event, in microseconds.
+pub const MODEL_FIRST_EVENT_US: &str = "dwell.model.first_event_us";
+/// From the end of writing to the first token, in microseconds.
+pub const MODEL_FIRST_TOKEN_US: &str = "dwell.model.first_token_us";
+/// Pauses between events with tokens.
+pub const MODEL_TOKEN_GAPS: &str = "dwell.model.token_gaps";
+/// All of them together, in microseconds.
+pub const MODEL_TOKEN_GAP_TOTAL_US: &str = "dwell.model.token_gap_total_us";
+/// The longest of them, in microseconds.
+pub const MODEL_TOKEN_GAP_LONGEST_US: &str = "dwell.model.token_gap_longest_us";
+/// What the server's own time leaves of the client's, in microseconds: the network, and what nobody names.
+pub const MODEL_UNACCOUNTED_US: &str = "dwell.model.unaccounted_us";
+/// Whether the server claims more than the client saw, so that nothing is left.
+pub const MODEL_UNACCOUNTED_CLAMPED: &str = "dwell.model.unaccounted_clamped";
+/// The server's longest wait in an engine's queue, in milliseconds.
+pub const INFERENCE_ENGINE_QUEUE_MAX_MS: &str = "dwell.inference.engine_queue_max_ms";
+/// The server's time until its provider began, in milliseconds.
+pub const INFERENCE_PROVIDER_START_MS: &str = "dwell.inference.taas_request_to_provider_start_total_ms";
+/// The server's newest choice of an engine, in milliseconds.
+pub const INFERENCE_LATEST_ENGINE_ROUTING_MS: &str = "dwell.inference.latest_engine_routing_ms";
+/// The API's own part, in milliseconds.
+pub const RESPONSESAPI_OWN_MS: &str = "dwell.responsesapi.duration_excl_engine_and_client_tool_time_ms";
+/// How these hang together: always the same constant.
+pub const INFERENCE_ROUTING_TIMING_SEMANTICS: &str = "dwell.inference.routing_timing_semantics";
 
 // Files.
 
@@ -262,4 +302,18 @@ pub mod span {
     pub const LOG_SYNC: &str = "log sync";
     /// Where the repository of an environment begins that has a change to show.
     pub const TURN_DIFF_ROOT: &str = "turn diff root";
+    /// An agent's turn: what it was asked until what it answered.
+    pub const AGENT_TURN: &str = "agent turn";
+    /// A request to a model, from its call to the end of its response.
+    pub const MODEL_REQUEST: &str = "model request";
+    /// Connection, TLS and upgrade.
+    pub const MODEL_CONNECT: &str = "model connect";
+    /// Writing the request.
+    pub const MODEL_SEND: &str = "model send";
+    /// From there to the first event.
+    pub const MODEL_WAIT: &str = "model wait";
+    /// From the first event to the last.
+    pub const MODEL_STREAM: &str = "model stream";
+    /// What the server said of its own time. Stands where it came, and lasts no time: its durations are attributes.
+    pub const MODEL_SERVER_TIMING: &str = "model server timing";
 }

@@ -77,6 +77,22 @@ impl Stage {
         }
     }
 
+    /// Adds a floating-point number, where there is one that is finite.
+    #[must_use]
+    pub fn maybe_float(mut self, name: &'static str, value: Option<f64>) -> Self {
+        if let Some(value) = value.filter(|value| value.is_finite()) {
+            self.attributes.push((name, Value::F64(value)));
+        }
+        self
+    }
+
+    /// Adds whether something is so.
+    #[must_use]
+    pub fn flag(mut self, name: &'static str, value: bool) -> Self {
+        self.attributes.push((name, Value::Bool(value)));
+        self
+    }
+
     /// Adds a text. Never content, arguments or paths.
     #[must_use]
     pub fn text(mut self, name: &'static str, value: impl Into<Cow<'static, str>>) -> Self {
