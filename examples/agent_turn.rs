@@ -22,7 +22,11 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     // One span for all of it: the model's requests and the commands hang below.
     let turn = Turn::begin(true);
     let target = Target::direct(address, executor.public_key());
-    let harness = Harness::builder().identity(client).connect(target).await?;
+    let harness = Harness::builder()
+        .identity(client)
+        .parent(turn.context().clone())
+        .connect(target)
+        .await?;
     let guard = turn.on(&harness);
     let context = guard.turn().context().clone();
 

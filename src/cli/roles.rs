@@ -125,9 +125,13 @@ impl Session {
         Self::connect_for(spec, None, None).await
     }
 
-    /// Asks for a workspace in the first record; see `workspace`.
-    pub(crate) async fn connect_about(spec: ConnectSpec, about: WorkspaceOptions) -> Result<Self, Failure> {
-        Self::connect_for(spec, None, Some(about)).await
+    /// Asks for a workspace in the first record; see `workspace`. The start-up is part of `turn`.
+    pub(crate) async fn connect_about(
+        spec: ConnectSpec,
+        about: WorkspaceOptions,
+        turn: TraceContext,
+    ) -> Result<Self, Failure> {
+        Self::connect_for(spec, None, Some((about, turn))).await
     }
 
     /// What was asked for with the first record, once.
@@ -144,7 +148,7 @@ impl Session {
     async fn connect_for(
         spec: ConnectSpec,
         session: Option<TakeUp>,
-        about: Option<WorkspaceOptions>,
+        about: Option<(WorkspaceOptions, TraceContext)>,
     ) -> Result<Self, Failure> {
         let client = spec.identity.public();
         let mut target = match &spec.route {
@@ -164,8 +168,8 @@ impl Session {
         if let Some(session) = session {
             builder = builder.take_up(session);
         }
-        if let Some(about) = about {
-            builder = builder.workspace(about);
+        if let Some((about, turn)) = about {
+            builder = builder.workspace(about).parent(turn);
         }
         if let Some(slower_than) = spec.slower_than {
             builder = builder.sampled(false).flight_threshold(slower_than);

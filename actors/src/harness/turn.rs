@@ -38,13 +38,13 @@ impl Turn {
         TurnGuard {
             turn: self,
             collector: harness.collector.clone(),
-            error: Some(semconv::ABANDONED),
+            error: Some(semconv::CANCELLED),
         }
     }
 }
 
-/// A turn under way. Dropped without an end, it counts as abandoned.
-#[must_use = "dropping it ends the turn as abandoned"]
+/// A turn under way. Dropped without an end, it counts as cancelled.
+#[must_use = "dropping it ends the turn as cancelled"]
 pub struct TurnGuard {
     turn: Turn,
     collector: Collector,

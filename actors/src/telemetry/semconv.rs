@@ -43,8 +43,6 @@ pub const CLOCK_ERROR_US: &str = "clock.error_us";
 
 /// What kind of failure, of low cardinality.
 pub const ERROR_TYPE: &str = "error.type";
-/// `error.type` of what was given up before it had an end.
-pub const ABANDONED: &str = "abandoned";
 /// The system's number of it, where there is one.
 pub const ERRNO: &str = "dwell.errno";
 

@@ -294,6 +294,43 @@ async fn the_key_is_in_no_log_no_span_no_error_and_no_debug_output() {
 }
 
 #[tokio::test]
+async fn a_turn_is_one_span_and_one_that_is_dropped_is_cancelled() {
+    use dwell_actors::executor::Executor;
+    use dwell_actors::harness::{Harness, Target, Turn};
+    let client = dwell_relay::StaticKeypair::generate(&mut dwell_relay::OsRandomness::new()).unwrap();
+    let executor = Executor::builder()
+        .listen("127.0.0.1:0")
+        .authorize(client.public());
+    let executor = bounded("serving", executor.serve()).await.unwrap();
+    let target = Target::direct(executor.local_addr().unwrap(), executor.public_key());
+    let kept = crate::support::Kept::default();
+    let harness = Harness::builder().identity(client).sink(kept.clone());
+    let harness = bounded("connecting", harness.connect(target)).await.unwrap();
+    let turns: Vec<_> = (0..3).map(|_| Turn::begin(true).on(&harness)).collect();
+    let ids: Vec<_> = turns.iter().map(|turn| turn.turn().trace_id()).collect();
+    let mut turns = turns.into_iter();
+    turns.next().unwrap().finish();
+    turns.next().unwrap().fail("refused");
+    drop(turns);
+    bounded("the harness's end", harness.shutdown()).await;
+    let spans = kept.named("agent turn");
+    let error = |id| {
+        spans
+            .iter()
+            .find(|span| span.trace() == id)
+            .unwrap()
+            .error
+            .as_deref()
+    };
+    assert_eq!(
+        ids.into_iter().map(error).collect::<Vec<_>>(),
+        [None, Some("refused"), Some("cancelled")]
+    );
+    assert!(spans.iter().all(|span| span.parent == [0; 8]));
+    bounded("the executor's end", executor.shutdown()).await;
+}
+
+#[tokio::test]
 async fn kinds_of_events_are_counted_under_fixed_names() {
     use dwell_actors::executor::Executor;
     use dwell_actors::harness::{Harness, Target};

@@ -45,9 +45,17 @@ impl Learned {
         let [files, skills] = self.counts;
         match &self.problem {
             Some(problem) => format!("nothing is known of the workspace: {problem}"),
-            None => format!("{files} files of instructions, {skills} skills"),
+            None => format!(
+                "{}, {}",
+                counted(files, "file of instructions", "files of instructions"),
+                counted(skills, "skill", "skills")
+            ),
         }
     }
+}
+
+fn counted(count: usize, one: &str, many: &str) -> String {
+    format!("{count} {}", if count == 1 { one } else { many })
 }
 
 fn tell(loaded: &WorkspaceLoaded, text: &mut String) {

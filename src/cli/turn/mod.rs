@@ -231,6 +231,7 @@ async fn drive(
                 slower_than: None,
             },
             about,
+            span.context().clone(),
         ))
         .await?;
     let connected = begun.elapsed();
