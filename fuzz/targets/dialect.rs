@@ -24,7 +24,11 @@ fuzz_target!(|data: &[u8]| {
         } => {
             answers(&id);
             drop(trace.context());
-            for text in params.as_object().into_iter().flat_map(|members| members.values()) {
+            for text in params
+                .as_object()
+                .into_iter()
+                .flat_map(|members| members.values())
+            {
                 path(text.as_str().unwrap_or_default());
             }
             let Some(method) = Method::of(&method) else { return };
@@ -36,7 +40,10 @@ fuzz_target!(|data: &[u8]| {
         Incoming::Notification { .. } => {}
         Incoming::Response { id, result } => {
             let again = encode_response(&id, &result);
-            assert!(Incoming::decode(&again).is_ok(), "what was read can be said again");
+            assert!(
+                Incoming::decode(&again).is_ok(),
+                "what was read can be said again"
+            );
         }
         Incoming::Error { id, .. } => answers(&id),
     }
