@@ -13,6 +13,7 @@ use dwell_actors::relay_server::TOKEN_MAX_BYTES;
 use dwell_messages::{PublicKey, Role};
 use dwell_relay::driver::tls::{Certificate, Trust as Roots};
 
+use super::dialect::Dialect;
 use super::failure::Failure;
 use super::oversight::{Inspected, Overseen};
 use super::sessions::Id;
@@ -75,6 +76,7 @@ const EXECUTOR_EXAMPLES: &str = "\
 Examples:
   dwell executor --relay relay.example.org     prints a line: give it to `dwell trust` on the agent's machine
   dwell executor --listen 0.0.0.0 --scopes spawn+stdin
+  dwell executor --listen ws://127.0.0.1:7436     then, for a Codex CLI: CODEX_EXEC_SERVER_URL=ws://127.0.0.1:7436
   dwell executor --authorize KEY,scopes=spawn,expires=2027-01-31 --relay relay.example.org
   echo 'KEY scopes=spawn+pty max-processes=8 # ci' >> ~/.config/dwell/authorized_clients
 
@@ -236,7 +238,8 @@ pub(crate) struct Executor {
     /// 127.0.0.1:7433].
     #[arg(long, value_name = "ADDR", env = "DWELL_RELAY")]
     pub(crate) relay: Option<String>,
-    /// Listen on this address for harnesses that connect directly, by TCP or WebSocket.
+    /// Listen on this address for harnesses that connect directly, by TCP or WebSocket. With ws:// before it, or as
+    /// stdio: serve a stock Codex CLI instead, and print nothing but the address.
     #[arg(long, value_name = "ADDR", env = "DWELL_EXECUTOR_LISTEN")]
     pub(crate) listen: Option<String>,
     /// Put this client on the list of those to serve, and print no line to trust; may be repeated. What it may do
@@ -262,6 +265,8 @@ pub(crate) struct Executor {
     /// nothing. Saves a megabyte a core.
     #[arg(long)]
     pub(crate) no_flight_recorder: bool,
+    #[command(flatten)]
+    pub(crate) dialect: Dialect,
     #[command(flatten)]
     pub(crate) overseen: Overseen,
     #[command(flatten)]

@@ -5,6 +5,7 @@ mod args;
 mod bench;
 mod capture;
 mod demo;
+mod dialect;
 mod executor;
 mod exit;
 mod failure;

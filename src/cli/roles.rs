@@ -7,6 +7,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use dwell_actors::Address;
 use dwell_actors::access::PairingOffer;
+use dwell_actors::dialect::DialectOptions;
 use dwell_actors::executor::{DETACHES, Executor, ExecutorHandle};
 use dwell_actors::harness::{
     CallTimings, Command, ConnectError, GRACE, Harness, Inherit, Observed, RESUME_FOR, Run, RunError,
@@ -483,6 +484,8 @@ pub(crate) struct ExecutorSpec {
     pub(crate) oversight: Oversight,
     /// Whether the last seconds of untraced calls are remembered.
     pub(crate) flight: bool,
+    /// How the JSON dialect is served, if it is.
+    pub(crate) dialect: Option<DialectOptions>,
 }
 
 #[derive(Debug)]
@@ -512,11 +515,24 @@ impl ServingExecutor {
         if let Some(certificate) = spec.certificate {
             builder = builder.tls(certificate);
         }
+        if let Some(dialect) = spec.dialect {
+            builder = builder.dialect(dialect);
+        }
         builder
             .serve()
             .await
             .map(Self)
             .map_err(|error| Failure::of("serve", &error))
+    }
+
+    /// Where a Codex CLI is served, if by WebSockets.
+    pub(crate) fn dialect_url(&self) -> Option<&str> {
+        self.0.dialect_url()
+    }
+
+    /// Waits until the one client on standard input is gone.
+    pub(crate) async fn dialect_over(&self) {
+        self.0.dialect_over().await;
     }
 
     /// Waits until the relay has confirmed the registration.

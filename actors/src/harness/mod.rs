@@ -51,7 +51,7 @@ use run::{Asker, Flight};
 
 pub use command::{Command, GRACE, Inherit, TERM};
 pub use refusal::INQUIRY_TIMEOUT;
-pub(crate) use run::Ended;
+pub(crate) use run::{Ended, Terminator};
 pub use run::{Finished, Run, RunError, RunEvent, RunStdin};
 pub use sessions::{
     LIST_PAGES_MAX, Observed, ProcessInfo, ProcessState, SessionInfo, StartedProcess, TakeUp,
@@ -405,22 +405,51 @@ impl HarnessBuilder {
             Some(oversight) => Some(oversight.start(&collector, &runtime)?),
             None => None,
         };
-        let place = runtime.place();
+        let shelf = Shelf {
+            collector,
+            runtime,
+            store,
+            sampler,
+        };
+        let dialer = dial::Dialer {
+            identity: Arc::new(identity),
+            target,
+            authorization: self.authorization,
+            pings: self.pings,
+            links: self.links,
+        };
+        let mut harness = shelf.open(dialer, self.resume_for, self.take_up).await?;
+        (harness.overseen, harness.flight) = (overseen, self.flight);
+        Ok(harness)
+    }
+}
+
+/// What several sessions of one process may share.
+#[derive(Clone)]
+struct Shelf {
+    collector: Collector,
+    runtime: Runtime,
+    store: StoreHandle,
+    sampler: Sampler,
+}
+
+impl Shelf {
+    async fn open(
+        self,
+        dialer: dial::Dialer,
+        resume_for: Duration,
+        take_up: Option<TakeUp>,
+    ) -> Result<Harness, ConnectError> {
+        let place = self.runtime.place();
         let (ready, wait) = oneshot::channel();
-        let client = identity.public();
-        let asked = target.clone();
+        let client = dialer.identity.public();
+        let asked = dialer.target.clone();
         let plan = session::Plan {
-            dialer: dial::Dialer {
-                identity,
-                target,
-                authorization: self.authorization,
-                pings: self.pings,
-                links: self.links,
-            },
-            resume_for: self.resume_for,
-            collector: collector.clone(),
-            metadata: store.clone(),
-            take_up: self.take_up,
+            dialer,
+            resume_for,
+            collector: self.collector.clone(),
+            metadata: self.store.clone(),
+            take_up,
             ready,
         };
         place.arbiter().spawn_fn(move || {
@@ -429,15 +458,15 @@ impl HarnessBuilder {
         let connected = wait.await.unwrap_or_else(|_| Err(LinkLost::Ended.into()));
         match connected {
             Ok(connected) => Ok(Harness {
-                overseen,
-                flight: self.flight,
+                overseen: None,
+                flight: None,
                 adopted: Mutex::default(),
                 connected,
-                collector,
-                store,
-                sampler,
+                collector: self.collector,
+                store: self.store,
+                sampler: self.sampler,
                 _place: place,
-                _runtime: runtime,
+                _runtime: self.runtime,
             }),
             Err(failed) => Err(refusal::explain(failed, asked, client, &place).await),
         }
@@ -552,6 +581,37 @@ impl Harness {
             oversight: None,
             flight: None,
         }
+    }
+
+    /// One more session beside this one: its own link and its own processes, on the same thread, with the same store and
+    /// the same traces.
+    ///
+    /// # Errors
+    /// As `HarnessBuilder::connect`.
+    pub(crate) async fn another(
+        &self,
+        identity: Arc<StaticKeypair>,
+        target: Target,
+    ) -> Result<Self, ConnectError> {
+        let shelf = Shelf {
+            collector: self.collector.clone(),
+            runtime: self._runtime.clone(),
+            store: self.store.clone(),
+            sampler: self.sampler,
+        };
+        let dialer = dial::Dialer {
+            identity,
+            target,
+            authorization: Vec::new(),
+            pings: Pings::default(),
+            links: std::convert::identity,
+        };
+        shelf.open(dialer, RESUME_FOR, None).await
+    }
+
+    /// Where its spans go.
+    pub(crate) fn collector(&self) -> &Collector {
+        &self.collector
     }
 
     /// Connects with a fresh key and no trace file. See `HarnessBuilder::connect`.
