@@ -116,6 +116,10 @@ codes! {
     NotEmpty = 310, "empty it first, or ask for everything in it to go";
     /// The executor's disk or kernel refused it for another reason.
     FileFailed = 311, "see the errno";
+    /// A file that was not the same when its reading ended as when it began.
+    FileChanged = 312, "read it again";
+    /// A device, a pipe or a socket, where a regular file was needed.
+    NotAFile = 313, "name a regular file";
     /// Too much at once.
     Busy = 400, "wait for something to finish, then try again";
     /// Larger than a limit.
@@ -181,6 +185,8 @@ impl ErrorCode {
             Self::NoSpace => "no_space",
             Self::NotEmpty => "not_empty",
             Self::FileFailed => "file_failed",
+            Self::FileChanged => "file_changed",
+            Self::NotAFile => "not_a_file",
             Self::Busy => "busy",
             Self::TooLarge => "too_large",
             Self::Disconnected => "disconnected",

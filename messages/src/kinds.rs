@@ -73,6 +73,36 @@ registry! {
         Resize = 0x07,
         /// Which sessions has this client here?
         Sessions = 0x08,
+        /// What does a path lead to?
+        FileMetadata = 0x10,
+        /// Read a part of a file.
+        FileRead = 0x11,
+        /// Write a small file.
+        FileWrite = 0x12,
+        /// What lies in a directory?
+        FileList = 0x13,
+        /// Create a directory.
+        FileCreateDirectory = 0x14,
+        /// Remove a name, and what lies below it.
+        FileRemove = 0x15,
+        /// Copy a file or a directory.
+        FileCopy = 0x16,
+        /// Give a file or directory another name.
+        FileRename = 0x17,
+        /// Where does a path lead, without links?
+        FileCanonicalize = 0x18,
+        /// What lies below a directory?
+        FileWalk = 0x19,
+        /// The next page of a walk.
+        FileWalkOn = 0x1a,
+        /// Open a file.
+        FileOpen = 0x1b,
+        /// Read a block of an open file.
+        FileReadBlock = 0x1c,
+        /// Write a block of an open file.
+        FileWriteBlock = 0x1d,
+        /// Close an open file.
+        FileClose = 0x1e,
         /// Answer to `EnvironmentInfo`.
         EnvironmentInfoReply = 0x41,
         /// Answer to `Start`.
@@ -89,6 +119,36 @@ registry! {
         Resized = 0x47,
         /// Answer to `Sessions`.
         SessionsReply = 0x48,
+        /// Answer to `FileMetadata`.
+        FileMetadataReply = 0x50,
+        /// Answer to `FileRead`.
+        FileContents = 0x51,
+        /// Answer to `FileWrite`.
+        FileWritten = 0x52,
+        /// Answer to `FileList`.
+        FileListing = 0x53,
+        /// Answer to `FileCreateDirectory`.
+        FileDirectoryCreated = 0x54,
+        /// Answer to `FileRemove`.
+        FileRemoved = 0x55,
+        /// Answer to `FileCopy`.
+        FileCopied = 0x56,
+        /// Answer to `FileRename`.
+        FileRenamed = 0x57,
+        /// Answer to `FileCanonicalize`.
+        FileCanonical = 0x58,
+        /// Answer to `FileWalk`.
+        FileWalked = 0x59,
+        /// Answer to `FileWalkOn`.
+        FileWalkedOn = 0x5a,
+        /// Answer to `FileOpen`.
+        FileOpened = 0x5b,
+        /// Answer to `FileReadBlock`.
+        FileBlock = 0x5c,
+        /// Answer to `FileWriteBlock`.
+        FileBlockWritten = 0x5d,
+        /// Answer to `FileClose`.
+        FileClosed = 0x5e,
         /// The answer to any request that failed.
         Error = 0x7f,
         /// Bytes a process wrote.

@@ -18,6 +18,7 @@ pub mod trace;
 
 pub use envelope::Envelope;
 pub use error::{Blame, ErrorCode, WireError};
+pub use files::{FileReply, FileRequest};
 pub use ids::{Epoch, ParseKeyError, ProcessId, PublicKey, RequestId, StreamId};
 pub use message::{Message, Pong, Reply, Request, TraceRecords};
 pub use process::{Closed, Event, ExitStatus, Exited, Output, OutputStream};

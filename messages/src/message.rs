@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::error::WireError;
+use crate::files::{FileReply, FileRequest};
 use crate::ids::{ProcessId, RequestId};
 use crate::kinds::MessageKind;
 use crate::process::{
@@ -32,6 +33,8 @@ pub enum Request {
     Resize(Resize),
     /// This client's sessions, and what runs in them.
     Sessions(ListSessions),
+    /// Something about files.
+    File(Box<FileRequest>),
 }
 
 impl Request {
@@ -46,6 +49,7 @@ impl Request {
             Self::Read(_) => "Process/Read",
             Self::Resize(_) => "Process/Resize",
             Self::Sessions(_) => "Session/List",
+            Self::File(file) => file.method(),
         }
     }
 }
@@ -69,6 +73,8 @@ pub enum Reply {
     Resized,
     /// To `Sessions`.
     Sessions(SessionList),
+    /// To `File`.
+    File(FileReply),
 }
 
 /// Spans of one trace, behind its terminal event.
@@ -165,6 +171,7 @@ impl Message {
                 Request::Read(_) => MessageKind::Read,
                 Request::Resize(_) => MessageKind::Resize,
                 Request::Sessions(_) => MessageKind::Sessions,
+                Request::File(file) => file.kind(),
             },
             Self::Response { result, .. } => match result {
                 Ok(Reply::EnvironmentInfo(_)) => MessageKind::EnvironmentInfoReply,
@@ -175,6 +182,7 @@ impl Message {
                 Ok(Reply::Read(_)) => MessageKind::ReadReply,
                 Ok(Reply::Resized) => MessageKind::Resized,
                 Ok(Reply::Sessions(_)) => MessageKind::SessionsReply,
+                Ok(Reply::File(file)) => file.kind(),
                 Err(_) => MessageKind::Error,
             },
             Self::Event { event, .. } => match event {

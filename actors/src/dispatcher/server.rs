@@ -12,6 +12,7 @@ use crate::access::{Pass, ProcessSlot};
 use crate::account::Segment;
 use crate::executor::Directory;
 use crate::fault_point::delay::{self, DelayPoint};
+use crate::files::service::{FileService, FilesMessage};
 use crate::in_flight::Stage;
 use crate::keys::{Scope, ScopeSet};
 use crate::mailbox::{Actor, Mailbox, Message, TellError, Turn};
@@ -34,6 +35,7 @@ fn scopes_of(request: &Request) -> ScopeSet {
         Request::Resize(_) => ScopeSet::of(&[Scope::Pty]),
         Request::Signal(_) | Request::Terminate(_) => ScopeSet::of(&[Scope::Signal]),
         Request::Read(_) | Request::Sessions(_) => ScopeSet::of(&[Scope::Attach]),
+        Request::File(_) => ScopeSet::of(&[Scope::Files]),
     }
 }
 
@@ -50,7 +52,8 @@ fn session_of(request: &Request) -> Option<u64> {
         | Request::Start(_)
         | Request::Write(_)
         | Request::Resize(_)
-        | Request::Sessions(_) => None,
+        | Request::Sessions(_)
+        | Request::File(_) => None,
     }
 }
 
@@ -77,6 +80,7 @@ impl Message for DispatcherMessage {
 pub(crate) struct Dispatcher {
     environment: EnvironmentInfo,
     supervisor: Mailbox<ProcessSupervisor>,
+    files: Mailbox<FileService>,
     pass: Arc<Pass>,
     directory: Directory,
 }
@@ -85,12 +89,14 @@ impl Dispatcher {
     pub(crate) fn new(
         environment: EnvironmentInfo,
         supervisor: Mailbox<ProcessSupervisor>,
+        files: Mailbox<FileService>,
         pass: Arc<Pass>,
         directory: Directory,
     ) -> Self {
         Self {
             environment,
             supervisor,
+            files,
             pass,
             directory,
         }
@@ -133,6 +139,10 @@ impl Dispatcher {
                     responder.answer_later(context, Ok(reply), account).await;
                 })
                 .detach();
+            }
+            Request::File(_) => {
+                call.responder.at(Stage::Service);
+                turn.tell(&self.files, context, FilesMessage::Call(Box::new(call)));
             }
             Request::Start(_)
             | Request::Write(_)

@@ -26,6 +26,7 @@ use tokio::sync::{Notify, oneshot, watch};
 use crate::access::{AuditLog, Clients, Gate, PairingOffer, watch as watch_access};
 use crate::address::Address;
 use crate::dialect::{self, DialectError, DialectOptions, Plan, Serving};
+use crate::files::FilePool;
 use crate::guard::GuardOptions;
 use crate::harness::Target;
 use crate::keys::{AuthorizedClients, Grant};
@@ -391,6 +392,7 @@ impl ExecutorBuilder {
             epoch,
             environment: environment(!self.detached_life.is_zero(), self.flight),
             spawner: Arc::new(Spawner::with_guard(self.guard).map_err(local)?),
+            files: FilePool::new(),
             collector,
             sessions: DashMap::new(),
             credulous: self.credulous,
@@ -493,6 +495,7 @@ pub(crate) struct Shared {
     pub(crate) epoch: [u8; 16],
     pub(crate) environment: EnvironmentInfo,
     pub(crate) spawner: Arc<Spawner>,
+    pub(crate) files: FilePool,
     pub(crate) collector: Collector,
     /// Sessions of every arbiter, by number. Values are cloned out: no guard outlives a call.
     sessions: DashMap<SessionId, Session>,

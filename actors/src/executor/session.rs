@@ -18,6 +18,7 @@ use super::{Directory, Facts, SessionId, Shared};
 use crate::access::{Pass, SessionPass};
 use crate::dispatcher::DISPATCHER_MAILBOX_MAX;
 use crate::dispatcher::server::{Dispatcher, TAKE_OVER};
+use crate::files::service::{FILES_MAILBOX_MAX, FileService, FilesMessage};
 use crate::mailbox::{HostOptions, Mailbox, Turn, start_here};
 use crate::process::{Presence, SessionView};
 use crate::process_supervisor::{
@@ -96,6 +97,7 @@ struct Actors {
     dispatcher: Mailbox<Dispatcher>,
     rpc: Mailbox<RpcQueue>,
     supervisor: Mailbox<ProcessSupervisor>,
+    files: Mailbox<FileService>,
 }
 
 /// The session above a framer.
@@ -139,9 +141,18 @@ impl SessionUpper {
             ProcessSupervisor::new(Arc::clone(&spawner), f.clone(), c.clone(), view.clone(), on_empty)
         });
         self.facts.begun(supervisor.port(ELSEWHERE_CALLS_MAX));
-        let (environment, s, pass) = (
+        let (pool, c, unacknowledged) = (
+            self.shared.files.clone(),
+            collector.clone(),
+            Rc::clone(&self.unacknowledged),
+        );
+        let files = start_here(options(FILES_MAILBOX_MAX), move || {
+            FileService::new(pool.clone(), c.clone(), Rc::clone(&unacknowledged))
+        });
+        let (environment, s, f, pass) = (
             self.shared.environment.clone(),
             supervisor.clone(),
+            files.clone(),
             Arc::clone(pass),
         );
         let directory = Directory::new(Arc::clone(&self.shared), self.client, session);
@@ -149,6 +160,7 @@ impl SessionUpper {
             Dispatcher::new(
                 environment.clone(),
                 s.clone(),
+                f.clone(),
                 Arc::clone(&pass),
                 directory.clone(),
             )
@@ -167,6 +179,7 @@ impl SessionUpper {
             dispatcher,
             rpc,
             supervisor,
+            files,
         });
         Some(())
     }
@@ -217,6 +230,7 @@ impl Upper for SessionUpper {
                     pass.taken_over();
                 }
                 turn.tell(&actors.rpc, TraceContext::default(), RpcMessage::TakenOver(last));
+                turn.tell(&actors.files, TraceContext::default(), FilesMessage::TakenOver);
             }
             let message = SupervisorMessage::Attached(attachment, Box::new(resume), taken.is_some());
             turn.tell(&actors.supervisor, TraceContext::default(), message);
@@ -311,6 +325,7 @@ impl Upper for SessionUpper {
         };
         let (code, method) = match error {
             DecodeError::UnknownMethod { kind, .. } => (ErrorCode::UnknownMethod, Some(*kind)),
+            DecodeError::BadPath { .. } => (ErrorCode::BadPath, None),
             _ => (ErrorCode::BadRequest, None),
         };
         let error = WireError::new(code, error.to_string());
@@ -353,6 +368,7 @@ impl SessionUpper {
                 // A host holds its own address: what is not drained would outlive its session.
                 actors.dispatcher.begin_drain();
                 actors.rpc.begin_drain();
+                actors.files.begin_drain();
                 drop(actors.supervisor.control(SupervisorControl::Terminate));
             }
             (None, Some((session, _))) => self.shared.leave(session),

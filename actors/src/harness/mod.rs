@@ -31,6 +31,7 @@ use crate::address::Address;
 use crate::dispatcher::client::{Dispatcher, DispatcherMessage, Exec};
 use crate::executor::FLIGHT;
 use crate::fault_point::delay::{self, DelayPoint};
+use crate::files::RemoteFiles;
 use crate::in_flight::{Call, CallKind};
 use crate::mailbox::Mailbox;
 use crate::metadata_store::worker::StoreHandle;
@@ -47,7 +48,8 @@ use crate::telemetry::{
 use crate::threads::{ThreadError, Threads};
 use crate::trace_collector::{TraceCollector, TraceMessage};
 
-use run::{Asker, Flight};
+pub(crate) use run::Asker;
+use run::Flight;
 
 pub use command::{Command, GRACE, Inherit, TERM};
 pub use refusal::INQUIRY_TIMEOUT;
@@ -460,6 +462,8 @@ impl Shelf {
             Ok(connected) => Ok(Harness {
                 overseen: None,
                 flight: None,
+                executor: asked.executor,
+                handles: Arc::default(),
                 adopted: Mutex::default(),
                 connected,
                 collector: self.collector,
@@ -550,6 +554,9 @@ pub struct Harness {
     overseen: Option<Overseen>,
     /// Beyond which an unsampled call's trace is kept.
     flight: Option<Duration>,
+    executor: PublicKey,
+    /// The last handle of an open file that was given out.
+    handles: Arc<AtomicU64>,
     _place: Place,
     _runtime: Runtime,
 }
@@ -737,6 +744,13 @@ impl Harness {
             rpc: self.connected.rpc.clone(),
             context,
         }
+    }
+
+    /// The files of the executor's machine. No round trip. The client's key needs the scope `files`.
+    pub fn files(&self) -> RemoteFiles {
+        let identity = format!("executor {}", self.executor);
+        let asker = self.asker(TraceContext::default());
+        RemoteFiles::new(asker, identity.into(), Arc::clone(&self.handles))
     }
 
     /// The link's round trip as last measured, in microseconds.

@@ -600,9 +600,31 @@ impl Drop for Withdrawing {
 }
 
 impl Asker {
+    /// The same, for requests below another span.
+    pub(crate) fn under(&self, context: TraceContext) -> Self {
+        Self {
+            context,
+            ..self.clone()
+        }
+    }
+
+    /// Asks, and waits neither for room nor for an answer.
+    pub(crate) fn tell(&self, request: Request) {
+        let message = DispatcherMessage::Ask {
+            process: None,
+            request: Box::new(request),
+            ticket: Ticket::default(),
+            reply: crate::mailbox::Reply::channel().0,
+        };
+        let envelope = Envelope::new(self.context.clone(), message);
+        if let Err(error) = self.dispatcher.try_tell(envelope) {
+            tracing::debug!(%error, "a request that nobody waits for was not sent");
+        }
+    }
+
     /// Input is stream data: it travels under the call's trace without spans of its own, however much there is. Dropping
     /// the future withdraws the request: if the executor has not begun on it, it does nothing.
-    pub(super) async fn ask(
+    pub(crate) async fn ask(
         &self,
         process: Option<ProcessId>,
         request: Request,
@@ -615,7 +637,8 @@ impl Asker {
             | Request::Terminate(_)
             | Request::Resize(_)
             | Request::Read(_)
-            | Request::Sessions(_) => self.context.flags,
+            | Request::Sessions(_)
+            | Request::File(_) => self.context.flags,
         };
         let context = TraceContext {
             flags,

@@ -292,7 +292,7 @@ impl Process {
                 self.waiting_for_end.push_back((responder, context, account));
             }
             // The supervisor answers reads.
-            Request::Read(_) | Request::EnvironmentInfo | Request::Sessions(_) => {
+            Request::Read(_) | Request::EnvironmentInfo | Request::Sessions(_) | Request::File(_) => {
                 let error = WireError::new(ErrorCode::BadRequest, "the request is about no process");
                 responder.answer(turn, context, Err(error), account);
             }

@@ -7,7 +7,8 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use dwell_messages::codec::{self, EncodeError};
 use dwell_messages::{
-    Envelope, ErrorCode, Event, Message as Wire, ProcessId, Request, Timings, TraceContext, WireError,
+    Envelope, ErrorCode, Event, FileReply, FileRequest, Message as Wire, ProcessId, Reply, Request, Timings,
+    TraceContext, WireError,
 };
 use dwell_relay::resume::Kept;
 use dwell_relay::{Lane, Outgoing, TrailerStamps};
@@ -306,6 +307,7 @@ impl RelayFramer {
     fn unsent(&mut self, envelope: Envelope<Wire>, error: &EncodeError, turn: &mut Turn<'_, Self>) {
         let code = match error {
             EncodeError::TooLarge { .. } => ErrorCode::TooLarge,
+            EncodeError::BadPath { .. } => ErrorCode::BadPath,
             EncodeError::BadString { .. } | EncodeError::Serialize(_) => ErrorCode::BadRequest,
         };
         let error = WireError::new(code, error.to_string());
@@ -434,6 +436,14 @@ fn lane(message: &Wire) -> (Lane, u32) {
             request: Request::Write(_) | Request::Signal(_) | Request::Terminate(_) | Request::Resize(_),
             ..
         } => (Lane::Stdin, 0),
+        Wire::Request {
+            request: Request::File(file),
+            ..
+        } => asked_of_files(file),
+        Wire::Response {
+            result: Ok(Reply::File(file)),
+            ..
+        } => answered_of_files(file),
         Wire::Request { .. } | Wire::Response { .. } => (Lane::Interactive, 0),
         Wire::Event { process, event } if place(event).is_some_and(|offset| offset >= INTERACTIVE_BYTES) => {
             (Lane::Bulk, channel(process))
@@ -449,5 +459,49 @@ fn lane(message: &Wire) -> (Lane, u32) {
         | Wire::Resume(_)
         | Wire::Resumed(_)
         | Wire::ResumeRefused(_) => (Lane::Control, 0),
+    }
+}
+
+/// Small files, in the lane of files: they share it fairly with large ones.
+const SMALL_FILES: u32 = 0;
+/// Blocks of open files, walks, and everything about these, in order.
+const OPEN_FILES: u32 = 1;
+
+/// What is about an open file keeps its order, so that it can be asked for before the file is open.
+fn asked_of_files(file: &FileRequest) -> (Lane, u32) {
+    match file {
+        FileRequest::Write(_) => (Lane::Files, SMALL_FILES),
+        FileRequest::Walk(_)
+        | FileRequest::WalkOn(_)
+        | FileRequest::Open(_)
+        | FileRequest::ReadBlock(_)
+        | FileRequest::WriteBlock(_)
+        | FileRequest::Close(_) => (Lane::Files, OPEN_FILES),
+        FileRequest::Metadata(_)
+        | FileRequest::Read(_)
+        | FileRequest::List(_)
+        | FileRequest::CreateDirectory(_)
+        | FileRequest::Remove(_)
+        | FileRequest::Copy(_)
+        | FileRequest::Rename(_)
+        | FileRequest::Canonicalize(_) => (Lane::Interactive, 0),
+    }
+}
+
+/// What carries content, or names by the thousand, leaves what is short in peace.
+fn answered_of_files(file: &FileReply) -> (Lane, u32) {
+    match file {
+        FileReply::Contents(_) | FileReply::Listing(_) => (Lane::Files, SMALL_FILES),
+        FileReply::Walked(_) | FileReply::WalkedOn(_) | FileReply::Block(_) => (Lane::Files, OPEN_FILES),
+        FileReply::Metadata(_)
+        | FileReply::Written(_)
+        | FileReply::DirectoryCreated(_)
+        | FileReply::Removed(_)
+        | FileReply::Copied(_)
+        | FileReply::Renamed
+        | FileReply::Canonical(_)
+        | FileReply::Opened(_)
+        | FileReply::BlockWritten(_)
+        | FileReply::Closed(_) => (Lane::Interactive, 0),
     }
 }

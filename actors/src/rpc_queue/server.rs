@@ -276,10 +276,15 @@ impl RpcQueue {
             method,
             arrived: arrival.first,
         };
-        let harmless = matches!(
-            request,
-            Request::EnvironmentInfo | Request::Read(_) | Request::Sessions(_)
-        );
+        let harmless = match &request {
+            Request::EnvironmentInfo | Request::Read(_) | Request::Sessions(_) => true,
+            Request::File(file) => file.is_harmless(),
+            Request::Start(_)
+            | Request::Write(_)
+            | Request::Signal(_)
+            | Request::Terminate(_)
+            | Request::Resize(_) => false,
+        };
         if !harmless && self.unacknowledged.is_full() {
             let error = WireError::new(
                 ErrorCode::Busy,

@@ -124,6 +124,11 @@ pub const STREAM_DROPPED_BYTES: &str = "dwell.stream.dropped_bytes";
 /// From the reader's start to the first byte, in microseconds.
 pub const STREAM_FIRST_BYTE_US: &str = "dwell.stream.first_byte_us";
 
+// Files.
+
+/// How long what is done with files waited for a thread, in microseconds.
+pub const FILES_QUEUE_US: &str = "dwell.files.queue_us";
+
 // The rest.
 
 /// `serial` or `parallel`.
@@ -180,6 +185,8 @@ pub mod span {
     pub const TERMINAL_DELIVERY: &str = "terminal delivery";
     /// From there until the consumer has it.
     pub const TERMINAL_CONSUME: &str = "terminal consume";
+    /// What was done with files, on the threads for that.
+    pub const FILES_WORK: &str = "files work";
     /// Metadata that waits for its store.
     pub const METADATA_QUEUE: &str = "metadata queue";
     /// Its transaction.

@@ -5,13 +5,14 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use crate::error::WireError;
+use crate::files::{FileReply, FileRequest, Flaw};
 use crate::ids::{ProcessId, RequestId};
 use crate::kinds::MessageKind;
 use crate::message::{AckBody, Answer, CreditBody, Farewell, Message, Nothing, Number, Reply, Request};
 use crate::process::{CHUNK_MAX_BYTES, Event, ReadReply, Start};
 use crate::session::{GRANT_BYTES, RESUME_PROCESSES_MAX, Resume};
 
-use super::{DecodeError, ELEMENTS_MAX, EncodeError, Header, scan};
+use super::{DecodeError, ELEMENTS_MAX, EncodeError, Header, files, scan};
 
 /// A first guess at an encoded size, so that one allocation does.
 pub(super) fn size_hint(message: &Message) -> usize {
@@ -24,6 +25,14 @@ pub(super) fn size_hint(message: &Message) -> usize {
             request: Request::Write(write),
             ..
         } => write.data.len() + 128,
+        Message::Request {
+            request: Request::File(file),
+            ..
+        } => file.content_bytes() + 384,
+        Message::Response {
+            result: Ok(Reply::File(file)),
+            ..
+        } => file.size_hint(),
         Message::Request { .. }
         | Message::Response { .. }
         | Message::Event { .. }
@@ -102,6 +111,7 @@ fn encode_request(out: &mut BytesMut, request: &Request) -> Result<(), EncodeErr
         Request::Read(read) => put(out, read),
         Request::Resize(resize) => put(out, resize),
         Request::Sessions(list) => put(out, list),
+        Request::File(file) => files::encode_request(out, file),
     }
 }
 
@@ -123,6 +133,7 @@ fn encode_response(
             },
         ),
         Ok(Reply::Sessions(value)) => put(out, &Answer { value, timings }),
+        Ok(Reply::File(file)) => files::encode_reply(out, file, timings),
         Ok(Reply::Read(value)) => {
             check_chunk(longest_chunk(value))?;
             put(out, &Answer { value, timings })
@@ -131,7 +142,7 @@ fn encode_response(
     }
 }
 
-fn put<T: Serialize>(out: &mut BytesMut, value: &T) -> Result<(), EncodeError> {
+pub(super) fn put<T: Serialize>(out: &mut BytesMut, value: &T) -> Result<(), EncodeError> {
     let mut serializer = rmp_serde::Serializer::new(out.writer()).with_struct_map();
     value
         .serialize(&mut serializer)
@@ -237,6 +248,36 @@ pub(super) fn decode(kind: MessageKind, header: &Header, bytes: &Bytes) -> Resul
         MessageKind::Read => body.request(Request::Read(body.read()?)),
         MessageKind::Resize => body.request(Request::Resize(body.read()?)),
         MessageKind::Sessions => body.request(Request::Sessions(body.read()?)),
+        MessageKind::FileMetadata => body.file(FileRequest::Metadata),
+        MessageKind::FileRead => body.file(FileRequest::Read),
+        MessageKind::FileWrite => body.file(FileRequest::Write),
+        MessageKind::FileList => body.file(FileRequest::List),
+        MessageKind::FileCreateDirectory => body.file(FileRequest::CreateDirectory),
+        MessageKind::FileRemove => body.file(FileRequest::Remove),
+        MessageKind::FileCopy => body.file(FileRequest::Copy),
+        MessageKind::FileRename => body.file(FileRequest::Rename),
+        MessageKind::FileCanonicalize => body.file(FileRequest::Canonicalize),
+        MessageKind::FileWalk => body.file(FileRequest::Walk),
+        MessageKind::FileWalkOn => body.file(FileRequest::WalkOn),
+        MessageKind::FileOpen => body.file(FileRequest::Open),
+        MessageKind::FileReadBlock => body.file(FileRequest::ReadBlock),
+        MessageKind::FileWriteBlock => body.file(FileRequest::WriteBlock),
+        MessageKind::FileClose => body.file(FileRequest::Close),
+        MessageKind::FileMetadataReply => body.file_reply(FileReply::Metadata),
+        MessageKind::FileContents => body.file_reply(FileReply::Contents),
+        MessageKind::FileWritten => body.file_reply(FileReply::Written),
+        MessageKind::FileListing => body.file_reply(FileReply::Listing),
+        MessageKind::FileDirectoryCreated => body.file_reply(FileReply::DirectoryCreated),
+        MessageKind::FileRemoved => body.file_reply(FileReply::Removed),
+        MessageKind::FileCopied => body.file_reply(FileReply::Copied),
+        MessageKind::FileRenamed => body.file_reply(|_: Nothing| FileReply::Renamed),
+        MessageKind::FileCanonical => body.file_reply(FileReply::Canonical),
+        MessageKind::FileWalked => body.file_reply(FileReply::Walked),
+        MessageKind::FileWalkedOn => body.file_reply(FileReply::WalkedOn),
+        MessageKind::FileOpened => body.file_reply(FileReply::Opened),
+        MessageKind::FileBlock => body.file_reply(FileReply::Block),
+        MessageKind::FileBlockWritten => body.file_reply(FileReply::BlockWritten),
+        MessageKind::FileClosed => body.file_reply(FileReply::Closed),
         MessageKind::EnvironmentInfoReply => body.response(Reply::EnvironmentInfo),
         MessageKind::Started => body.response(Reply::Started),
         MessageKind::Written => body.response(Reply::Written),
@@ -317,13 +358,52 @@ impl Body<'_> {
 
     fn request(&self, request: Request) -> Result<Message, DecodeError> {
         let process = (self.header.process != 0).then_some(ProcessId(self.header.process));
-        if process.is_none() && !matches!(request, Request::EnvironmentInfo | Request::Sessions(_)) {
+        let of_no_process = matches!(
+            request,
+            Request::EnvironmentInfo | Request::Sessions(_) | Request::File(_)
+        );
+        if process.is_none() && !of_no_process {
             return Err(self.bad("it names no process".into()));
         }
         Ok(Message::Request {
             id: self.id()?,
             process,
             request,
+        })
+    }
+
+    /// A path that no file can have is told apart from everything else that is wrong: it has its own code.
+    fn file<T: DeserializeOwned>(
+        &self,
+        request: impl FnOnce(T) -> FileRequest,
+    ) -> Result<Message, DecodeError> {
+        let request = request(self.read()?);
+        match request.check() {
+            Ok(()) => Ok(Message::Request {
+                id: self.id()?,
+                process: None,
+                request: Request::File(Box::new(request)),
+            }),
+            Err(Flaw::Path { field, problem }) => Err(DecodeError::BadPath {
+                id: self.id()?,
+                field,
+                problem,
+            }),
+            Err(flaw @ (Flaw::Field { .. } | Flaw::TooLarge { .. })) => Err(self.bad(flaw.to_string())),
+        }
+    }
+
+    fn file_reply<T: DeserializeOwned>(
+        &self,
+        reply: impl FnOnce(T) -> FileReply,
+    ) -> Result<Message, DecodeError> {
+        let Answer { value, timings } = self.read()?;
+        let reply = reply(value);
+        reply.check().map_err(|flaw| self.bad(flaw.to_string()))?;
+        Ok(Message::Response {
+            id: self.id()?,
+            result: Ok(Reply::File(reply)),
+            timings,
         })
     }
 

@@ -4,6 +4,7 @@
 //! answered; lengths, depth and counts are checked before serde sees a byte.
 
 mod body;
+mod files;
 mod header;
 mod scan;
 
@@ -37,6 +38,14 @@ pub enum EncodeError {
     /// A string holds what the executor's system cannot take.
     #[error("{field} {problem}: remove it")]
     BadString {
+        /// Which field.
+        field: &'static str,
+        /// What is wrong with it.
+        problem: &'static str,
+    },
+    /// A path that no file can have.
+    #[error("{field} {problem}: give an absolute path without NUL bytes, of at most 4,096 bytes")]
+    BadPath {
         /// Which field.
         field: &'static str,
         /// What is wrong with it.
@@ -126,6 +135,16 @@ pub enum DecodeError {
         /// Which field, and what is wrong with it.
         why: String,
     },
+    /// A path that no file can have: the request can be answered.
+    #[error("{field} {problem}")]
+    BadPath {
+        /// The request to answer.
+        id: RequestId,
+        /// Which field.
+        field: &'static str,
+        /// What is wrong with it.
+        problem: &'static str,
+    },
     /// An id that must not be 0 is.
     #[error("kind {kind:#04x} comes without the id it needs")]
     MissingId {
@@ -138,7 +157,7 @@ impl DecodeError {
     /// The request that can be answered with this error while the link lives. `None`: the link must end.
     pub fn request_id(&self) -> Option<RequestId> {
         match self {
-            Self::UnknownMethod { id, .. } => Some(*id),
+            Self::UnknownMethod { id, .. } | Self::BadPath { id, .. } => Some(*id),
             Self::BadBody { id, .. } => *id,
             Self::Truncated
             | Self::Version { .. }

@@ -2,6 +2,12 @@
 
 use bytes::Bytes;
 use dwell_messages::error::{ErrorCode, WireError};
+use dwell_messages::files::{
+    Access, Block, BlockWritten, Canonical, Canonicalize, Close, Closed as FileClosed, Contents, Copied,
+    Copy, CreateDirectory, DirectoryCreated, DirectoryEntry, FileKind, FileReply, FileRequest, GetMetadata,
+    Handle, Links, List, Listing, Metadata, Open, Opened, ReadBlock, ReadFile, Remove, Removed, Rename, Walk,
+    WalkEntry, WalkError, WalkOn, WalkPage, WriteBlock, WriteFile, WriteHow, Written as FileWritten,
+};
 use dwell_messages::ids::{ProcessId, RequestId};
 use dwell_messages::kinds::MessageKind;
 use dwell_messages::message::{Message, Reply, Request, TraceRecords};
@@ -94,6 +100,42 @@ pub(crate) fn message(kind: MessageKind) -> Message {
             }),
         },
         MessageKind::SessionsReply => response(Ok(Reply::Sessions(sessions()))),
+        MessageKind::FileMetadata
+        | MessageKind::FileRead
+        | MessageKind::FileWrite
+        | MessageKind::FileList
+        | MessageKind::FileCreateDirectory
+        | MessageKind::FileRemove
+        | MessageKind::FileCopy
+        | MessageKind::FileRename
+        | MessageKind::FileCanonicalize
+        | MessageKind::FileWalk
+        | MessageKind::FileWalkOn
+        | MessageKind::FileOpen
+        | MessageKind::FileReadBlock
+        | MessageKind::FileWriteBlock
+        | MessageKind::FileClose => Message::Request {
+            id: RequestId(8),
+            process: None,
+            request: Request::File(Box::new(sample(file_requests(), |file| file.kind() == kind))),
+        },
+        MessageKind::FileMetadataReply
+        | MessageKind::FileContents
+        | MessageKind::FileWritten
+        | MessageKind::FileListing
+        | MessageKind::FileDirectoryCreated
+        | MessageKind::FileRemoved
+        | MessageKind::FileCopied
+        | MessageKind::FileRenamed
+        | MessageKind::FileCanonical
+        | MessageKind::FileWalked
+        | MessageKind::FileWalkedOn
+        | MessageKind::FileOpened
+        | MessageKind::FileBlock
+        | MessageKind::FileBlockWritten
+        | MessageKind::FileClosed => response(Ok(Reply::File(sample(file_replies(), |file| {
+            file.kind() == kind
+        })))),
         MessageKind::ReadReply => response(Ok(Reply::Read(ReadReply {
             events: vec![output().into(), exited().into(), closed().into()],
             next: 12,
@@ -169,6 +211,177 @@ pub(crate) fn message(kind: MessageKind) -> Message {
             },
         },
     }
+}
+
+fn sample<T>(samples: Vec<T>, is_wanted: impl FnMut(&T) -> bool) -> T {
+    let mut wanted = samples.into_iter().filter(is_wanted);
+    wanted.next().expect("every kind has a sample")
+}
+
+fn file_requests() -> Vec<FileRequest> {
+    let path = || bytes(b"/src/\xff.rs");
+    let handle = Handle(9);
+    vec![
+        FileRequest::Metadata(GetMetadata {
+            path: path(),
+            links: Links::Keep,
+        }),
+        FileRequest::Read(ReadFile {
+            path: path(),
+            offset: 1 << 33,
+            max_bytes: 65_536,
+            links: Links::Refuse,
+        }),
+        FileRequest::Write(WriteFile {
+            path: path(),
+            data: Bytes::from_static(b"a\0\xfe"),
+            how: WriteHow::Exclusive,
+            permissions: Some(0o640),
+            atomic: true,
+            sync: true,
+            links: Links::Follow,
+        }),
+        FileRequest::List(List {
+            path: path(),
+            after: bytes(b"m\xfd"),
+            max_entries: 100,
+            resolve: true,
+        }),
+        FileRequest::CreateDirectory(CreateDirectory {
+            path: path(),
+            parents: true,
+            permissions: Some(0o700),
+            links: Links::Follow,
+        }),
+        FileRequest::Remove(Remove {
+            path: path(),
+            recursive: true,
+            force: true,
+            links: Links::Keep,
+        }),
+        FileRequest::Copy(Copy {
+            from: path(),
+            to: bytes(b"/b"),
+            recursive: true,
+            overwrite: true,
+            links: Links::Keep,
+        }),
+        FileRequest::Rename(Rename {
+            from: path(),
+            to: bytes(b"/c"),
+            overwrite: true,
+        }),
+        FileRequest::Canonicalize(Canonicalize { path: path() }),
+        FileRequest::Walk(Walk {
+            handle,
+            path: path(),
+            max_depth: 6,
+            max_directories: 2_000,
+            max_entries: 20_000,
+            follow: true,
+            prune_hidden: true,
+            ignore_files: true,
+        }),
+        FileRequest::WalkOn(WalkOn { handle }),
+        FileRequest::Open(Open {
+            handle,
+            path: path(),
+            access: Access::Write(WriteHow::Truncate),
+            permissions: Some(0o600),
+            atomic: true,
+            sync: true,
+            links: Links::Keep,
+        }),
+        FileRequest::ReadBlock(ReadBlock {
+            handle,
+            offset: 1 << 34,
+            max_bytes: 262_144,
+        }),
+        FileRequest::WriteBlock(WriteBlock {
+            handle,
+            offset: 1 << 35,
+            data: Bytes::from_static(b"block\0"),
+        }),
+        FileRequest::Close(Close {
+            handle,
+            discard: true,
+        }),
+    ]
+}
+
+fn metadata() -> Metadata {
+    Metadata {
+        kind: FileKind::File,
+        size: 1 << 34,
+        mode: 0o644,
+        modified_unix_ns: -1_700_000_000_123_456_789,
+        device: 64_769,
+        inode: 1 << 40,
+    }
+}
+
+fn walk_page() -> WalkPage {
+    WalkPage {
+        entries: vec![
+            WalkEntry {
+                path: bytes(b"src"),
+                kind: FileKind::Directory,
+                link: true,
+            },
+            WalkEntry {
+                path: bytes(b"src/\xff"),
+                kind: FileKind::Other,
+                link: false,
+            },
+        ],
+        errors: vec![WalkError {
+            path: bytes(b"locked"),
+            code: ErrorCode::AccessDenied,
+            errno: Some(13),
+        }],
+        end: true,
+        truncated: true,
+    }
+}
+
+fn file_replies() -> Vec<FileReply> {
+    vec![
+        FileReply::Metadata(metadata()),
+        FileReply::Contents(Contents {
+            data: Bytes::from_static(b"text\0\xff"),
+            end: true,
+            metadata: metadata(),
+        }),
+        FileReply::Written(FileWritten { metadata: metadata() }),
+        FileReply::Listing(Listing {
+            entries: vec![DirectoryEntry {
+                name: bytes(b"\xff"),
+                kind: FileKind::Symlink,
+            }],
+            end: true,
+        }),
+        FileReply::DirectoryCreated(DirectoryCreated { created: true }),
+        FileReply::Removed(Removed { entries: 300 }),
+        FileReply::Copied(Copied {
+            entries: 3,
+            bytes: 1 << 33,
+        }),
+        FileReply::Renamed,
+        FileReply::Canonical(Canonical {
+            path: bytes(b"/real/\xff"),
+        }),
+        FileReply::Walked(walk_page()),
+        FileReply::WalkedOn(walk_page()),
+        FileReply::Opened(Opened { metadata: metadata() }),
+        FileReply::Block(Block {
+            data: Bytes::from_static(b"block\0"),
+            end: true,
+        }),
+        FileReply::BlockWritten(BlockWritten { offset: 1 << 35 }),
+        FileReply::Closed(FileClosed {
+            metadata: Some(metadata()),
+        }),
+    ]
 }
 
 pub(crate) fn request(request: Request) -> Message {

@@ -1,12 +1,38 @@
 //! Files: what there is in an environment, and what can be done with it. Paths are bytes, absolute, without NUL.
+//!
+//! `request` is what is asked, `reply` what is answered, `check` what no request may hold.
+
+mod check;
+mod reply;
+mod request;
 
 use serde::{Deserialize, Serialize};
 use serde_bytes::ByteBuf;
+
+pub use check::Flaw;
+pub use reply::{
+    Block, BlockWritten, Canonical, Closed, Contents, Copied, DirectoryCreated, FileReply, Listing, Opened,
+    Removed, WalkEntry, WalkError, WalkPage, Written,
+};
+pub use request::{
+    Access, Canonicalize, Close, Copy, CreateDirectory, FileRequest, GetMetadata, Handle, Links, List, Open,
+    ReadBlock, ReadFile, Remove, Rename, Walk, WalkOn, WriteBlock, WriteFile, WriteHow,
+};
 
 /// Most bytes of a path, as Linux has it.
 pub const PATH_MAX_BYTES: usize = 4_096;
 /// Most bytes of a file that one answer carries: one block of an open file, and the whole of a file that is read at once.
 pub const BLOCK_MAX_BYTES: usize = 256 * 1024;
+/// Most entries of one page of a directory or a walk.
+pub const PAGE_MAX_ENTRIES: usize = 4_096;
+/// Most bytes of names, or of paths, in one page.
+pub const PAGE_MAX_BYTES: usize = BLOCK_MAX_BYTES;
+/// How many levels a walk goes down at the most.
+pub const WALK_MAX_DEPTH: u32 = 256;
+/// Directories that one walk reads at the most.
+pub const WALK_MAX_DIRECTORIES: u32 = 100_000;
+/// Entries that one walk gives at the most.
+pub const WALK_MAX_ENTRIES: u32 = 1_000_000;
 
 /// What a path leads to.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Serialize, Deserialize)]
