@@ -19,6 +19,7 @@ const HELD: Duration = Duration::from_secs(24 * 3_600);
 const TERMINAL_IDLE: Duration = Duration::from_millis(200);
 /// A terminal is given up so long after its command.
 const TERMINAL_TOTAL: Duration = Duration::from_secs(1);
+const ENOENT: i32 = 2;
 /// Variables of the server's own, which no command has, whatever it asks for.
 const WITHHELD: [&str; 2] = [
     "CODEX_EXEC_SERVER_EXIT_ON_STDIN_CLOSE",
@@ -53,10 +54,7 @@ pub(super) fn command(
         .retention(0);
     command = environment(command, start);
     if start.tty {
-        command = command
-            .pty(ROWS, COLUMNS)
-            .term("")
-            .drain(TERMINAL_IDLE, TERMINAL_TOTAL);
+        command = command.pty(ROWS, COLUMNS).drain(TERMINAL_IDLE, TERMINAL_TOTAL);
     } else {
         command = command.drain(HELD, HELD);
         if start.pipe_stdin {
@@ -125,7 +123,8 @@ fn fits(pattern: &str, name: &str) -> bool {
 pub(super) fn refusal(error: &RunError) -> Fault {
     let errno = error.errno();
     match (error.code(), errno) {
-        (Some(ErrorCode::EmptyArgv), _) => Fault::invalid_params("argv must not be empty"),
+        // A program without a name is one that is not there.
+        (Some(ErrorCode::EmptyArgv), _) => Fault::of_spawn_errno(ENOENT),
         (Some(ErrorCode::SpawnFailed | ErrorCode::BadCwd | ErrorCode::ResourceExhausted), Some(errno)) => {
             Fault::of_spawn_errno(errno)
         }
@@ -209,8 +208,8 @@ mod tests {
     }
 
     #[test]
-    fn a_terminal_has_a_size_of_its_own_and_no_name() {
+    fn a_terminal_has_a_size_of_its_own() {
         let pty = made(&json!({"tty": true})).pty.unwrap();
-        assert_eq!((pty.size.rows, pty.size.columns, &*pty.term), (24, 80, ""));
+        assert_eq!((pty.size.rows, pty.size.columns), (24, 80));
     }
 }

@@ -16,6 +16,7 @@ use serde_json::Value;
 use tokio::task::JoinSet;
 
 use super::discovery;
+use super::files::{Handles, Served};
 use super::gateway::Gateway;
 use super::line::Liveness;
 use super::outbox::{Gone, Outbox};
@@ -69,6 +70,7 @@ pub(super) struct Connection {
     liveness: Rc<Liveness>,
     state: State,
     calls: JoinSet<()>,
+    handles: Rc<Handles>,
 }
 
 /// A request that is being served.
@@ -88,6 +90,7 @@ impl Connection {
             liveness,
             state: State::New,
             calls: JoinSet::new(),
+            handles: Rc::default(),
         }
     }
 
@@ -232,7 +235,7 @@ impl Connection {
                     .is_some_and(|process| process.terminate());
                 self.answer(&id, &Terminated { running }).await
             }
-            Call::ReadFile(_)
+            call @ (Call::ReadFile(_)
             | Call::WriteFile(_)
             | Call::CreateDirectory(_)
             | Call::GetMetadata(_)
@@ -244,8 +247,8 @@ impl Connection {
             | Call::OpenFile(_)
             | Call::ReadBlock(_)
             | Call::WriteBlock(_)
-            | Call::CloseFile(_)
-            | Call::Http(_) => {
+            | Call::CloseFile(_)) => self.file(session, asked, call).await,
+            Call::Http(_) => {
                 let fault = Fault::unknown_method(asked.method.name());
                 self.refuse(&id, &fault).await
             }
@@ -284,6 +287,32 @@ impl Connection {
             drop(outbox.send(message).await);
         })
         .await
+    }
+
+    /// Files are another thread's, and take their time.
+    async fn file(&mut self, session: &Rc<Session>, asked: Asked, call: Call) -> Result<(), Over> {
+        let span = span_id();
+        let files = session.harness().files();
+        let files = match &asked.context {
+            Some(context) => files.parent(context.child(span)),
+            None => files,
+        };
+        let served = Served {
+            files,
+            handles: Rc::clone(&self.handles),
+            sandbox_off: session.is_sandbox_off(),
+        };
+        if self.calls.len() >= CALLS_MAX {
+            return self.refuse(&asked.id, &too_many()).await;
+        }
+        let (outbox, session) = (self.outbox.clone(), Rc::clone(session));
+        self.calls.spawn_local(async move {
+            let answer = served.answer(&asked.id, call).await;
+            record(&session, &asked, span, answer.as_ref().err().map(|_| "refused"));
+            let message = answer.unwrap_or_else(|fault| encode_error(&asked.id, &fault));
+            drop(outbox.send(message).await);
+        });
+        Ok(())
     }
 
     /// Serves a request beside the others.
@@ -370,12 +399,19 @@ impl Drop for Connection {
         match std::mem::replace(&mut self.state, State::New) {
             State::New => {}
             State::Begun(session, number) | State::Ready(session, number) => {
+                self.handles.end(&session.harness().files());
                 if session.line().detach(number) {
                     self.gateway.detached(&session);
                 }
             }
         }
     }
+}
+
+fn too_many() -> Fault {
+    Fault::failed(format!(
+        "{CALLS_MAX} requests of this connection are being served: wait for one to end"
+    ))
 }
 
 /// The span of a request that came with a parent.

@@ -14,6 +14,7 @@ mod auth;
 mod command;
 mod connection;
 mod discovery;
+mod files;
 mod gateway;
 mod head;
 mod line;
@@ -38,6 +39,7 @@ use tokio::sync::{oneshot, watch};
 
 pub use auth::{Auth, CLOCK_SKEW, SECRET_MIN_BYTES, ShortSecret, Signed};
 pub use connection::CALLS_MAX;
+pub use files::{DIRECTORY_MAX_ENTRIES, READ_FILE_MAX_BYTES};
 pub use gateway::SESSIONS_MAX;
 pub use line::PROBE_TIMEOUT;
 pub use log::{LOGGED_CHUNKS_MAX, WRITE_IDS_MAX};

@@ -65,6 +65,10 @@ impl Session {
         &self.harness
     }
 
+    pub(super) fn is_sandbox_off(&self) -> bool {
+        self.rules.sandbox_off
+    }
+
     pub(super) fn environment(&self) -> &EnvironmentInfo {
         &self.environment
     }

@@ -149,19 +149,26 @@ impl Client {
         if let Some(at) = self.kept.iter().position(&fits) {
             return self.kept.remove(at).unwrap();
         }
-        loop {
-            let message = self.read().await.expect("the connection lives");
-            if fits(&message) {
-                return message;
+        bounded(async {
+            loop {
+                let message = self.next().await.expect("the connection lives");
+                if fits(&message) {
+                    return message;
+                }
+                self.kept.push_back(message);
             }
-            self.kept.push_back(message);
-        }
+        })
+        .await
     }
 
     /// The next message, whatever it is; `None`: the connection is over.
     pub(crate) async fn read(&mut self) -> Option<Value> {
+        bounded(self.next()).await
+    }
+
+    async fn next(&mut self) -> Option<Value> {
         loop {
-            match bounded(self.socket.next()).await? {
+            match self.socket.next().await? {
                 Ok(Message::Text(text)) => return Some(serde_json::from_str(&text).unwrap()),
                 Ok(Message::Ping(_)) => {}
                 Ok(_) | Err(_) => return None,

@@ -25,7 +25,7 @@ async fn no_misuse_takes_down_another_session() {
         Misuse::Text(r#"{"id":1,"result":{}}"#.into()),
         Misuse::Text("x".repeat(FRAME_MAX_BYTES + 1)),
         Misuse::Early,
-        Misuse::Raw(b"\x81\xff\xff\xff\xff\xff\xff\xff\xff\xff".to_vec()),
+        Misuse::Raw(b"\x81\xff\x7f\xff\xff\xff\xff\xff\xff\xff\0\0\0\0".to_vec()),
         Misuse::AfterClose,
     ];
     for (number, misuse) in misuses.into_iter().enumerate() {

@@ -6,6 +6,7 @@ mod beside;
 mod client;
 mod connections;
 mod ending;
+mod files;
 mod handshake;
 mod isolation;
 mod messages;

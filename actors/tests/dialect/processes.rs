@@ -31,7 +31,11 @@ async fn a_command_tells_its_output_its_exit_and_its_end_in_one_count() {
     };
     assert_eq!(of("stdout")["params"]["chunk"], "b3V0Cg==");
     assert_eq!(of("stderr")["params"]["chunk"], "ZXJyCg==");
-    let exited = &events[events.len() - 2]["params"];
+    let exited = events
+        .iter()
+        .find(|event| event["method"] == "process/exited")
+        .unwrap();
+    let exited = &exited["params"];
     assert_eq!(
         (&exited["exitCode"], &exited["sandboxDenied"]),
         (&json!(3), &json!(false))
@@ -194,7 +198,9 @@ async fn a_terminal_has_24_lines_of_80_and_one_output() {
     client.call("process/start", tty).await.unwrap();
     let events = client.events("t").await;
     let text = written(&events);
-    assert!(text.contains("24 80") && text.contains("term=."), "{text}");
+    assert!(text.contains("24 80"), "{text}");
+    // A difference: on a terminal a command is told that it is on one, unless it is told so already.
+    assert!(text.contains("term=xterm-256color."), "{text}");
     let streams = events.iter().filter(|event| event["method"] == "process/output");
     assert!(
         streams
