@@ -84,6 +84,12 @@ Scopes: spawn (start commands), pty (give them terminals), stdin (write to them)
 (read again what they said), files, admin. A key without scopes= has all but admin. Changes of the file hold at once: a
 key that is taken off it loses its sessions.";
 
+/// What `dwell bridge --help` ends with.
+const BRIDGE_EXAMPLES: &str = "\
+Examples:
+  dwell bridge --on build --listen ws://127.0.0.1:7436
+  CODEX_EXEC_SERVER_URL=ws://127.0.0.1:7436 codex exec ...";
+
 /// What `dwell trust --help` ends with.
 const TRUST_EXAMPLES: &str = "\
 Examples:
@@ -129,6 +135,8 @@ pub(crate) enum Verb {
     Relay(Relay),
     /// Run commands on this machine for the clients in authorized_clients.
     Executor(Executor),
+    /// Serve a Codex CLI on this machine with an executor on another one, over a sealed link.
+    Bridge(Box<Bridge>),
     /// Run a command on an executor's machine.
     Run(Box<Run>),
     /// List what this machine's key runs on an executor's machine, whoever started it.
@@ -276,6 +284,21 @@ pub(crate) struct Executor {
     /// For a parent process: print the ready line, and end when standard input does.
     #[arg(long, hide = true)]
     pub(crate) ready_json: bool,
+}
+
+#[derive(Args, Debug)]
+#[command(after_help = BRIDGE_EXAMPLES)]
+pub(crate) struct Bridge {
+    #[command(flatten)]
+    pub(crate) reach: Reach,
+    /// Where the Codex CLI is served: ws://IP:PORT or stdio. Nothing but the address is printed.
+    #[arg(long, value_name = "ADDR", default_value = "ws://127.0.0.1:0")]
+    pub(crate) listen: String,
+    /// For how many seconds a session whose client is away goes on, what it runs running [default: 80].
+    #[arg(long, value_name = "SECS", value_parser = seconds)]
+    pub(crate) detached_life: Option<Duration>,
+    #[command(flatten)]
+    pub(crate) dialect: Dialect,
 }
 
 /// Which executor, and how it is reached.

@@ -3,6 +3,7 @@
 mod address;
 mod args;
 mod bench;
+mod bridge;
 mod capture;
 mod demo;
 mod dialect;
@@ -51,6 +52,7 @@ pub(crate) fn main() -> ExitCode {
         Verb::Demo(ask) => dwell::block_on(demo::demo(ask, json)),
         Verb::Relay(ask) => wait(relay::serve(ask, json)),
         Verb::Executor(ask) => wait(executor::serve(ask, json)),
+        Verb::Bridge(ask) => wait(bridge::serve(*ask)),
         // The session lives on this thread too: nothing is handed to another on its way.
         Verb::Run(ask) => dwell::block_on(run::run(*ask, json)),
         Verb::Ps(ask) => dwell::block_on(sessions::ps(ask, json)),

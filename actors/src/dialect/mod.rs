@@ -11,6 +11,7 @@
 //! without a word, and what their sessions run is killed.
 
 mod auth;
+mod bridge;
 mod command;
 mod connection;
 mod discovery;
@@ -38,6 +39,7 @@ use dwell_relay::StaticKeypair;
 use tokio::sync::{oneshot, watch};
 
 pub use auth::{Auth, CLOCK_SKEW, SECRET_MIN_BYTES, ShortSecret, Signed};
+pub use bridge::Bridge;
 pub use connection::CALLS_MAX;
 pub use files::{DIRECTORY_MAX_ENTRIES, READ_FILE_MAX_BYTES};
 pub use gateway::SESSIONS_MAX;
@@ -175,6 +177,17 @@ pub(crate) struct Serving {
     pub(crate) url: Option<String>,
     /// Set when its one client is gone.
     pub(crate) over: watch::Receiver<bool>,
+}
+
+impl Serving {
+    /// Waits until the one client on standard input is gone; for ever, where there is none.
+    pub(crate) async fn client_is_gone(&self) {
+        if self.url.is_some() {
+            return std::future::pending().await;
+        }
+        // A gateway that failed has no client either.
+        drop(self.over.clone().wait_for(|over| *over).await);
+    }
 }
 
 impl fmt::Debug for Plan {

@@ -753,11 +753,8 @@ impl ExecutorHandle {
     /// Waits until the one client of the JSON dialect on standard input is gone; for ever, where there is none.
     pub async fn dialect_over(&self) {
         match &self.dialect {
-            Some(serving) if serving.url.is_none() => {
-                // A gateway that failed has no client either.
-                drop(serving.over.clone().wait_for(|over| *over).await);
-            }
-            Some(_) | None => std::future::pending().await,
+            Some(serving) => serving.client_is_gone().await,
+            None => std::future::pending().await,
         }
     }
 

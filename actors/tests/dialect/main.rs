@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
 mod beside;
+mod bridge;
 mod client;
 mod connections;
 mod ending;
