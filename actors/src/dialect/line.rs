@@ -62,6 +62,7 @@ pub(super) struct Line {
     connections: Cell<u64>,
     /// Somebody is about to take it.
     claimed: Cell<bool>,
+    detached: Notify,
 }
 
 /// The session has somebody already.
@@ -87,12 +88,21 @@ impl Line {
         let claim = Claim(Rc::clone(self));
         let attached = self.attached.borrow().clone();
         if let Some(attached) = attached {
-            if attached.liveness.answers().await {
+            // It may be lost already, and its end only just be on its way.
+            let answers = tokio::select! {
+                biased;
+                () = self.detached.notified() => false,
+                answers = attached.liveness.answers() => answers,
+            };
+            if answers && self.has(attached.number) {
                 return Err(StillAttached);
             }
-            tracing::info!("a connection of the JSON dialect does not answer: its session goes to a new one");
-            attached.liveness.evicted.notify_one();
-            self.detach(attached.number);
+            if self.detach(attached.number) {
+                tracing::info!(
+                    "a connection of the JSON dialect does not answer: its session goes to a new one"
+                );
+                attached.liveness.evicted.notify_one();
+            }
         }
         Ok(claim)
     }
@@ -111,14 +121,19 @@ impl Line {
 
     /// A connection is gone. Whether it had the session.
     pub(super) fn detach(&self, number: u64) -> bool {
-        let mut attached = self.attached.borrow_mut();
-        let is_it = attached
-            .as_ref()
-            .is_some_and(|attached| attached.number == number);
+        let is_it = self.has(number);
         if is_it {
-            *attached = None;
+            *self.attached.borrow_mut() = None;
+            self.detached.notify_waiters();
         }
         is_it
+    }
+
+    fn has(&self, number: u64) -> bool {
+        let attached = self.attached.borrow();
+        attached
+            .as_ref()
+            .is_some_and(|attached| attached.number == number)
     }
 
     /// Connections so far.

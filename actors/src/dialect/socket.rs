@@ -178,7 +178,9 @@ async fn converse(socket: Socket, origin: Origin, gateway: Rc<Gateway>) {
 
 async fn read(mut stream: SplitStream<Socket>, mut connection: Connection, liveness: &Liveness) {
     while let Some(message) = stream.next().await {
-        liveness.heard();
+        if message.is_ok() {
+            liveness.heard();
+        }
         let handled = match message {
             Ok(Message::Text(text)) => connection.handle(text.as_bytes()).await,
             Ok(Message::Binary(bytes)) => connection.handle(&bytes).await,

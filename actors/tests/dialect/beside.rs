@@ -78,7 +78,7 @@ async fn a_client_that_does_not_read_makes_its_own_command_wait_and_no_other() {
     drop(slow);
     // Without its client the command goes on, and the newest of what it wrote is kept.
     let mut back = Client::connect(&executor).await;
-    back.initialize(json!(session)).await.unwrap();
+    back.resume(&session).await;
     let mut after = 0;
     loop {
         let ask = json!({"processId": "p", "afterSeq": after, "waitMs": 100_000});

@@ -89,6 +89,19 @@ impl Client {
         Ok(result["sessionId"].as_str().unwrap().to_owned())
     }
 
+    /// Takes a session up as a stock client does: once more where its last connection is still there.
+    pub(crate) async fn resume(&mut self, session: &str) {
+        bounded(async {
+            loop {
+                match self.initialize(json!(session)).await {
+                    Ok(id) => return assert_eq!(id, session),
+                    Err(refusal) => assert_eq!(refusal.code, -32010),
+                }
+            }
+        })
+        .await;
+    }
+
     pub(crate) async fn send(&mut self, message: &Value) {
         self.send_text(&message.to_string()).await;
     }

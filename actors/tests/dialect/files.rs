@@ -347,7 +347,7 @@ async fn open_files_are_read_and_written_by_blocks_and_end_with_their_connection
 
     drop(client);
     let mut back = Client::connect(&executor).await;
-    while back.initialize(json!(session)).await.is_err() {}
+    back.resume(&session).await;
     let gone = back
         .call("fs/readBlock", json!({"handleId": "r", "offset": 0, "len": 1}))
         .await;

@@ -20,8 +20,7 @@ async fn a_session_is_taken_up_with_its_processes_its_numbers_and_its_writes() {
     assert_eq!(first["params"]["seq"], json!(1));
     drop(client);
     let mut back = Client::connect(&executor).await;
-    let again = back.initialize(json!(session)).await.unwrap();
-    assert_eq!(again, session);
+    back.resume(&session).await;
     // The same write again is none.
     assert_eq!(
         back.call("process/write", write).await,
@@ -57,7 +56,7 @@ async fn what_was_told_to_nobody_is_read_and_not_told_again() {
     // Its second line comes while nobody is there.
     let mut back = Client::connect(&executor).await;
     tokio::time::sleep(Duration::from_millis(800)).await;
-    back.initialize(json!(session)).await.unwrap();
+    back.resume(&session).await;
     let missed = back
         .call(
             "process/read",
@@ -111,7 +110,7 @@ async fn a_flood_over_many_connections_is_whole() {
         }
         drop(client);
         client = Client::connect(&executor).await;
-        client.initialize(json!(session)).await.unwrap();
+        client.resume(&session).await;
         let ask = json!({"processId": "p", "afterSeq": after, "maxBytes": null, "waitMs": 0});
         let answer = client.call("process/read", ask).await.unwrap();
         for chunk in answer["chunks"].as_array().unwrap() {
@@ -161,15 +160,7 @@ async fn a_session_that_is_attached_is_refused_and_its_connection_is_not_disturb
     // The newcomer stays open, and gets it when it is free.
     reading.abort();
     drop(reading.await);
-    let again = bounded(async {
-        loop {
-            match second.initialize(json!(session)).await {
-                Ok(id) => return id,
-                Err(refusal) => assert_eq!(refusal.code, -32010),
-            }
-        }
-    });
-    assert_eq!(again.await, session);
+    second.resume(&session).await;
     executor.shutdown().await;
 }
 
