@@ -307,7 +307,7 @@ fn an_export_goes_to_standard_output_or_into_a_private_file() {
 fn help_and_version_are_no_errors() {
     let place = Place::new();
     for verb in [
-        "demo", "relay", "executor", "run", "ps", "attach", "logs", "kill", "trust", "key", "trace",
+        "demo", "turn", "relay", "executor", "run", "ps", "attach", "logs", "kill", "trust", "key", "trace",
         "version",
     ] {
         let output = place.run(&[verb, "--help"]);

@@ -29,7 +29,7 @@ pub enum Segment {
     DispatcherMailbox,
     /// Choosing who serves it, and preparing that; on the harness readiness and the lock.
     Dispatch,
-    /// Waiting for the `ProcessSupervisor`.
+    /// Waiting for the `ProcessSupervisor`, or for the `FileService`.
     SupervisorMailbox,
     /// Waiting for the `Process`.
     ProcessMailbox,

@@ -13,6 +13,7 @@ pub mod executor;
 pub mod fault_point;
 mod feed;
 pub mod files;
+pub mod find_up;
 pub mod guard;
 pub mod harness;
 pub mod in_flight;
@@ -28,6 +29,8 @@ pub mod process_supervisor;
 pub mod propagation;
 pub mod relay_framer;
 pub mod relay_server;
+#[cfg(feature = "responses")]
+pub mod responses;
 pub mod rpc_queue;
 pub mod run_recorder;
 pub mod runtime;
@@ -42,8 +45,10 @@ pub mod trace_collector;
 pub mod trace_export;
 pub mod trace_file;
 pub mod trace_why;
+pub mod turn_diff;
 mod watchdog;
 pub mod waterfall;
+pub mod workspace;
 
 pub use address::Address;
 pub use runtime::block_on;

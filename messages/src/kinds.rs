@@ -103,6 +103,10 @@ registry! {
         FileWriteBlock = 0x1d,
         /// Close an open file.
         FileClose = 0x1e,
+        /// The nearest directory upwards that holds one of some names.
+        FindUp = 0x30,
+        /// Instructions, skills and repository around a directory.
+        WorkspaceLoad = 0x31,
         /// Answer to `EnvironmentInfo`.
         EnvironmentInfoReply = 0x41,
         /// Answer to `Start`.
@@ -149,6 +153,10 @@ registry! {
         FileBlockWritten = 0x5d,
         /// Answer to `FileClose`.
         FileClosed = 0x5e,
+        /// Answer to `FindUp`.
+        FoundUp = 0x70,
+        /// Answer to `WorkspaceLoad`.
+        WorkspaceLoaded = 0x71,
         /// The answer to any request that failed.
         Error = 0x7f,
         /// Bytes a process wrote.

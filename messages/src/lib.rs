@@ -15,6 +15,7 @@ pub mod session;
 pub mod span;
 pub mod timings;
 pub mod trace;
+pub mod workspace;
 
 pub use envelope::Envelope;
 pub use error::{Blame, ErrorCode, WireError};

@@ -13,6 +13,7 @@ use crate::process::{
 use crate::session::{EnvironmentInfo, ListSessions, Resume, ResumeRefused, Resumed, SessionList};
 use crate::span::{Role, Span};
 use crate::timings::Timings;
+use crate::workspace::{FindUp, FoundUp, WorkspaceLoad, WorkspaceReply};
 
 /// What can be asked of an executor.
 #[derive(Clone, PartialEq, Debug)]
@@ -35,6 +36,10 @@ pub enum Request {
     Sessions(ListSessions),
     /// Something about files.
     File(Box<FileRequest>),
+    /// The nearest directory that holds a marker; see `is_whole_call`.
+    FindUp(FindUp),
+    /// A workspace, in one batch; see `is_whole_call`.
+    WorkspaceLoad(Box<WorkspaceLoad>),
 }
 
 impl Request {
@@ -50,6 +55,27 @@ impl Request {
             Self::Resize(_) => "Process/Resize",
             Self::Sessions(_) => "Session/List",
             Self::File(file) => file.method(),
+            Self::FindUp(_) => "Workspace/FindUp",
+            Self::WorkspaceLoad(_) => "Workspace/Load",
+        }
+    }
+}
+
+impl Request {
+    /// Whether it is a call by itself, with spans of its own and no process. Then the process it names is none, but the
+    /// number, of the process ids of its session, under which its spans come back.
+    pub fn is_whole_call(&self) -> bool {
+        match self {
+            Self::FindUp(_) | Self::WorkspaceLoad(_) => true,
+            Self::EnvironmentInfo
+            | Self::Start(_)
+            | Self::Write(_)
+            | Self::Signal(_)
+            | Self::Terminate(_)
+            | Self::Read(_)
+            | Self::Resize(_)
+            | Self::Sessions(_)
+            | Self::File(_) => false,
         }
     }
 }
@@ -75,6 +101,10 @@ pub enum Reply {
     Sessions(SessionList),
     /// To `File`.
     File(FileReply),
+    /// To `FindUp`.
+    FoundUp(FoundUp),
+    /// To `WorkspaceLoad`.
+    Workspace(Box<WorkspaceReply>),
 }
 
 /// Spans of one trace, behind its terminal event.
@@ -172,6 +202,8 @@ impl Message {
                 Request::Resize(_) => MessageKind::Resize,
                 Request::Sessions(_) => MessageKind::Sessions,
                 Request::File(file) => file.kind(),
+                Request::FindUp(_) => MessageKind::FindUp,
+                Request::WorkspaceLoad(_) => MessageKind::WorkspaceLoad,
             },
             Self::Response { result, .. } => match result {
                 Ok(Reply::EnvironmentInfo(_)) => MessageKind::EnvironmentInfoReply,
@@ -183,6 +215,8 @@ impl Message {
                 Ok(Reply::Resized) => MessageKind::Resized,
                 Ok(Reply::Sessions(_)) => MessageKind::SessionsReply,
                 Ok(Reply::File(file)) => file.kind(),
+                Ok(Reply::FoundUp(_)) => MessageKind::FoundUp,
+                Ok(Reply::Workspace(_)) => MessageKind::WorkspaceLoaded,
                 Err(_) => MessageKind::Error,
             },
             Self::Event { event, .. } => match event {

@@ -65,7 +65,8 @@ fn fields(kind: MessageKind) -> Vec<String> {
 
 #[test]
 fn a_second_reader_finds_the_keys_that_the_protocol_names() {
-    let table: [(MessageKind, &[&str]); 31] = [
+    const METADATA: &[&str] = &["kind", "size", "mode", "modified_unix_ns", "device", "inode"];
+    let table: [(MessageKind, &[&str]); 65] = [
         (MessageKind::EnvironmentInfo, &[]),
         (
             MessageKind::Start,
@@ -95,6 +96,111 @@ fn a_second_reader_finds_the_keys_that_the_protocol_names() {
         (MessageKind::Resized, &[]),
         (MessageKind::Sessions, &["after"]),
         (MessageKind::SessionsReply, &["sessions", "now_unix_ms", "next"]),
+        (MessageKind::FileMetadata, &["path", "links"]),
+        (MessageKind::FileRead, &["path", "offset", "max_bytes", "links"]),
+        (
+            MessageKind::FileWrite,
+            &["path", "data", "how", "permissions", "atomic", "sync", "links"],
+        ),
+        (
+            MessageKind::FileList,
+            &["path", "after", "max_entries", "resolve"],
+        ),
+        (
+            MessageKind::FileCreateDirectory,
+            &["path", "parents", "permissions", "links"],
+        ),
+        (MessageKind::FileRemove, &["path", "recursive", "force", "links"]),
+        (
+            MessageKind::FileCopy,
+            &["from", "to", "recursive", "overwrite", "links"],
+        ),
+        (MessageKind::FileRename, &["from", "to", "overwrite"]),
+        (MessageKind::FileCanonicalize, &["path"]),
+        (
+            MessageKind::FileWalk,
+            &[
+                "handle",
+                "path",
+                "max_depth",
+                "max_directories",
+                "max_entries",
+                "follow",
+                "prune_hidden",
+                "ignore_files",
+            ],
+        ),
+        (MessageKind::FileWalkOn, &["handle"]),
+        (
+            MessageKind::FileOpen,
+            &[
+                "handle",
+                "path",
+                "access",
+                "permissions",
+                "atomic",
+                "sync",
+                "links",
+            ],
+        ),
+        (MessageKind::FileReadBlock, &["handle", "offset", "max_bytes"]),
+        (MessageKind::FileWriteBlock, &["handle", "offset", "data"]),
+        (MessageKind::FileClose, &["handle", "discard"]),
+        (MessageKind::FileMetadataReply, METADATA),
+        (MessageKind::FileContents, &["data", "end", "metadata"]),
+        (MessageKind::FileWritten, &["metadata"]),
+        (MessageKind::FileListing, &["entries", "end"]),
+        (MessageKind::FileDirectoryCreated, &["created"]),
+        (MessageKind::FileRemoved, &["entries"]),
+        (MessageKind::FileCopied, &["entries", "bytes"]),
+        (MessageKind::FileRenamed, &[]),
+        (MessageKind::FileCanonical, &["path"]),
+        (
+            MessageKind::FileWalked,
+            &["entries", "errors", "end", "truncated"],
+        ),
+        (
+            MessageKind::FileWalkedOn,
+            &["entries", "errors", "end", "truncated"],
+        ),
+        (MessageKind::FileOpened, &["metadata"]),
+        (MessageKind::FileBlock, &["data", "end"]),
+        (MessageKind::FileBlockWritten, &["offset"]),
+        (MessageKind::FileClosed, &["metadata"]),
+        (MessageKind::FindUp, &["from", "markers", "on_error"]),
+        (
+            MessageKind::FoundUp,
+            &["root", "marker", "visited", "probed", "ignored"],
+        ),
+        (
+            MessageKind::WorkspaceLoad,
+            &[
+                "cwd",
+                "markers",
+                "agents",
+                "skills",
+                "user_skills",
+                "home",
+                "text_max_bytes",
+            ],
+        ),
+        (
+            MessageKind::WorkspaceLoaded,
+            &[
+                "cwd",
+                "root",
+                "agents",
+                "agents_truncated",
+                "agents_error",
+                "skills",
+                "skills_truncated",
+                "repository",
+                "warnings",
+                "warnings_dropped",
+                "stages",
+                "counts",
+            ],
+        ),
         (
             MessageKind::EnvironmentInfoReply,
             &[
@@ -201,6 +307,12 @@ fn bytes_travel_as_bytes_and_not_as_arrays_of_numbers() {
     assert!(body(MessageKind::Output)["d"].is_bin() && body(MessageKind::Write)["data"].is_bin());
     let span = &body(MessageKind::TraceRecords)["spans"][0];
     assert!(span["t"].is_bin() && span["s"].is_bin() && span["p"].is_bin() && span["l"].is_bin());
+    assert!(body(MessageKind::FileWrite)["path"].is_bin() && body(MessageKind::FileWrite)["data"].is_bin());
+    let contents = &body(MessageKind::FileContents)["value"];
+    assert!(contents["data"].is_bin() && body(MessageKind::FileWriteBlock)["data"].is_bin());
+    let page = &body(MessageKind::FileWalked)["value"];
+    assert!(page["entries"][0]["p"].is_bin() && page["errors"][0]["p"].is_bin());
+    assert!(body(MessageKind::FileListing)["value"]["entries"][0]["name"].is_bin());
     assert!(read(&hello().encode().unwrap())["authorization"].is_bin());
     let welcome = read(&welcome().encode().unwrap());
     assert!(welcome["epoch"].is_bin() && welcome["grant"].is_bin() && welcome["environment"]["cwd"].is_bin());
@@ -251,7 +363,21 @@ fn output(offset: u64, data: Bytes) -> Output {
     }
 }
 
-const OPTIONAL: [&str; 30] = [
+const OPTIONAL: [&str; 44] = [
+    "home",
+    "links",
+    "how",
+    "permissions",
+    "atomic",
+    "sync",
+    "resolve",
+    "parents",
+    "recursive",
+    "force",
+    "overwrite",
+    "follow",
+    "prune_hidden",
+    "ignore_files",
     "pty",
     "limits",
     "drain",
@@ -296,7 +422,11 @@ fn a_missing_field_is_named_unless_it_is_optional() {
             let optional = OPTIONAL.contains(&key.as_str())
                 || matches!(
                     (*kind, key.as_str()),
-                    (MessageKind::Closed, "status") | (MessageKind::Pong, "t")
+                    (MessageKind::Closed, "status")
+                        | (MessageKind::Pong, "t")
+                        | (MessageKind::FileRead, "offset")
+                        | (MessageKind::FileList, "after")
+                        | (MessageKind::FileClose, "discard") // Among an answer's own fields: the value it lies in is never missing.
                 );
             match outcome {
                 Ok(_) => assert!(optional, "{kind:?} without {key} was accepted"),

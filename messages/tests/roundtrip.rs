@@ -6,6 +6,13 @@ mod common;
 use bytes::Bytes;
 use dwell_messages::codec;
 use dwell_messages::error::{ErrorCode, WireError};
+use dwell_messages::files::{
+    Access, Block, BlockWritten, Canonical, Canonicalize, Close, Closed as FileClosed, Contents, Copied,
+    Copy, CreateDirectory, DirectoryCreated, DirectoryEntry, FileKind, FileReply, FileRequest, GetMetadata,
+    Handle, Links, List, Listing, Metadata, Open, Opened, ReadBlock, ReadFile, Remove, Removed, Rename,
+    WALK_MAX_DEPTH, WALK_MAX_DIRECTORIES, WALK_MAX_ENTRIES, Walk, WalkEntry, WalkError, WalkOn, WalkPage,
+    WriteBlock, WriteFile, WriteHow, Written as FileWritten,
+};
 use dwell_messages::ids::{ProcessId, RequestId};
 use dwell_messages::kinds::MessageKind;
 use dwell_messages::message::{Message, Reply, Request, TraceRecords};
@@ -17,6 +24,10 @@ use dwell_messages::process::{
 use dwell_messages::session::{
     Cursor, EnvironmentInfo, Hello, ListSessions, ProcessEntry, Progress, Resume, ResumeRefused, Resumed,
     SessionEntry, SessionList, Welcome,
+};
+use dwell_messages::workspace::{
+    AgentsFile, FindUp, FoundUp, Head, LoadCounts, OnError, Repository, Skill, SkillOwner, TEXT_MAX_BYTES,
+    WorkspaceLoad, WorkspaceReply,
 };
 use dwell_messages::{
     Envelope, Pong, Role, Span, SpanId, SpanKind, Timings, TraceContext, TraceFlags, TraceId, TraceState,
@@ -222,7 +233,222 @@ fn session() -> impl Strategy<Value = Option<u64>> {
     proptest::option::of(any::<u64>())
 }
 
+fn path() -> impl Strategy<Value = ByteBuf> {
+    argument().prop_map(|mut path| {
+        path.insert(0, b'/');
+        path
+    })
+}
+
+fn links() -> impl Strategy<Value = Links> {
+    prop_oneof![Just(Links::Follow), Just(Links::Keep), Just(Links::Refuse)]
+}
+
+fn handle() -> impl Strategy<Value = Handle> {
+    (1_u64..).prop_map(Handle)
+}
+
+/// How something is written, and whether at once: what is appended to cannot be.
+fn how() -> impl Strategy<Value = (WriteHow, bool)> {
+    let how = prop_oneof![
+        Just(WriteHow::Truncate),
+        Just(WriteHow::Append),
+        Just(WriteHow::Exclusive)
+    ];
+    (how, any::<bool>()).prop_map(|(how, atomic)| (how, atomic && how != WriteHow::Append))
+}
+
+fn file_request() -> BoxedStrategy<FileRequest> {
+    let permissions = || proptest::option::of(any::<u32>());
+    let walk = (
+        (handle(), path()),
+        0..=WALK_MAX_DEPTH,
+        1..=WALK_MAX_DIRECTORIES,
+        1..=WALK_MAX_ENTRIES,
+        any::<[bool; 3]>(),
+    );
+    let access = prop_oneof![
+        any::<bool>().prop_map(|atomic| (Access::Read, atomic)),
+        how().prop_map(|(how, atomic)| (Access::Write(how), atomic)),
+    ];
+    prop_oneof![
+        (path(), links()).prop_map(|(path, links)| FileRequest::Metadata(GetMetadata { path, links })),
+        (path(), any::<u64>(), any::<u32>(), links()).prop_map(|(path, offset, max_bytes, links)| {
+            FileRequest::Read(ReadFile {
+                path,
+                offset,
+                max_bytes,
+                links,
+            })
+        }),
+        (path(), data(), how(), permissions(), any::<bool>(), links()).prop_map(
+            |(path, data, (how, atomic), permissions, sync, links)| FileRequest::Write(WriteFile {
+                path,
+                data,
+                how,
+                permissions,
+                atomic,
+                sync,
+                links
+            })
+        ),
+        (path(), octets(20), 1_u32.., any::<bool>()).prop_map(|(path, after, max_entries, resolve)| {
+            FileRequest::List(List {
+                path,
+                after,
+                max_entries,
+                resolve,
+            })
+        }),
+        (path(), any::<bool>(), permissions(), links()).prop_map(|(path, parents, permissions, links)| {
+            FileRequest::CreateDirectory(CreateDirectory {
+                path,
+                parents,
+                permissions,
+                links,
+            })
+        }),
+        (path(), any::<[bool; 2]>(), links()).prop_map(|(path, [recursive, force], links)| {
+            FileRequest::Remove(Remove {
+                path,
+                recursive,
+                force,
+                links,
+            })
+        }),
+        (path(), path(), any::<[bool; 2]>(), links()).prop_map(
+            |(from, to, [recursive, overwrite], links)| {
+                FileRequest::Copy(Copy {
+                    from,
+                    to,
+                    recursive,
+                    overwrite,
+                    links,
+                })
+            }
+        ),
+        (path(), path(), any::<bool>()).prop_map(|(from, to, overwrite)| FileRequest::Rename(Rename {
+            from,
+            to,
+            overwrite
+        })),
+        path().prop_map(|path| FileRequest::Canonicalize(Canonicalize { path })),
+        walk.prop_map(|((handle, path), max_depth, max_directories, max_entries, is)| {
+            FileRequest::Walk(Walk {
+                handle,
+                path,
+                max_depth,
+                max_directories,
+                max_entries,
+                follow: is[0],
+                prune_hidden: is[1],
+                ignore_files: is[2],
+            })
+        }),
+        handle().prop_map(|handle| FileRequest::WalkOn(WalkOn { handle })),
+        (handle(), path(), access, permissions(), any::<bool>(), links()).prop_map(
+            |(handle, path, (access, atomic), permissions, sync, links)| FileRequest::Open(Open {
+                handle,
+                path,
+                access,
+                permissions,
+                atomic,
+                sync,
+                links
+            })
+        ),
+        (handle(), any::<u64>(), 1_u32..).prop_map(|(handle, offset, max_bytes)| {
+            FileRequest::ReadBlock(ReadBlock {
+                handle,
+                offset,
+                max_bytes,
+            })
+        }),
+        (handle(), any::<u64>(), data())
+            .prop_map(|(handle, offset, data)| FileRequest::WriteBlock(WriteBlock { handle, offset, data })),
+        (handle(), any::<bool>()).prop_map(|(handle, discard)| FileRequest::Close(Close { handle, discard })),
+    ]
+    .boxed()
+}
+
+fn kind() -> impl Strategy<Value = FileKind> {
+    prop_oneof![
+        Just(FileKind::File),
+        Just(FileKind::Directory),
+        Just(FileKind::Symlink),
+        Just(FileKind::Other)
+    ]
+}
+
+fn metadata() -> impl Strategy<Value = Metadata> {
+    (kind(), any::<[u64; 3]>(), any::<u32>(), any::<i64>()).prop_map(
+        |(kind, [size, device, inode], mode, modified_unix_ns)| Metadata {
+            kind,
+            size,
+            mode,
+            modified_unix_ns,
+            device,
+            inode,
+        },
+    )
+}
+
+fn walk_page() -> impl Strategy<Value = WalkPage> {
+    let entry =
+        (octets(30), kind(), any::<bool>()).prop_map(|(path, kind, link)| WalkEntry { path, kind, link });
+    let error =
+        (octets(30), any::<u16>(), proptest::option::of(any::<i32>())).prop_map(|(path, code, errno)| {
+            WalkError {
+                path,
+                code: ErrorCode::from(code),
+                errno,
+            }
+        });
+    (vec(entry, 0..6), vec(error, 0..3), any::<[bool; 2]>()).prop_map(
+        |(entries, errors, [end, truncated])| WalkPage {
+            entries,
+            errors,
+            end,
+            truncated,
+        },
+    )
+}
+
+fn file_reply() -> BoxedStrategy<FileReply> {
+    let entry = (octets(20), kind()).prop_map(|(name, kind)| DirectoryEntry { name, kind });
+    prop_oneof![
+        metadata().prop_map(FileReply::Metadata),
+        (data(), any::<bool>(), metadata()).prop_map(|(data, end, metadata)| FileReply::Contents(Contents {
+            data,
+            end,
+            metadata
+        })),
+        metadata().prop_map(|metadata| FileReply::Written(FileWritten { metadata })),
+        (vec(entry, 0..6), any::<bool>())
+            .prop_map(|(entries, end)| FileReply::Listing(Listing { entries, end })),
+        any::<bool>().prop_map(|created| FileReply::DirectoryCreated(DirectoryCreated { created })),
+        any::<u64>().prop_map(|entries| FileReply::Removed(Removed { entries })),
+        any::<[u64; 2]>().prop_map(|[entries, bytes]| FileReply::Copied(Copied { entries, bytes })),
+        Just(FileReply::Renamed),
+        octets(40).prop_map(|path| FileReply::Canonical(Canonical { path })),
+        walk_page().prop_map(FileReply::Walked),
+        walk_page().prop_map(FileReply::WalkedOn),
+        metadata().prop_map(|metadata| FileReply::Opened(Opened { metadata })),
+        (data(), any::<bool>()).prop_map(|(data, end)| FileReply::Block(Block { data, end })),
+        any::<u64>().prop_map(|offset| FileReply::BlockWritten(BlockWritten { offset })),
+        proptest::option::of(metadata()).prop_map(|metadata| FileReply::Closed(FileClosed { metadata })),
+    ]
+    .boxed()
+}
+
 fn request() -> impl Strategy<Value = Request> {
+    prop_oneof![
+        10 => process_request(),
+        10 => file_request().prop_map(|file| Request::File(Box::new(file))),
+    ]
+}
+
+fn process_request() -> impl Strategy<Value = Request> {
     prop_oneof![
         Just(Request::EnvironmentInfo),
         start().prop_map(|start| Request::Start(Box::new(start))),
@@ -239,6 +465,7 @@ fn request() -> impl Strategy<Value = Request> {
             })
         }),
         size().prop_map(|size| Request::Resize(Resize { size })),
+        workspaces(),
         (any::<u32>(), session())
             .prop_map(|(grace_ms, session)| Request::Terminate(Terminate { grace_ms, session })),
         any::<[u64; 2]>().prop_map(|[session, process]| {
@@ -257,6 +484,121 @@ fn request() -> impl Strategy<Value = Request> {
             }
         ),
     ]
+}
+
+fn file_name() -> impl Strategy<Value = ByteBuf> {
+    vec(1_u8.., 1..20).prop_map(ByteBuf::from)
+}
+
+fn workspaces() -> impl Strategy<Value = Request> {
+    let policy = prop_oneof![Just(OnError::Propagate), Just(OnError::Ignore)];
+    let find = (argument(), vec(file_name(), 0..4), policy).prop_map(|(from, markers, on_error)| {
+        Request::FindUp(FindUp {
+            from,
+            markers,
+            on_error,
+        })
+    });
+    let option = || proptest::option::of(argument());
+    let names = || vec(file_name(), 0..4);
+    let load = (
+        option(),
+        names(),
+        names(),
+        names(),
+        names(),
+        option(),
+        0..TEXT_MAX_BYTES,
+    )
+        .prop_map(
+            |(cwd, markers, agents, skills, user_skills, home, text_max_bytes)| {
+                Request::WorkspaceLoad(Box::new(WorkspaceLoad {
+                    cwd,
+                    markers,
+                    agents,
+                    skills,
+                    user_skills,
+                    home,
+                    text_max_bytes,
+                }))
+            },
+        );
+    prop_oneof![find, load]
+}
+
+fn workspace() -> impl Strategy<Value = Reply> {
+    let found = (
+        proptest::option::of(argument()),
+        any::<[u32; 3]>(),
+        proptest::option::of(any::<u32>()),
+    )
+        .prop_map(|(root, [visited, probed, ignored], marker)| {
+            Reply::FoundUp(FoundUp {
+                root,
+                marker,
+                visited,
+                probed,
+                ignored,
+            })
+        });
+    let agents = (argument(), text(), any::<bool>()).prop_map(|(path, text, truncated)| AgentsFile {
+        path,
+        text,
+        truncated,
+    });
+    let skill = (
+        argument(),
+        text(),
+        text(),
+        vec((text(), text()), 0..3),
+        any::<bool>(),
+    )
+        .prop_map(|(path, name, description, metadata, user)| Skill {
+            path,
+            name,
+            description,
+            metadata,
+            owner: if user {
+                SkillOwner::User
+            } else {
+                SkillOwner::Project
+            },
+        });
+    let head = (proptest::option::of(text()), proptest::option::of(text()))
+        .prop_map(|(branch, commit)| Head { branch, commit });
+    let repository = (
+        argument(),
+        proptest::option::of(head),
+        proptest::option::of(any::<bool>()),
+    )
+        .prop_map(|(root, head, dirty)| Repository { root, head, dirty });
+    let loaded = (
+        argument(),
+        vec(agents, 0..3),
+        vec(skill, 0..3),
+        proptest::option::of(repository),
+        proptest::option::of(error()),
+        any::<[u32; 6]>(),
+    )
+        .prop_map(|(cwd, agents, skills, repository, agents_error, counts)| {
+            Reply::Workspace(Box::new(WorkspaceReply {
+                cwd,
+                agents,
+                skills,
+                repository,
+                agents_error,
+                warnings_dropped: counts[0],
+                counts: LoadCounts {
+                    probed: counts[1],
+                    read: counts[2],
+                    listed: counts[3],
+                    hint_used: counts[4],
+                    hint_rejected: counts[5],
+                },
+                ..WorkspaceReply::default()
+            }))
+        });
+    prop_oneof![found, loaded]
 }
 
 fn event() -> impl Strategy<Value = Event> {
@@ -349,6 +691,13 @@ fn environment() -> impl Strategy<Value = EnvironmentInfo> {
 
 fn reply() -> impl Strategy<Value = Reply> {
     prop_oneof![
+        10 => process_reply(),
+        10 => file_reply().prop_map(Reply::File),
+    ]
+}
+
+fn process_reply() -> impl Strategy<Value = Reply> {
+    prop_oneof![
         environment().prop_map(Reply::EnvironmentInfo),
         (any::<u32>(), text(), vec(text(), 0..4)).prop_map(|(pid, containment, withheld)| {
             let containment = Containment {
@@ -365,6 +714,7 @@ fn reply() -> impl Strategy<Value = Reply> {
         Just(Reply::Signalled),
         Just(Reply::Resized),
         sessions().prop_map(Reply::Sessions),
+        workspace(),
         any::<(u32, u32)>()
             .prop_map(|(killed, unkillable)| Reply::Terminated(Terminated { killed, unkillable })),
         (
@@ -546,7 +896,8 @@ fn message() -> impl Strategy<Value = Message> {
     prop_oneof![
         6 => (id(), process(), request()).prop_map(|(id, process, request)| Message::Request {
             id,
-            process: (!matches!(request, Request::EnvironmentInfo | Request::Sessions(_))).then_some(process),
+            process: (!matches!(request, Request::EnvironmentInfo | Request::Sessions(_) | Request::File(_)))
+                .then_some(process),
             request,
         }),
         6 => (id(), result, timings())

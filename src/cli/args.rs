@@ -131,6 +131,9 @@ pub(crate) enum LogFormat {
 pub(crate) enum Verb {
     /// Show it all on this machine: a relay, an executor, one command, and where its time went.
     Demo(Demo),
+    /// A whole first turn of an agent: ask a model, run what it calls for, and show where the time went.
+    #[command(after_help = super::turn::EXAMPLES)]
+    Turn(Box<super::turn::Turn>),
     /// Forward sealed frames between harnesses and executors.
     Relay(Relay),
     /// Run commands on this machine for the clients in authorized_clients.
@@ -179,7 +182,7 @@ pub(crate) struct Demo {
 }
 
 /// Where an address is dialled.
-#[derive(Args, Debug)]
+#[derive(Args, Clone, Debug)]
 pub(crate) struct Trusting {
     /// With tls:// and wss://: accept certificates of the authorities in this PEM file only [default: those that
     /// browsers trust].
@@ -328,6 +331,44 @@ pub(crate) struct Reach {
     pub(crate) relay_token: Option<String>,
     #[command(flatten)]
     pub(crate) trusting: Trusting,
+}
+
+/// As [`Reach`], for what starts an executor of its own when none is named.
+#[derive(Args, Clone, Debug)]
+pub(crate) struct OptionalReach {
+    /// Reach the executor through this relay, as with `dwell run`.
+    #[arg(long, value_name = "ADDR", env = "DWELL_RELAY")]
+    pub(crate) relay: Option<String>,
+    /// Reach the executor directly, as with `dwell run`.
+    #[arg(long, value_name = "ADDR", env = "DWELL_DIRECT")]
+    pub(crate) direct: Option<String>,
+    /// The executor that `dwell trust` knows by this name.
+    #[arg(long, value_name = "NAME", value_parser = executor_name)]
+    pub(crate) on: Option<ExecutorName>,
+    /// The executor's public key; without --on.
+    #[arg(long, value_name = "KEY", env = "DWELL_EXECUTOR", value_parser = public_key)]
+    pub(crate) executor: Option<PublicKey>,
+    /// What admits this side to a relay that others can reach; better in the environment, where `ps` does not show it.
+    #[arg(long, value_name = "TEXT", env = "DWELL_RELAY_TOKEN", hide_env_values = true, value_parser = token)]
+    pub(crate) relay_token: Option<String>,
+}
+
+impl OptionalReach {
+    /// Whether an executor is named at all.
+    pub(crate) fn is_named(&self) -> bool {
+        self.on.is_some() || self.executor.is_some()
+    }
+
+    pub(crate) fn named(self, trusting: Trusting) -> Reach {
+        Reach {
+            relay: self.relay,
+            direct: self.direct,
+            on: self.on,
+            executor: self.executor,
+            relay_token: self.relay_token,
+            trusting,
+        }
+    }
 }
 
 #[derive(Args, Debug)]
@@ -656,7 +697,7 @@ fn bytes(what: &str, amount: &str) -> Result<u64, String> {
     number.checked_mul(1 << shift).ok_or_else(wrong)
 }
 
-fn seconds(text: &str) -> Result<Duration, String> {
+pub(crate) fn seconds(text: &str) -> Result<Duration, String> {
     let wrong = || {
         format!(
             "seconds are a number above 0 and at most {}",

@@ -25,7 +25,8 @@ impl Default for Capture {
 }
 
 impl Capture {
-    fn new(limit: usize) -> Self {
+    /// Keeps this many bytes of each end.
+    pub(crate) fn new(limit: usize) -> Self {
         Self {
             limit,
             head: Vec::new(),

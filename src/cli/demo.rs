@@ -6,15 +6,15 @@ use std::path::{Path, PathBuf};
 use dwell_actors::config::Home;
 use dwell_actors::trace_file::Trace;
 use dwell_actors::waterfall;
-use dwell_messages::{ExitStatus, PublicKey, Role};
+use dwell_messages::{ExitStatus, Role};
+use dwell_relay::StaticKeypair;
 use dwell_relay::driver::tls::Trust;
-use dwell_relay::{StaticKeypair, fingerprint};
 use serde_json::Value;
 use tempfile::TempDir;
 
 use super::args::Demo;
 use super::failure::Failure;
-use super::fleet::Fleet;
+use super::fleet::{self, Fleet};
 use super::identity;
 use super::output::{self, Surroundings};
 use super::oversight::Inspected;
@@ -28,7 +28,6 @@ use super::trace;
 /// The ten largest files below the working directory, by tools that every Linux has.
 const DEFAULT_SCRIPT: &str =
     r#"find . -type f -not -path "./target/*" -not -path "./.git/*" -printf "%s %p\n" | sort -rn | head -10"#;
-const LOOPBACK_ANY_PORT: &str = "127.0.0.1:0";
 
 pub(crate) async fn demo(ask: Demo, json: bool) -> Result<u8, Failure> {
     // Before anything is started: from here on Ctrl-C ends the demo in order.
@@ -54,13 +53,13 @@ async fn drive(
     let home = Home::at(&place.join("harness"));
     let own = identity::load_or_make(&home, Role::Harness)?;
     let client = own.pair.public();
-    let (relay, executor) = stop.or(start(fleet, place, &client)).await?;
+    let (relay, executor) = stop.or(fleet.serve(place, &client)).await?;
     let relay_address = relay
         .address
         .clone()
         .ok_or_else(|| Failure::new("demo", "the relay does not say where it listens"))?;
     if !json {
-        introduce(&relay, &executor, &client);
+        fleet::introduce(&relay, &executor, &client);
     }
     let session = stop
         .or(Session::connect(connect_spec(
@@ -105,19 +104,6 @@ async fn drive(
     Ok(outcome.exit)
 }
 
-/// Relay first, then the executor that registers there; the client is listed before it serves.
-async fn start(fleet: &mut Fleet, place: &Path, client: &PublicKey) -> Result<(Ready, Ready), Failure> {
-    let relay_home = place.join("relay");
-    let relay = fleet
-        .start(Role::Relay, &relay_home, &["--listen", LOOPBACK_ANY_PORT])
-        .await?;
-    let address = relay.address.clone().unwrap_or_default();
-    let executor_home = place.join("executor");
-    let arguments = ["--relay", &address, "--authorize", &client.to_string()];
-    let executor = fleet.start(Role::Executor, &executor_home, &arguments).await?;
-    Ok((relay, executor))
-}
-
 fn connect_spec(identity: StaticKeypair, relay: String, executor: &Ready, home: &Home) -> ConnectSpec {
     ConnectSpec {
         resume_for: None,
@@ -149,24 +135,6 @@ fn command(ask: Demo) -> Result<CommandSpec, Failure> {
     })
 }
 
-fn introduce(relay: &Ready, executor: &Ready, client: &PublicKey) {
-    let row = |role: &str, does: &str, key: &PublicKey| {
-        output::note(&format!("{role:<9} {does:<49} {}", fingerprint(key)));
-    };
-    row("harness", "this process: asks", client);
-    let listens = format!(
-        "forwards what it cannot read, {}",
-        relay.address.as_deref().unwrap_or("?")
-    );
-    row("relay", &listens, &relay.public_key);
-    row(
-        "executor",
-        "runs the command, registered there",
-        &executor.public_key,
-    );
-    output::note("");
-}
-
 fn conclude(outcome: &Outcome, spans: Option<&Trace>) {
     let mut text = format!("\n{}\n\n", status_line(outcome.ended.status));
     match spans {
@@ -180,7 +148,8 @@ fn conclude(outcome: &Outcome, spans: Option<&Trace>) {
     output::print(&text);
 }
 
-fn status_line(status: ExitStatus) -> String {
+/// How a command ended, in words.
+pub(crate) fn status_line(status: ExitStatus) -> String {
     match status {
         ExitStatus::Code(code) => format!("exit status {code}"),
         ExitStatus::Signal(signal) => format!("ended by signal {signal}"),

@@ -30,7 +30,6 @@ impl Failure {
     }
 
     /// Its kind.
-    #[cfg(test)]
     pub(crate) fn kind(&self) -> &'static str {
         self.kind
     }
@@ -53,6 +52,16 @@ impl Failure {
     pub(crate) fn exits(mut self, code: u8) -> Self {
         self.exit = code;
         self
+    }
+
+    /// What failed.
+    pub(crate) fn message(&self) -> &str {
+        &self.message
+    }
+
+    /// Whether only one command is concerned: it cannot be started, and everything else is as it was.
+    pub(crate) fn is_about_the_command(&self) -> bool {
+        matches!(self.exit, exit::CANNOT_EXECUTE | exit::NOT_FOUND)
     }
 
     /// The user asked dwell to end.

@@ -1,21 +1,24 @@
-//! The demo's other processes: each started, heard, and ended on every way out.
+//! A relay and an executor on this machine, for a command that has none: each started, heard, and ended on every way out.
 
 use std::path::Path;
 use std::process::Stdio;
 use std::time::Duration;
 
-use dwell_messages::Role;
+use dwell_messages::{PublicKey, Role};
+use dwell_relay::fingerprint;
 use rustix::process::{Pid, Signal, kill_process};
 use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, BufReader};
 use tokio::process::{Child, ChildStdout, Command};
 
 use super::failure::Failure;
+use super::output;
 use super::ready::{READY_LINE_MAX_BYTES, Ready, role_name};
 
 /// The longest a role takes until it serves.
 const READY_TIMEOUT: Duration = Duration::from_secs(10);
 /// Time between TERM and KILL.
 const END_GRACE: Duration = Duration::from_secs(3);
+const LOOPBACK_ANY_PORT: &str = "127.0.0.1:0";
 /// How long a killed process is waited for.
 const BURIAL_TIMEOUT: Duration = Duration::from_secs(1);
 
@@ -38,6 +41,8 @@ const OVERRIDING: [&str; 11] = [
 #[derive(Debug, Default)]
 pub(crate) struct Fleet {
     members: Vec<Member>,
+    /// A variable that is none of their business.
+    hidden: Option<String>,
 }
 
 #[derive(Debug)]
@@ -49,6 +54,31 @@ struct Member {
 }
 
 impl Fleet {
+    /// Its members do not inherit this variable.
+    pub(crate) fn without(mut self, variable: &str) -> Self {
+        self.hidden = Some(variable.to_owned());
+        self
+    }
+
+    /// Relay first, then the executor that registers there; the client is listed before it serves.
+    ///
+    /// Cancellation: what has been started is part of the fleet.
+    pub(crate) async fn serve(
+        &mut self,
+        place: &Path,
+        client: &PublicKey,
+    ) -> Result<(Ready, Ready), Failure> {
+        let relay_home = place.join("relay");
+        let relay = self
+            .start(Role::Relay, &relay_home, &["--listen", LOOPBACK_ANY_PORT])
+            .await?;
+        let address = relay.address.clone().unwrap_or_default();
+        let executor_home = place.join("executor");
+        let arguments = ["--relay", &address, "--authorize", &client.to_string()];
+        let executor = self.start(Role::Executor, &executor_home, &arguments).await?;
+        Ok((relay, executor))
+    }
+
     /// Starts this same program in a role and waits, at most 10 s, until it says that it serves.
     ///
     /// Cancellation: the process is part of the fleet from its start on.
@@ -62,7 +92,7 @@ impl Fleet {
         let program = std::env::current_exe()
             .map_err(|error| Failure::because("demo", "this program's own file is not known", &error))?;
         let mut command = Command::new(program);
-        for variable in OVERRIDING {
+        for variable in OVERRIDING.into_iter().chain(self.hidden.as_deref()) {
             command.env_remove(variable);
         }
         command
@@ -91,6 +121,25 @@ impl Fleet {
             member.end().await;
         }
     }
+}
+
+/// Says who is there, and by which key.
+pub(crate) fn introduce(relay: &Ready, executor: &Ready, client: &PublicKey) {
+    let row = |role: &str, does: &str, key: &PublicKey| {
+        output::note(&format!("{role:<9} {does:<49} {}", fingerprint(key)));
+    };
+    row("harness", "this process: asks", client);
+    let listens = format!(
+        "forwards what it cannot read, {}",
+        relay.address.as_deref().unwrap_or("?")
+    );
+    row("relay", &listens, &relay.public_key);
+    row(
+        "executor",
+        "runs the command, registered there",
+        &executor.public_key,
+    );
+    output::note("");
 }
 
 impl Member {

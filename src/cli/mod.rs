@@ -31,6 +31,7 @@ mod threads;
 mod top;
 mod trace;
 mod trust;
+mod turn;
 mod version;
 
 use std::process::ExitCode;
@@ -50,6 +51,7 @@ pub(crate) fn main() -> ExitCode {
     let json = arguments.json;
     let done = match arguments.verb {
         Verb::Demo(ask) => dwell::block_on(demo::demo(ask, json)),
+        Verb::Turn(ask) => dwell::block_on(turn::turn(*ask, json)),
         Verb::Relay(ask) => wait(relay::serve(ask, json)),
         Verb::Executor(ask) => wait(executor::serve(ask, json)),
         Verb::Bridge(ask) => wait(bridge::serve(*ask)),

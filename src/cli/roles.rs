@@ -11,15 +11,18 @@ use dwell_actors::dialect::{Bridge, DialectError, DialectOptions};
 use dwell_actors::executor::{DETACHES, Executor, ExecutorHandle};
 use dwell_actors::harness::{
     CallTimings, Command, ConnectError, GRACE, Harness, Inherit, Observed, RESUME_FOR, Run, RunError,
-    RunEvent, RunStdin, SessionInfo, StartedProcess, TakeUp, Target,
+    RunEvent, RunStdin, SessionInfo, StartedProcess, TakeUp, Target, Turn, TurnGuard,
 };
 use dwell_actors::keys::{AuthorizedClients, Grant, KeyError};
 use dwell_actors::metadata_store::{Change, ThreadPatch};
 use dwell_actors::oversight::Oversight;
 use dwell_actors::propagation::Baggage;
 use dwell_actors::relay_server::{Relay, RelayHandle};
+use dwell_actors::responses::{Responses, ResponsesBuilder};
 use dwell_actors::threads::{Append, Item, ItemKind, NewThread, Thread};
+use dwell_actors::workspace::{WorkspaceLoaded, WorkspaceOptions};
 use dwell_messages::process::{Ending, Limits, Usage};
+use dwell_messages::session::EnvironmentInfo;
 use dwell_messages::{ExitStatus, PublicKey, Role, TraceContext, TraceId};
 use dwell_relay::driver::tls::{Certificate, Trust};
 use dwell_relay::{Admission, StaticKeypair};
@@ -174,20 +177,38 @@ pub(crate) struct Input(RunStdin);
 
 impl Session {
     pub(crate) async fn connect(spec: ConnectSpec) -> Result<Self, Failure> {
-        Self::connect_for(spec, None).await
+        Self::connect_for(spec, None, None).await
+    }
+
+    /// Asks for a workspace in the first record; see `workspace`.
+    pub(crate) async fn connect_about(spec: ConnectSpec, about: WorkspaceOptions) -> Result<Self, Failure> {
+        Self::connect_for(spec, None, Some(about)).await
+    }
+
+    /// What was asked for with the first record, once.
+    pub(crate) async fn workspace(&self) -> Result<Option<WorkspaceLoaded>, Failure> {
+        let loaded = self.0.first_workspace().await.transpose();
+        loaded.map_err(|error| not_run(&error))
     }
 
     /// Takes up a session that is there already.
     pub(crate) async fn take_up(spec: ConnectSpec, session: TakeUp) -> Result<Self, Failure> {
-        Self::connect_for(spec, Some(session)).await
+        Self::connect_for(spec, Some(session), None).await
     }
 
-    async fn connect_for(spec: ConnectSpec, session: Option<TakeUp>) -> Result<Self, Failure> {
+    async fn connect_for(
+        spec: ConnectSpec,
+        session: Option<TakeUp>,
+        about: Option<WorkspaceOptions>,
+    ) -> Result<Self, Failure> {
         let client = spec.identity.public();
         let target = reached(spec.executor, &spec.route, spec.trust, spec.token);
         let mut builder = Harness::builder();
         if let Some(session) = session {
             builder = builder.take_up(session);
+        }
+        if let Some(about) = about {
+            builder = builder.workspace(about);
         }
         if let Some(slower_than) = spec.slower_than {
             builder = builder.sampled(false).flight_threshold(slower_than);
@@ -204,6 +225,23 @@ impl Session {
         connected
             .map(Self)
             .map_err(|error| not_connected(&error, &spec.route, &client))
+    }
+
+    /// What the executor said of itself with its first message.
+    pub(crate) fn environment(&self) -> &EnvironmentInfo {
+        self.0.environment()
+    }
+
+    /// A turn of an agent, whose span is kept with this session's.
+    pub(crate) fn turn(&self, turn: Turn) -> TurnGuard {
+        turn.on(&self.0)
+    }
+
+    /// A model, asked on this session's threads and kept in its traces.
+    pub(crate) fn model(&self, builder: ResponsesBuilder) -> Result<Responses, Failure> {
+        builder
+            .beside(&self.0)
+            .map_err(|error| Failure::of("model", &error))
     }
 
     /// One round trip: this side has spoken, and has been served.

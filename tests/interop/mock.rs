@@ -6,12 +6,10 @@ use std::sync::{Arc, Mutex};
 
 use serde_json::{Value, json};
 
-/// What the model says next.
+/// What the model wants done next. Behind the last it says that it is done.
 pub(crate) enum Step {
     /// Calls a tool. `$SESSION` in the arguments is the number of the last command that was left running.
     Call(&'static str, Value),
-    /// Ends the turn.
-    Say(&'static str),
 }
 
 /// Runs a command.
@@ -140,8 +138,9 @@ fn turn(body: &[u8], script: &[Step], told: &Mutex<Told>) -> String {
             let arguments = arguments.replace("\"$SESSION\"", &session);
             json!({"type": "function_call", "call_id": id, "name": name, "arguments": arguments})
         }
-        Some(Step::Say(text)) => said(text),
-        None => said("done"),
+        None => {
+            json!({"type": "message", "role": "assistant", "content": [{"type": "output_text", "text": "done"}]})
+        }
     };
     let usage = json!({"input_tokens": 1, "input_tokens_details": null, "output_tokens": 1,
         "output_tokens_details": null, "total_tokens": 2});
@@ -154,8 +153,4 @@ fn turn(body: &[u8], script: &[Step], told: &Mutex<Told>) -> String {
         .iter()
         .map(|event| format!("event: {}\ndata: {event}\n\n", event["type"].as_str().unwrap()))
         .collect()
-}
-
-fn said(text: &str) -> Value {
-    json!({"type": "message", "role": "assistant", "content": [{"type": "output_text", "text": text}]})
 }

@@ -11,6 +11,8 @@ mod crash;
 #[cfg(feature = "system-tests")]
 mod disk_faults;
 #[cfg(feature = "system-tests")]
+mod files;
+#[cfg(feature = "system-tests")]
 mod flood;
 mod keeping;
 mod kills;
@@ -33,3 +35,5 @@ mod threads;
 mod trace_html;
 mod transports;
 mod trust;
+#[cfg(feature = "system-tests")]
+mod turn_diff;

@@ -16,12 +16,11 @@ use super::lock::{Full, LockCore, Mode, WAITING_MAX};
 use crate::account::{Account, Segment};
 use crate::fault_point::delay::{self, DelayPoint};
 use crate::harness::{Command, GRACE, Inherit, RunError, RunShared};
-use crate::in_flight::Stage;
 use crate::mailbox::{Actor, HostOptions, Mailbox, Message, Reply, Turn, start_here};
 use crate::relay_framer::{FramerControl, RelayFramer};
 use crate::rpc_queue::caller::{Call, RpcMessage, RpcQueue, Ticket};
 use crate::run_recorder::RunRecorder;
-use crate::telemetry::{Collector, Stage as Span, Tick, semconv};
+use crate::telemetry::{Collector, Tick};
 use crate::terminal_delivery::OUTPUT_WINDOW_BYTES;
 use crate::terminal_delivery::receive::{
     DELIVERY_MAILBOX_MAX, Progress, ReceiveControl, RunFacts, TerminalDelivery as Delivery, Wiring,
@@ -89,7 +88,6 @@ impl Message for DispatcherMessage {
 struct Waiting {
     exec: Exec,
     account: Account,
-    taken: Tick,
 }
 
 /// See the module.
@@ -99,6 +97,8 @@ pub(crate) struct Dispatcher {
     framer: Mailbox<RelayFramer>,
     metadata: Mailbox<RunRecorder>,
     collector: Collector,
+    /// Since when there is a link.
+    ready: Option<Tick>,
     next_process: u64,
     deliveries: HashMap<ProcessId, Mailbox<Delivery>>,
     lost: Option<String>,
@@ -117,6 +117,7 @@ impl Dispatcher {
             framer,
             metadata,
             collector,
+            ready: None,
             next_process: 1,
             deliveries: HashMap::new(),
             lost: None,
@@ -134,16 +135,9 @@ impl Dispatcher {
                 .shared
                 .end(Err(RunError::NotStarted(why.clone())), Tick::now());
         }
-        exec.shared.at(Stage::Dispatch);
+        exec.shared.taken(turn.now());
         let mode = exec.command.mode;
-        match self.lock.submit(
-            mode,
-            Waiting {
-                exec,
-                account,
-                taken: turn.now(),
-            },
-        ) {
+        match self.lock.submit(mode, Waiting { exec, account }) {
             Ok(Some(call)) => self.begin_all(vec![call], turn),
             Ok(None) => {}
             Err(Full(call)) => {
@@ -170,11 +164,9 @@ impl Dispatcher {
     }
 
     fn begin(&mut self, call: Waiting, turn: &mut Turn<'_, Self>) {
-        let Waiting {
-            exec,
-            mut account,
-            taken,
-        } = call;
+        // The turn that lets it begin, be it its own: then it has waited for nothing.
+        let locked = turn.now();
+        let Waiting { exec, mut account } = call;
         let Exec {
             command,
             shared,
@@ -227,16 +219,9 @@ impl Dispatcher {
         delay::reach(DelayPoint::HarnessDispatch);
         let now = Tick::now();
         account.lap(Segment::Dispatch, now);
-        self.collector.stage(
-            Span::new(&context, semconv::span::TOOL_DISPATCH, taken, now).text(
-                semconv::DISPATCH_LOCK,
-                if command.mode == Mode::Serial {
-                    "serial"
-                } else {
-                    "parallel"
-                },
-            ),
-        );
+        if let Some(begun) = shared.starts(self.ready, locked, now) {
+            begun.tell(&self.collector, &context);
+        }
         let reply = Box::new(move |outcome| {
             drop(delivery.control(ReceiveControl::Started(Box::new(outcome))));
         });
@@ -254,14 +239,27 @@ impl Dispatcher {
     }
 
     fn ask(
-        &self,
+        &mut self,
         context: TraceContext,
-        (process, request): (Option<ProcessId>, Request),
+        (mut process, request): (Option<ProcessId>, Request),
         ticket: Ticket,
         reply: Reply<Result<WireReply, WireError>>,
         turn: &mut Turn<'_, Self>,
     ) {
-        let reply = Box::new(move |outcome: crate::rpc_queue::caller::Outcome| reply.send(outcome.result));
+        let mut owed = None;
+        if request.is_whole_call() {
+            process = Some(ProcessId(self.next_process));
+            self.next_process += 1;
+            owed = process.filter(|_| context.is_sampled());
+        }
+        let framer = self.framer.clone();
+        let reply = Box::new(move |outcome: crate::rpc_queue::caller::Outcome| {
+            if let Some(process) = owed.filter(|_| outcome.answered) {
+                // Its spans come behind the answer, as those of a process behind its end.
+                drop(framer.control(FramerControl::Upper(Box::new(move |upper| upper.owed(process)))));
+            }
+            reply.send(outcome.result);
+        });
         let account = Account::begin(turn.residence().enqueued);
         let call = Call {
             process,
@@ -448,6 +446,7 @@ impl Actor for Dispatcher {
     fn control(&mut self, control: DispatcherControl, turn: &mut Turn<'_, Self>) {
         match control {
             DispatcherControl::Ready => {
+                self.ready = Some(turn.now());
                 let calls = self.lock.ready();
                 self.begin_all(calls, turn);
             }

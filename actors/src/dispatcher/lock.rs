@@ -15,6 +15,16 @@ pub enum Mode {
     Serial,
 }
 
+impl Mode {
+    /// One word.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Parallel => "parallel",
+            Self::Serial => "serial",
+        }
+    }
+}
+
 /// There is no room to wait; the call comes back.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Full<T>(pub(super) T);

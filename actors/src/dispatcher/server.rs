@@ -19,6 +19,7 @@ use crate::mailbox::{Actor, Mailbox, Message, TellError, Turn};
 use crate::process_supervisor::{ProcessSupervisor, SupervisorMessage};
 use crate::rpc_queue::server::Call;
 use crate::telemetry::Tick;
+use crate::workspace::WorkspaceService;
 
 /// The scopes a request needs. Exhaustive: a new method without its scopes does not compile. A method that every
 /// listed client may call says so by needing none.
@@ -36,6 +37,7 @@ fn scopes_of(request: &Request) -> ScopeSet {
         Request::Signal(_) | Request::Terminate(_) => ScopeSet::of(&[Scope::Signal]),
         Request::Read(_) | Request::Sessions(_) => ScopeSet::of(&[Scope::Attach]),
         Request::File(_) => ScopeSet::of(&[Scope::Files]),
+        Request::FindUp(_) | Request::WorkspaceLoad(_) => ScopeSet::of(&[Scope::Files]),
     }
 }
 
@@ -53,7 +55,9 @@ fn session_of(request: &Request) -> Option<u64> {
         | Request::Write(_)
         | Request::Resize(_)
         | Request::Sessions(_)
-        | Request::File(_) => None,
+        | Request::File(_)
+        | Request::FindUp(_)
+        | Request::WorkspaceLoad(_) => None,
     }
 }
 
@@ -81,6 +85,7 @@ pub(crate) struct Dispatcher {
     environment: EnvironmentInfo,
     supervisor: Mailbox<ProcessSupervisor>,
     files: Mailbox<FileService>,
+    workspaces: WorkspaceService,
     pass: Arc<Pass>,
     directory: Directory,
 }
@@ -89,7 +94,7 @@ impl Dispatcher {
     pub(crate) fn new(
         environment: EnvironmentInfo,
         supervisor: Mailbox<ProcessSupervisor>,
-        files: Mailbox<FileService>,
+        (files, workspaces): (Mailbox<FileService>, WorkspaceService),
         pass: Arc<Pass>,
         directory: Directory,
     ) -> Self {
@@ -97,6 +102,7 @@ impl Dispatcher {
             environment,
             supervisor,
             files,
+            workspaces,
             pass,
             directory,
         }
@@ -143,6 +149,10 @@ impl Dispatcher {
             Request::File(_) => {
                 call.responder.at(Stage::Service);
                 turn.tell(&self.files, context, FilesMessage::Call(Box::new(call)));
+            }
+            Request::FindUp(_) | Request::WorkspaceLoad(_) => {
+                call.responder.at(Stage::Service);
+                self.workspaces.serve(context, call, turn);
             }
             Request::Start(_)
             | Request::Write(_)

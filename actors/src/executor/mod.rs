@@ -38,7 +38,9 @@ use crate::process_supervisor::IDLE_LIFE;
 use crate::relay_framer::{FramerControl, RelayFramer, Transport};
 use crate::runtime::{Place, Runtime, RuntimeError};
 use crate::spawn::Spawner;
+
 use crate::telemetry::{Collector, CollectorOptions, Exporters, FileSink, SpanSink, ThreadTag, thread_tag};
+use crate::workspace::WORKSPACE;
 
 use self::door::Door;
 pub use self::door::{UNPROVEN_MAX, UNPROVEN_PER_SOURCE_MAX};
@@ -669,7 +671,7 @@ fn environment(detaches: bool, flight: bool) -> EnvironmentInfo {
         cwd: serde_bytes::ByteBuf::from(cwd),
         shell: std::env::var("SHELL").ok(),
         cpus: std::thread::available_parallelism().map_or(1, |n| u32::try_from(n.get()).unwrap_or(u32::MAX)),
-        capabilities: ["pipes"]
+        capabilities: ["pipes", WORKSPACE]
             .into_iter()
             .chain(detaches.then_some(DETACHES))
             .chain(flight.then_some(FLIGHT))

@@ -32,6 +32,7 @@ use crate::rpc_queue::RPC_MAILBOX_MAX;
 use crate::rpc_queue::server::{RpcMessage, RpcQueue};
 use crate::telemetry::{Tick, wall_unix_ms};
 use crate::trace_collector::{TRACE_MAILBOX_MAX, TraceCollector, TraceMessage};
+use crate::workspace::WorkspaceService;
 
 /// Answers a dialler: a link that waits for message 1.
 pub(super) fn answer(shared: &Shared, preamble: &Preamble, relayed: bool) -> Result<Link<Sent>, LinkError> {
@@ -149,6 +150,9 @@ impl SessionUpper {
         let files = start_here(options(FILES_MAILBOX_MAX), move || {
             FileService::new(pool.clone(), c.clone(), Rc::clone(&unacknowledged))
         });
+        let directory_of_work = self.shared.environment.cwd.to_vec();
+        let pool = self.shared.files.clone();
+        let workspaces = WorkspaceService::new(pool, collector.clone(), directory_of_work);
         let (environment, s, f, pass) = (
             self.shared.environment.clone(),
             supervisor.clone(),
@@ -160,7 +164,7 @@ impl SessionUpper {
             Dispatcher::new(
                 environment.clone(),
                 s.clone(),
-                f.clone(),
+                (f.clone(), workspaces.clone()),
                 Arc::clone(&pass),
                 directory.clone(),
             )

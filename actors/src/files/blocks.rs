@@ -404,3 +404,7 @@ impl Drop for FileWriter {
         self.give_up();
     }
 }
+
+#[cfg(test)]
+#[path = "blocks_tests.rs"]
+mod tests;

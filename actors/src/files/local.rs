@@ -1,33 +1,60 @@
 //! Files of this machine, by the same operations and with the same errors as those of another.
 
-use std::collections::HashMap;
-use std::collections::hash_map::Entry;
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
-use dwell_messages::files::{DirectoryEntry, FileReply, FileRequest, Handle, Links, Metadata};
+use dwell_messages::files::{Close, DirectoryEntry, FileReply, FileRequest, Handle, Links, Metadata};
 use dwell_messages::{ErrorCode, WireError};
 use tokio::sync::oneshot;
 
 use super::disk::{self, OpenFile};
-use super::pool::{FilePool, Span};
+use super::pool::FilePool;
 use super::serve::{self, Serve, Server};
-use super::service::HANDLES_MAX;
-use super::system::{FileAnswer, FileSystem};
+use super::service::core::{Begun, Claim, ServiceCore};
+use super::system::{FileAnswer, FileSystem, Front};
+
+/// Requests of one [`LocalFiles`] that wait or are at work.
+pub const LOCAL_REQUESTS_MAX: usize = 1_024;
 
 /// The files of the machine this runs on. `Send`, `Sync` and cheap to clone; usable on any runtime and on none, since
 /// what blocks is done on threads of its own.
 ///
 /// Every operation of the vocabulary is served by [`LocalFiles::call`], as an executor serves it. Dropping an answer
-/// does not keep the operation from being done.
+/// withdraws the question: if it was not begun, nothing is done.
 #[derive(Clone)]
-pub struct LocalFiles {
+pub struct LocalFiles(Arc<Local>);
+
+struct Local {
     pool: FilePool,
-    next: Arc<AtomicU64>,
-    open: Arc<Mutex<HashMap<Handle, Arc<Mutex<Option<OpenFile>>>>>>,
+    core: Mutex<Core>,
+    handles: AtomicU64,
+}
+
+#[derive(Default)]
+struct Core {
+    turns: ServiceCore<Asked, OpenFile>,
+    requests: usize,
+}
+
+struct Asked {
+    request: FileRequest,
+    /// `None`: nobody waits, and it is done all the same.
+    answer: Option<oneshot::Sender<Result<FileReply, WireError>>>,
+}
+
+impl Asked {
+    fn answer(self, outcome: Result<FileReply, WireError>) {
+        if let Some(answer) = self.answer {
+            drop(answer.send(outcome));
+        }
+    }
+
+    fn is_withdrawn(&self) -> bool {
+        self.answer.as_ref().is_some_and(oneshot::Sender::is_closed)
+    }
 }
 
 impl fmt::Debug for LocalFiles {
@@ -45,50 +72,23 @@ impl Default for LocalFiles {
 impl LocalFiles {
     /// Threads are made when they are first needed, at most [`FILE_THREADS`](super::FILE_THREADS).
     pub fn new() -> Self {
-        Self {
+        Self(Arc::new(Local {
             pool: FilePool::new(),
-            next: Arc::default(),
-            open: Arc::default(),
-        }
+            core: Mutex::default(),
+            handles: AtomicU64::new(0),
+        }))
     }
 
-    /// Serves one request. Those about one handle are served one after another; others in any order.
+    /// Serves one request. Those about one handle are served in the order in which they were asked; others in any.
     ///
     /// # Errors
     /// As documented for the request's kind; `Busy` when too much waits.
     pub async fn call(&self, request: FileRequest) -> Result<FileReply, WireError> {
-        if !self.pool.admit() {
-            return Err(WireError::new(ErrorCode::Busy, "too much work on files waits"));
-        }
-        let slot = self.slot(&request)?;
         let (answer, wait) = oneshot::channel();
-        let open = Arc::clone(&self.open);
-        let span = if disk::is_long(&request) {
-            Span::Long
-        } else {
-            Span::Short
-        };
-        let job = move || {
-            let mut nothing = None;
-            let outcome = match &slot {
-                Some(slot) => {
-                    let mut file = slot.lock().unwrap_or_else(PoisonError::into_inner);
-                    let outcome = guarded(&request, &mut file);
-                    if file.is_none()
-                        && let Some(handle) = request.handle()
-                    {
-                        // Nothing is open under it any more, or never was.
-                        open.lock()
-                            .unwrap_or_else(PoisonError::into_inner)
-                            .remove(&handle);
-                    }
-                    outcome
-                }
-                None => guarded(&request, &mut nothing),
-            };
-            drop(answer.send(outcome));
-        };
-        self.pool.put(Box::new(job), span);
+        self.submit(Asked {
+            request,
+            answer: Some(answer),
+        })?;
         wait.await.unwrap_or_else(|_| {
             Err(WireError::new(
                 ErrorCode::Stopped,
@@ -97,25 +97,60 @@ impl LocalFiles {
         })
     }
 
-    fn server(&self) -> Server {
-        Arc::new(self.clone())
+    fn submit(&self, asked: Asked) -> Result<(), WireError> {
+        let busy = || {
+            WireError::new(ErrorCode::Busy, "too much work on files waits")
+                .with_limit(LOCAL_REQUESTS_MAX as u64, LOCAL_REQUESTS_MAX as u64 + 1)
+        };
+        if !self.0.pool.admit() {
+            return Err(busy());
+        }
+        let mut core = self.lock();
+        if core.requests >= LOCAL_REQUESTS_MAX {
+            return Err(busy());
+        }
+        let claim = Claim::of(&asked.request);
+        core.turns.submit(asked, claim).map_err(|(_, error)| error)?;
+        core.requests += 1;
+        self.begin(&mut core);
+        Ok(())
     }
 
-    /// What a request's handle names; an opening one gets its place.
-    fn slot(&self, request: &FileRequest) -> Result<Option<Arc<Mutex<Option<OpenFile>>>>, WireError> {
-        let Some(handle) = request.handle() else {
-            return Ok(None);
-        };
-        let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
-        let opens = matches!(request, FileRequest::Open(_) | FileRequest::Walk(_));
-        let count = open.len();
-        match open.entry(handle) {
-            Entry::Occupied(_) if opens => Err(in_use()),
-            Entry::Occupied(slot) => Ok(Some(Arc::clone(slot.get()))),
-            Entry::Vacant(_) if !opens => Err(disk::unknown()),
-            Entry::Vacant(_) if count >= HANDLES_MAX => Err(too_many_open(HANDLES_MAX)),
-            Entry::Vacant(place) => Ok(Some(Arc::clone(place.insert(Arc::default())))),
+    fn lock(&self) -> MutexGuard<'_, Core> {
+        self.0.core.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Hands on everything whose turn it is. What is answered here is nobody's to acknowledge.
+    fn begin(&self, core: &mut Core) {
+        while let Some(begun) = core.turns.next(0) {
+            let (own, span) = (self.clone(), begun.ticket.span());
+            self.0.pool.put(Box::new(move || own.work(begun)), span);
         }
+    }
+
+    fn work(&self, begun: Begun<Asked, OpenFile>) {
+        let Begun {
+            call,
+            mut file,
+            ticket,
+        } = begun;
+        let outcome = (!call.is_withdrawn()).then(|| guarded(&call.request, &mut file));
+        let mut core = self.lock();
+        let (orphans, file) = core.turns.finish(ticket, file);
+        core.requests -= 1 + orphans.len();
+        self.begin(&mut core);
+        drop(core);
+        drop(file);
+        if let Some(outcome) = outcome {
+            call.answer(outcome);
+        }
+        for orphan in orphans {
+            orphan.answer(Err(disk::unknown()));
+        }
+    }
+
+    fn server(&self) -> Server {
+        Arc::new(self.clone())
     }
 }
 
@@ -128,18 +163,6 @@ pub(super) fn guarded(request: &FileRequest, file: &mut Option<OpenFile>) -> Res
     })
 }
 
-pub(super) fn in_use() -> WireError {
-    WireError::new(
-        ErrorCode::BadRequest,
-        "the handle is in use: choose one that was not used",
-    )
-}
-
-pub(super) fn too_many_open(limit: usize) -> WireError {
-    WireError::new(ErrorCode::Busy, "too many files and walks are open")
-        .with_limit(limit as u64, limit as u64 + 1)
-}
-
 impl Serve for LocalFiles {
     fn ask(&self, request: FileRequest) -> FileAnswer<'static, FileReply> {
         let own = self.clone();
@@ -148,15 +171,18 @@ impl Serve for LocalFiles {
 
     fn handle(&self) -> Handle {
         // From the other end than callers count, who choose theirs themselves.
-        Handle(u64::MAX - self.next.fetch_add(1, Ordering::Relaxed))
+        Handle(u64::MAX - self.0.handles.fetch_add(1, Ordering::Relaxed))
     }
 
-    fn close(&self, handle: Handle, _: bool) {
-        // Whoever works on it keeps it until then, and a file that was not closed in order is given up.
-        self.open
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .remove(&handle);
+    fn close(&self, handle: Handle, discard: bool) {
+        let request = FileRequest::Close(Close { handle, discard });
+        let asked = Asked {
+            request,
+            answer: None,
+        };
+        if let Err(error) = self.submit(asked) {
+            tracing::debug!(%error, "a file was not closed before its owner is gone");
+        }
     }
 }
 
@@ -171,6 +197,10 @@ impl FileSystem for LocalFiles {
 
     fn read<'a>(&'a self, path: &'a [u8], max_bytes: u64) -> FileAnswer<'a, Bytes> {
         Box::pin(async move { serve::read(&self.server(), path, max_bytes).await })
+    }
+
+    fn front<'a>(&'a self, path: &'a [u8], max_bytes: u64) -> FileAnswer<'a, Front> {
+        Box::pin(async move { serve::front(&self.server(), path, max_bytes).await })
     }
 
     fn list<'a>(&'a self, path: &'a [u8], max_entries: usize) -> FileAnswer<'a, Vec<DirectoryEntry>> {

@@ -8,9 +8,11 @@
 //! | `service` | a session's files on the executor |
 //! | `serve`, `blocks` | whoever serves requests, and what is put together of several of them |
 //! | `local`, `remote` | the same operations for whoever asks: on this machine, and through a link |
+//! | `here` | some of them on the thread that asks |
 
 mod blocks;
 mod disk;
+mod here;
 mod local;
 mod pool;
 mod remote;
@@ -20,9 +22,10 @@ mod system;
 
 pub use blocks::{BLOCKS_IN_FLIGHT_MAX, FileReader, FileWriter, WriteOptions};
 pub use disk::TEMPORARY_PREFIX;
-pub use local::LocalFiles;
-pub(crate) use pool::FilePool;
+pub(crate) use here::FilesHere;
+pub use local::{LOCAL_REQUESTS_MAX, LocalFiles};
 pub use pool::{FILE_THREADS, LONG_JOBS_MAX, POOL_QUEUE_MAX};
+pub(crate) use pool::{FilePool, Span as PoolSpan};
 pub use remote::{RemoteFiles, RemoteWalk, WALK_PAGES_IN_FLIGHT_MAX, WalkOptions, Walked};
 pub use service::{HANDLES_MAX, LONG_AT_WORK_MAX, SHORT_AT_WORK_MAX, UNACKNOWLEDGED_MAX_BYTES, WALKS_MAX};
-pub use system::{FileAnswer, FileSystem};
+pub use system::{FileAnswer, FileSystem, Front};

@@ -155,3 +155,7 @@ impl FilePool {
         shared.news.notify_one();
     }
 }
+
+#[cfg(test)]
+#[path = "pool_tests.rs"]
+mod tests;

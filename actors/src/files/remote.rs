@@ -15,7 +15,7 @@ use serde_bytes::ByteBuf;
 
 use super::blocks::{FileReader, FileWriter, InFlight, WriteOptions};
 use super::serve::{self, Serve, Server, strange};
-use super::system::{FileAnswer, FileSystem};
+use super::system::{FileAnswer, FileSystem, Front};
 use crate::harness::{Asker, RunError};
 use crate::propagation;
 use crate::telemetry::root;
@@ -495,6 +495,10 @@ impl FileSystem for RemoteFiles {
 
     fn read<'a>(&'a self, path: &'a [u8], max_bytes: u64) -> FileAnswer<'a, Bytes> {
         Box::pin(async move { serve::read(&self.server(), path, max_bytes).await })
+    }
+
+    fn front<'a>(&'a self, path: &'a [u8], max_bytes: u64) -> FileAnswer<'a, Front> {
+        Box::pin(async move { serve::front(&self.server(), path, max_bytes).await })
     }
 
     fn list<'a>(&'a self, path: &'a [u8], max_entries: usize) -> FileAnswer<'a, Vec<DirectoryEntry>> {

@@ -11,7 +11,7 @@ use dwell_messages::{ErrorCode, WireError};
 use serde_bytes::ByteBuf;
 
 use super::blocks::FileReader;
-use super::system::FileAnswer;
+use super::system::{FileAnswer, Front};
 
 /// Whoever serves requests about files.
 pub(super) trait Serve: Send + Sync {
@@ -64,6 +64,16 @@ pub(super) async fn beginning(files: &Server, path: &[u8], most: usize) -> Resul
         FileReply::Contents(contents) => Ok(contents),
         _ => Err(strange()),
     }
+}
+
+/// A file's beginning, of at most one block.
+pub(super) async fn front(files: &Server, path: &[u8], max_bytes: u64) -> Result<Front, WireError> {
+    let most = usize::try_from(max_bytes).unwrap_or(usize::MAX);
+    let contents = beginning(files, path, most).await?;
+    Ok(Front {
+        bytes: contents.data,
+        whole: contents.end,
+    })
 }
 
 /// A whole file: in one answer where it is small, else in blocks.

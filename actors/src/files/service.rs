@@ -8,7 +8,7 @@
 //! no bytes. Full: the dispatcher waits. Stop: everything is closed, and what was to replace a file never does. Who
 //! sends: the `Dispatcher`, the session, and the pool's threads through a port of their own. Supervised by the session.
 
-mod core;
+pub(super) mod core;
 
 use std::rc::Rc;
 use std::time::Duration;

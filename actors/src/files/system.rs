@@ -5,10 +5,19 @@ use std::pin::Pin;
 
 use bytes::Bytes;
 use dwell_messages::WireError;
-use dwell_messages::files::{DirectoryEntry, Metadata};
+use dwell_messages::files::{BLOCK_MAX_BYTES, DirectoryEntry, Metadata};
 
 /// An answer that is on its way.
 pub type FileAnswer<'a, T> = Pin<Box<dyn Future<Output = Result<T, WireError>> + Send + 'a>>;
+
+/// A file's beginning.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Front {
+    /// The beginning.
+    pub bytes: Bytes,
+    /// Whether that is all of it.
+    pub whole: bool,
+}
 
 /// The files of one environment. Every call may cost a round trip.
 ///
@@ -25,6 +34,18 @@ pub trait FileSystem: Send + Sync {
 
     /// A whole file; `TooLarge` when it has more than `max_bytes`.
     fn read<'a>(&'a self, path: &'a [u8], max_bytes: u64) -> FileAnswer<'a, Bytes>;
+
+    /// At most the first `max_bytes` of a file, and at most `BLOCK_MAX_BYTES`. Where a file can only be had whole, one that
+    /// has more is `TooLarge`.
+    fn front<'a>(&'a self, path: &'a [u8], max_bytes: u64) -> FileAnswer<'a, Front> {
+        Box::pin(async move {
+            let mut bytes = self.read(path, BLOCK_MAX_BYTES as u64).await?;
+            let kept = usize::try_from(max_bytes).unwrap_or(usize::MAX);
+            let whole = bytes.len() <= kept;
+            bytes.truncate(kept);
+            Ok(Front { bytes, whole })
+        })
+    }
 
     /// What lies in a directory, in the order of its names' bytes; `TooLarge` when that is more than `max_entries`.
     fn list<'a>(&'a self, path: &'a [u8], max_entries: usize) -> FileAnswer<'a, Vec<DirectoryEntry>>;

@@ -8,14 +8,17 @@ mod session;
 mod sessions;
 mod shared;
 mod signal;
+mod start_up;
 mod text;
 mod timings;
+mod turn;
+mod workspace;
 
 use std::collections::HashSet;
 use std::fmt;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use dwell_messages::{
@@ -28,6 +31,7 @@ use serde_bytes::ByteBuf;
 use tokio::sync::oneshot;
 
 use crate::address::Address;
+use crate::dispatcher::DispatchGuard;
 use crate::dispatcher::client::{Dispatcher, DispatcherMessage, Exec};
 use crate::executor::FLIGHT;
 use crate::fault_point::delay::{self, DelayPoint};
@@ -47,9 +51,13 @@ use crate::telemetry::{
 };
 use crate::threads::{ThreadError, Threads};
 use crate::trace_collector::{TraceCollector, TraceMessage};
+use crate::turn_diff::{TurnDiff, TurnEnvironment};
+use crate::workspace::{Workspace, WorkspaceOptions};
 
 pub(crate) use run::Asker;
 use run::Flight;
+use workspace::Awaited;
+pub(crate) use workspace::{First, loads_at_once};
 
 pub use command::{Command, GRACE, Inherit, TERM};
 pub use refusal::INQUIRY_TIMEOUT;
@@ -60,8 +68,10 @@ pub use sessions::{
 };
 pub(crate) use shared::RunShared;
 pub use signal::{signal_name, signal_number};
+pub use start_up::{StageGuard, StartUp, StartUpStage};
 pub use text::TextDecoder;
 pub use timings::CallTimings;
+pub use turn::{Turn, TurnGuard};
 
 /// How long `shutdown` waits for spans that executors still owe.
 pub const SPANS_WAIT: Duration = Duration::from_secs(2);
@@ -240,6 +250,8 @@ pub struct HarnessBuilder {
     sinks: Vec<Box<dyn SpanSink>>,
     oversight: Option<Oversight>,
     flight: Option<Duration>,
+    parent: Option<TraceContext>,
+    workspace: Option<WorkspaceOptions>,
 }
 
 impl fmt::Debug for HarnessBuilder {
@@ -356,6 +368,22 @@ impl HarnessBuilder {
         self
     }
 
+    /// The span that the start-up hangs below. Default: the one that the calling code is in, where that can be known. Without
+    /// one the start-up is not traced: it is part of somebody's trace, or of none. Commands have parents of their own.
+    #[must_use]
+    pub fn parent(mut self, parent: TraceContext) -> Self {
+        self.parent = Some(parent);
+        self
+    }
+
+    /// Loads this workspace in the session's first record, right behind the handshake: it is known two round trips after the
+    /// transport is up, one of them the handshake's own. `Harness::first_workspace` gives it.
+    #[must_use]
+    pub fn workspace(mut self, options: WorkspaceOptions) -> Self {
+        self.workspace = Some(options);
+        self
+    }
+
     /// Another place for spans to go.
     #[must_use]
     pub fn sink(mut self, sink: impl SpanSink + 'static) -> Self {
@@ -370,6 +398,7 @@ impl HarnessBuilder {
     /// `ConnectError` says what to do. Within 23 s: 10 for the transport, 10 for the handshake, and after a refusal
     /// `INQUIRY_TIMEOUT` to ask an executor that is reached directly which key it has.
     pub async fn connect(self, target: Target) -> Result<Harness, ConnectError> {
+        let begun = Tick::now();
         let identity = match self.identity {
             Some(identity) => identity,
             None => StaticKeypair::generate(&mut OsRandomness::new())
@@ -407,27 +436,51 @@ impl HarnessBuilder {
             Some(oversight) => Some(oversight.start(&collector, &runtime)?),
             None => None,
         };
+        let handles = Arc::<AtomicU64>::default();
+        let (first, answer) = match &self.workspace {
+            Some(options) => {
+                let (first, answer) = First::of(options, &sampler);
+                (Some(first), Some(answer))
+            }
+            None => (None, None),
+        };
+        let (context, parent) = match ancestry(&sampler, self.parent.as_ref(), None) {
+            (context, Some(parent)) => (context, parent),
+            (context, None) => (root(false), context),
+        };
+        let start_up = StartUp::new(collector.clone(), (context, parent), begun);
         let shelf = Shelf {
             collector,
             runtime,
             store,
             sampler,
         };
-        let dialer = dial::Dialer {
-            identity: Arc::new(identity),
-            target,
-            authorization: self.authorization,
-            pings: self.pings,
-            links: self.links,
+        let opening = Opening {
+            dialer: dial::Dialer {
+                identity: Arc::new(identity),
+                target,
+                authorization: self.authorization,
+                pings: self.pings,
+                links: self.links,
+            },
+            resume_for: self.resume_for,
+            take_up: self.take_up,
+            start_up,
+            begun,
+            workspace: first.map(|first| (first, Arc::clone(&handles))),
+            handles,
         };
-        let mut harness = shelf.open(dialer, self.resume_for, self.take_up).await?;
+        let mut harness = shelf.open(opening).await?;
         (harness.overseen, harness.flight) = (overseen, self.flight);
+        if let (Some(options), Some(answer)) = (&self.workspace, answer) {
+            let awaited = Awaited::new(&harness, options, answer);
+            *harness.first.lock().unwrap_or_else(PoisonError::into_inner) = Some(awaited);
+        }
         Ok(harness)
     }
 }
 
 /// What several sessions of one process may share.
-#[derive(Clone)]
 struct Shelf {
     collector: Collector,
     runtime: Runtime,
@@ -435,13 +488,28 @@ struct Shelf {
     sampler: Sampler,
 }
 
+/// How one of them begins.
+struct Opening {
+    dialer: dial::Dialer,
+    resume_for: Duration,
+    take_up: Option<TakeUp>,
+    start_up: StartUp,
+    begun: Tick,
+    workspace: Option<(First, Arc<AtomicU64>)>,
+    handles: Arc<AtomicU64>,
+}
+
 impl Shelf {
-    async fn open(
-        self,
-        dialer: dial::Dialer,
-        resume_for: Duration,
-        take_up: Option<TakeUp>,
-    ) -> Result<Harness, ConnectError> {
+    async fn open(self, opening: Opening) -> Result<Harness, ConnectError> {
+        let Opening {
+            dialer,
+            resume_for,
+            take_up,
+            start_up,
+            begun,
+            workspace,
+            handles,
+        } = opening;
         let place = self.runtime.place();
         let (ready, wait) = oneshot::channel();
         let client = dialer.identity.public();
@@ -452,6 +520,9 @@ impl Shelf {
             collector: self.collector.clone(),
             metadata: self.store.clone(),
             take_up,
+            connect: start_up.stage_at(StartUpStage::Connect, begun),
+            start_up: start_up.clone(),
+            workspace,
             ready,
         };
         place.arbiter().spawn_fn(move || {
@@ -463,12 +534,14 @@ impl Shelf {
                 overseen: None,
                 flight: None,
                 executor: asked.executor,
-                handles: Arc::default(),
+                handles,
+                first: Mutex::default(),
                 adopted: Mutex::default(),
                 connected,
                 collector: self.collector,
                 store: self.store,
                 sampler: self.sampler,
+                start_up,
                 _place: place,
                 _runtime: self.runtime,
             }),
@@ -532,6 +605,7 @@ pub(crate) struct Connected {
     pub(crate) framer: Mailbox<RelayFramer>,
     pub(crate) metadata: Mailbox<RunRecorder>,
     pub(crate) trace: Mailbox<TraceCollector>,
+    pub(crate) workspace: Mailbox<Workspace>,
     pub(crate) environment: EnvironmentInfo,
     pub(crate) ping_us: Arc<AtomicU64>,
     /// The session's number; one that never began begins over as another.
@@ -554,9 +628,12 @@ pub struct Harness {
     overseen: Option<Overseen>,
     /// Beyond which an unsampled call's trace is kept.
     flight: Option<Duration>,
+    start_up: StartUp,
     executor: PublicKey,
     /// The last handle of an open file that was given out.
     handles: Arc<AtomicU64>,
+    /// The load that went with the first record, until somebody has it.
+    first: Mutex<Option<Awaited>>,
     _place: Place,
     _runtime: Runtime,
 }
@@ -587,6 +664,8 @@ impl Harness {
             sinks: Vec::new(),
             oversight: None,
             flight: None,
+            parent: None,
+            workspace: None,
         }
     }
 
@@ -606,14 +685,25 @@ impl Harness {
             store: self.store.clone(),
             sampler: self.sampler,
         };
-        let dialer = dial::Dialer {
-            identity,
-            target,
-            authorization: Vec::new(),
-            pings: Pings::default(),
-            links: std::convert::identity,
-        };
-        shelf.open(dialer, RESUME_FOR, None).await
+        let begun = Tick::now();
+        let unseen = (root(false), root(false));
+        shelf
+            .open(Opening {
+                dialer: dial::Dialer {
+                    identity,
+                    target,
+                    authorization: Vec::new(),
+                    pings: Pings::default(),
+                    links: std::convert::identity,
+                },
+                resume_for: RESUME_FOR,
+                take_up: None,
+                start_up: StartUp::new(self.collector.clone(), unseen, begun),
+                begun,
+                workspace: None,
+                handles: Arc::default(),
+            })
+            .await
     }
 
     /// Where its spans go.
@@ -632,9 +722,21 @@ impl Harness {
     /// Runs a command. Returns at once; what goes wrong is told by the run.
     pub fn exec(&self, command: Command) -> Run {
         let begun = Tick::now();
-        let (context, parent) = self.ancestry(&command);
+        let first = self.start_up.command(begun);
+        let mut run = self.run(command, begun);
+        run.first = first;
+        run
+    }
+
+    /// As `exec`; of a command that nobody asked for by itself.
+    fn run(&self, command: Command, begun: Tick) -> Run {
+        let (context, parent) = ancestry(&self.sampler, command.parent.as_ref(), command.sampled);
         let call = Call::new(CallKind::Run, START, &context, begun);
-        let shared = Arc::new(RunShared::new(self.collector.board().call(call)));
+        let dispatching = DispatchGuard::new(&self.collector, &context, begun, command.mode);
+        let shared = Arc::new(RunShared::new(
+            self.collector.board().call(call),
+            Some(dispatching),
+        ));
         let run = Run {
             shared: Arc::clone(&shared),
             input: RunStdin {
@@ -649,6 +751,7 @@ impl Harness {
             context: context.clone(),
             parent,
             begun,
+            first: None,
             grace: command.grace,
             output_limit: command.output_limit,
             ping_us: Arc::clone(&self.connected.ping_us),
@@ -697,25 +800,18 @@ impl Harness {
         self.overseen.as_ref()?.metrics_addr()
     }
 
-    /// A call's own context, and the span it hangs below: the one that the command names, else the one that the calling
-    /// code is in. A parent that is none begins a new trace.
-    fn ancestry(&self, command: &Command) -> (TraceContext, Option<TraceContext>) {
-        let parent = command.parent.clone().or_else(propagation::current);
-        let parent = parent.filter(TraceContext::is_valid);
-        let mut context = match &parent {
-            Some(parent) => parent.child(span_id()),
-            None => TraceContext::new(trace_id(), span_id(), TraceFlags::NONE),
-        };
-        let sampled = match (&parent, command.sampled) {
-            (None, Some(sampled)) => sampled,
-            (parent, _) => self.sampler.decide(parent.as_ref(), context.trace_id),
-        };
-        context.flags = if sampled {
-            TraceFlags::SAMPLED
-        } else {
-            TraceFlags::NONE
-        };
-        (context, parent)
+    /// The diff of a turn that begins, whose searches are spans of this harness's below `parent`. Asks nothing.
+    pub fn turn_diff(
+        &self,
+        environments: impl IntoIterator<Item = TurnEnvironment>,
+        parent: TraceContext,
+    ) -> TurnDiff {
+        TurnDiff::new(environments).traced(self.collector.clone(), parent)
+    }
+
+    /// How it came to be, for whoever goes through a stage of that: the one that loads the workspace, above all.
+    pub fn start_up(&self) -> &StartUp {
+        &self.start_up
     }
 
     /// What the executor said of itself when the link came up: no round trip.
@@ -748,9 +844,8 @@ impl Harness {
 
     /// The files of the executor's machine. No round trip. The client's key needs the scope `files`.
     pub fn files(&self) -> RemoteFiles {
-        let identity = format!("executor {}", self.executor);
         let asker = self.asker(TraceContext::default());
-        RemoteFiles::new(asker, identity.into(), Arc::clone(&self.handles))
+        RemoteFiles::new(asker, identity_of(&self.executor), Arc::clone(&self.handles))
     }
 
     /// The link's round trip as last measured, in microseconds.
@@ -769,6 +864,12 @@ impl Harness {
             self.collector.clone(),
             self._runtime.clone(),
         )
+    }
+
+    /// Its threads, for what else runs beside it.
+    #[cfg(feature = "responses")]
+    pub(crate) fn runtime(&self) -> &Runtime {
+        &self._runtime
     }
 
     /// Everything recorded so far is in the store when this returns.
@@ -811,6 +912,36 @@ impl Harness {
     }
 }
 
+/// What the files of an executor's machine are known by.
+fn identity_of(executor: &PublicKey) -> Arc<str> {
+    format!("executor {executor}").into()
+}
+
+/// A call's own context, and the span it hangs below: the one that is named, else the one that the calling code is in. A
+/// parent that is none begins a new trace.
+fn ancestry(
+    sampler: &Sampler,
+    parent: Option<&TraceContext>,
+    sampled: Option<bool>,
+) -> (TraceContext, Option<TraceContext>) {
+    let parent = parent.cloned().or_else(propagation::current);
+    let parent = parent.filter(TraceContext::is_valid);
+    let mut context = match &parent {
+        Some(parent) => parent.child(span_id()),
+        None => TraceContext::new(trace_id(), span_id(), TraceFlags::NONE),
+    };
+    let sampled = match (&parent, sampled) {
+        (None, Some(sampled)) => sampled,
+        (parent, _) => sampler.decide(parent.as_ref(), context.trace_id),
+    };
+    context.flags = if sampled {
+        TraceFlags::SAMPLED
+    } else {
+        TraceFlags::NONE
+    };
+    (context, parent)
+}
+
 impl Drop for Harness {
     fn drop(&mut self) {
         let connected = &self.connected;
@@ -824,8 +955,13 @@ impl Drop for Harness {
         connected.rpc.begin_drain();
         connected.trace.begin_drain();
         connected.metadata.begin_drain();
+        connected.workspace.begin_drain();
     }
 }
+
+#[cfg(test)]
+#[path = "dispatch_tests.rs"]
+mod dispatch_tests;
 
 #[cfg(test)]
 mod tests {

@@ -19,6 +19,7 @@ use dwell_messages::{
 
 use super::command::GRACE;
 use super::shared::RunShared;
+use super::start_up::StageGuard;
 use super::timings::CallTimings;
 use crate::account::{Account, Segment};
 use crate::dispatcher::client::{Dispatcher, DispatcherMessage};
@@ -89,7 +90,7 @@ impl RunError {
         }
     }
 
-    fn error_type(&self) -> &'static str {
+    pub(crate) fn error_type(&self) -> &'static str {
         match self {
             Self::Refused(error) => error.code.name(),
             Self::NotStarted(_) => "not_started",
@@ -157,6 +158,8 @@ pub struct Run {
     /// The span this call hangs below, if the caller gave one.
     pub(super) parent: Option<TraceContext>,
     pub(super) begun: Tick,
+    /// The last stage of the harness's start-up, if this is its first command.
+    pub(super) first: Option<StageGuard>,
     pub(super) grace: Duration,
     pub(super) output_limit: usize,
     /// The link's usual round trip.
@@ -204,12 +207,13 @@ impl Run {
                     arrival,
                 } = ended;
                 account.lap(Segment::Consume, now);
-                let timings = CallTimings::new(
+                let mut timings = CallTimings::new(
                     &account,
                     &closed.timings,
                     &arrival,
                     self.ping_us.load(Ordering::Relaxed),
                 );
+                timings.dispatch = last.dispatched;
                 self.record(last.put, now, Some(&timings), None);
                 let ending = exited.and_then(|exited| exited.ending);
                 self.keep_if(
@@ -387,7 +391,13 @@ impl Run {
     }
 
     /// The call's own span and its last stage, written also when it failed.
-    fn record(&self, put: Tick, now: Tick, timings: Option<&CallTimings>, error: Option<&'static str>) {
+    fn record(&mut self, put: Tick, now: Tick, timings: Option<&CallTimings>, error: Option<&'static str>) {
+        if let Some(first) = self.first.take() {
+            match error {
+                Some(error) => first.fail(error),
+                None => first.finish_at(now),
+            }
+        }
         if !self.collector.wants(&self.context) {
             return;
         }
@@ -638,7 +648,9 @@ impl Asker {
             | Request::Resize(_)
             | Request::Read(_)
             | Request::Sessions(_)
-            | Request::File(_) => self.context.flags,
+            | Request::File(_)
+            | Request::FindUp(_)
+            | Request::WorkspaceLoad(_) => self.context.flags,
         };
         let context = TraceContext {
             flags,
@@ -693,6 +705,9 @@ impl Drop for Run {
         }
         self.shared.abandon();
         if self.detached || self.shared.is_ended() {
+            if let Some(first) = self.first.take() {
+                first.finish();
+            }
             self.tell(ReceiveControl::Consumed);
             return;
         }

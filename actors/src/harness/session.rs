@@ -10,18 +10,23 @@ use std::time::{Duration, Instant};
 
 use dwell_messages::codec::DecodeError;
 use dwell_messages::{
-    Envelope, ErrorCode, Event, Message as Wire, OutputStream, ProcessId, PublicKey, RequestId, Resume,
-    Resumed, TraceContext, Welcome,
+    Envelope, EnvironmentInfo, ErrorCode, Event, Message as Wire, OutputStream, ProcessId, PublicKey,
+    RequestId, Resume, Resumed, TraceContext, Welcome,
 };
 use dwell_relay::resume::Redial;
 use dwell_relay::{LinkEstablished, ResetCode};
 use tokio::sync::oneshot;
 
 use super::dial::{Dialer, redial};
+use super::run::Asker;
 use super::sessions::{Adoption, TakeUp};
-use super::{ConnectError, Connected, GRACE, RefusedBy, RunError, RunShared, START};
+use super::start_up::{StageGuard, StartUp, StartUpStage};
+use super::{
+    ConnectError, Connected, First, GRACE, RefusedBy, RunError, RunShared, START, identity_of, loads_at_once,
+};
 use crate::dispatcher::client::{Dispatcher, DispatcherControl};
 use crate::dispatcher::{DISPATCHER_MAILBOX_MAX, Mode};
+use crate::files::RemoteFiles;
 use crate::in_flight::{Call, CallKind};
 use crate::mailbox::{BulkResidence, HostOptions, Mailbox, TimerGuard, Turn, start_here};
 use crate::metadata_store::worker::StoreHandle;
@@ -37,6 +42,7 @@ use crate::terminal_delivery::receive::{
     Wiring as DeliveryWiring,
 };
 use crate::trace_collector::{TRACE_MAILBOX_MAX, TraceCollector, TraceControl, TraceMessage};
+use crate::workspace::{Through, WORKSPACE_MAILBOX_MAX, Workspace, WorkspaceMessage};
 
 /// Why a link did not come up.
 pub(crate) enum Failed {
@@ -65,6 +71,16 @@ impl std::fmt::Display for Failed {
 }
 
 impl Failed {
+    /// One word, of a fixed set.
+    fn error_type(&self) -> &'static str {
+        match self {
+            Self::Dial(_) => "unreachable",
+            Self::Lost(_) => "handshake",
+            Self::NoSession => "no_session",
+            Self::Local(_) => "local",
+        }
+    }
+
     pub(crate) fn into_error(self, address: String, client: PublicKey) -> ConnectError {
         match self {
             Self::Dial(source)
@@ -105,6 +121,11 @@ pub(crate) struct Plan {
     pub(crate) metadata: StoreHandle,
     /// The session to take up instead of beginning one.
     pub(crate) take_up: Option<TakeUp>,
+    /// The stage that dialling is.
+    pub(crate) connect: StageGuard,
+    pub(crate) start_up: StartUp,
+    /// The workspace that is asked for in the first record, and the last handle of an open file that was given out.
+    pub(crate) workspace: Option<(First, Arc<AtomicU64>)>,
     pub(crate) ready: oneshot::Sender<Result<Connected, Failed>>,
 }
 
@@ -116,20 +137,27 @@ pub(crate) async fn open(plan: Plan) {
         collector,
         metadata,
         take_up,
+        connect,
+        start_up,
+        workspace,
         ready,
     } = plan;
     let dialled = Tick::now();
     let attachment = match dialer.first().await {
         Ok(attachment) => attachment,
         Err(failed) => {
+            connect.fail(failed.error_type());
             crate::telemetry::count_crossing();
             return drop(ready.send(Err(failed)));
         }
     };
+    connect.finish();
+    let learning = start_up.stage(StartUpStage::Environment);
     let mut welcome = match Welcome::decode(&attachment.peer.welcome) {
         Ok(welcome) => welcome,
         Err(error) => {
             let why = format!("the executor's welcome is not understood: {error}");
+            learning.fail("welcome");
             return drop(ready.send(Err(Failed::Local(why))));
         }
     };
@@ -143,10 +171,12 @@ pub(crate) async fn open(plan: Plan) {
     let adoptions = take_up.map_or_else(Vec::new, |wanted| wanted.processes);
     let adopted: Rc<RefCell<Vec<Adopted>>> = Rc::default();
     let _entered = collector.enter();
+    let (environment, executor) = (welcome.environment.clone(), dialer.target.executor);
     let wiring: Rc<RefCell<Option<Wiring>>> = Rc::default();
     let mut upper = Some(HarnessUpper {
         wiring: Rc::clone(&wiring),
         ready: Some(ready),
+        learning: Some(learning),
         round_trip_us: Tick::now().micros_since(dialled).max(1),
         ping_us: Arc::default(),
         clock: ClockEstimate::default(),
@@ -163,12 +193,14 @@ pub(crate) async fn open(plan: Plan) {
         said: Vec::new(),
     });
     let mut first = Some(Box::new(attachment));
+    let accompanied = workspace.is_some();
     let framer_collector = collector.clone();
     let framer = start_here(HostOptions::new(OUTBOUND_MESSAGES_MAX), move || {
         let upper = upper
             .take()
             .map_or_else(|| Box::new(Nobody) as Box<dyn Upper>, |upper| Box::new(upper));
         let framer = RelayFramer::new(first.take(), upper, framer_collector.clone());
+        let framer = if accompanied { framer.accompanied() } else { framer };
         match owner {
             Some(owner) => framer.taking(owner),
             None => framer,
@@ -186,7 +218,35 @@ pub(crate) async fn open(plan: Plan) {
         .collect();
     drop(actors.dispatcher.control(DispatcherControl::Adopted(runs)));
     *adopted.borrow_mut() = taken;
+    if let Some((mut first, handles)) = workspace {
+        first.load.stage = Some(start_up.stage(StartUpStage::Workspace));
+        ask_first(first, &actors, &environment, || {
+            RemoteFiles::new(actors.asker(), identity_of(&executor), handles)
+        });
+    }
     *wiring.borrow_mut() = Some(actors);
+}
+
+/// Asks for a workspace before anybody has the session: the framer has not begun, so what is asked here is in its first
+/// record.
+fn ask_first(
+    first: First,
+    actors: &Wiring,
+    environment: &EnvironmentInfo,
+    files: impl FnOnce() -> RemoteFiles,
+) {
+    let First {
+        mut load,
+        context,
+        from_here,
+    } = first;
+    if from_here || !loads_at_once(environment) {
+        let files = files().parent(context.clone());
+        load.through = Through::Files(Arc::new(files), environment.cwd.to_vec());
+    }
+    let message = WorkspaceMessage::Load(Box::new(load));
+    // A mailbox that is new has room.
+    drop(actors.workspace.try_tell(Envelope::new(context, message)));
 }
 
 /// A process of the session that is taken up, and where its events go.
@@ -216,7 +276,7 @@ fn adopt(adoption: Adoption, actors: &Wiring, collector: &Collector) -> Adopted 
         begun: Tick::now(),
     };
     let call = Call::new(CallKind::Run, START, &facts.context, facts.begun);
-    let shared = Arc::new(RunShared::new(collector.board().call(call)));
+    let shared = Arc::new(RunShared::new(collector.board().call(call), None));
     let progress = Arc::new(Progress::from(next));
     let (waits, dispatcher) = (Arc::clone(&shared), actors.dispatcher.clone());
     let options = HostOptions::new(DELIVERY_MAILBOX_MAX).escalating(move |failure| {
@@ -248,7 +308,18 @@ struct Wiring {
     dispatcher: Mailbox<Dispatcher>,
     metadata: Mailbox<RunRecorder>,
     trace: Mailbox<TraceCollector>,
+    workspace: Mailbox<Workspace>,
     framer: Mailbox<RelayFramer>,
+}
+
+impl Wiring {
+    fn asker(&self) -> Asker {
+        Asker {
+            dispatcher: self.dispatcher.clone(),
+            rpc: self.rpc.clone(),
+            context: TraceContext::default(),
+        }
+    }
 }
 
 fn start_actors(framer: &Mailbox<RelayFramer>, metadata: &StoreHandle, collector: &Collector) -> Wiring {
@@ -272,11 +343,20 @@ fn start_actors(framer: &Mailbox<RelayFramer>, metadata: &StoreHandle, collector
     let dispatcher = start_here(options, move || {
         Dispatcher::new(r.clone(), f.clone(), m.clone(), c.clone())
     });
+    let asker = Asker {
+        dispatcher: dispatcher.clone(),
+        rpc: rpc.clone(),
+        context: TraceContext::default(),
+    };
+    let c = collector.clone();
+    let options = HostOptions::new(WORKSPACE_MAILBOX_MAX).escalating(ends_link(framer));
+    let workspace = start_here(options, move || Workspace::new(asker.clone(), c.clone()));
     Wiring {
         rpc,
         dispatcher,
         metadata,
         trace,
+        workspace,
         framer: framer.clone(),
     }
 }
@@ -285,6 +365,8 @@ fn start_actors(framer: &Mailbox<RelayFramer>, metadata: &StoreHandle, collector
 struct HarnessUpper {
     wiring: Rc<RefCell<Option<Wiring>>>,
     ready: Option<oneshot::Sender<Result<Connected, Failed>>>,
+    /// The stage that ends when whoever connects gets the session.
+    learning: Option<StageGuard>,
     round_trip_us: u64,
     ping_us: Arc<AtomicU64>,
     /// The executor's clock, as far as is known.
@@ -354,12 +436,16 @@ impl HarnessUpper {
             framer: wiring.framer,
             metadata: wiring.metadata,
             trace: wiring.trace,
+            workspace: wiring.workspace,
             environment: self.welcome.environment.clone(),
             ping_us: Arc::clone(&self.ping_us),
             session: Arc::clone(&self.number),
             epoch: self.welcome.epoch.clone(),
             adopted,
         };
+        if let Some(learning) = self.learning.take() {
+            learning.finish();
+        }
         crate::telemetry::count_crossing();
         drop(ready.send(Ok(connected)));
     }

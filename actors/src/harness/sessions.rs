@@ -428,6 +428,7 @@ impl Harness {
             ping_us: Arc::clone(&self.connected.ping_us),
             done: false,
             detached: false,
+            first: None,
         })
     }
 

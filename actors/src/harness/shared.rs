@@ -19,6 +19,7 @@ use crate::terminal_delivery::receive::{ReceiveControl, TerminalDelivery};
 use crate::terminal_delivery::{Captured, Collector, OUTPUT_WINDOW_BYTES};
 
 use super::run::{Ended, RunError, RunEvent};
+use crate::dispatcher::{Begun, DispatchGuard, DispatchOutcome, DispatchTimings};
 
 /// How the consumer takes the run.
 #[derive(Debug)]
@@ -48,6 +49,9 @@ struct Inner {
     process: Option<(ProcessId, Mailbox<TerminalDelivery>)>,
     /// Its place among what is unfinished, until its consumer has the end.
     call: Option<Entered<Call>>,
+    /// Until its dispatch is told.
+    dispatching: Option<DispatchGuard>,
+    dispatched: DispatchTimings,
 }
 
 impl Inner {
@@ -72,10 +76,12 @@ pub(crate) struct Final {
     pub(crate) stderr: Captured,
     /// When the arbiter put the end here.
     pub(crate) put: Tick,
+    pub(crate) dispatched: DispatchTimings,
 }
 
 impl RunShared {
-    pub(crate) fn new(call: Entered<Call>) -> Self {
+    /// `dispatching` is of a call that was made here; one that is taken up was dispatched by another.
+    pub(crate) fn new(call: Entered<Call>, dispatching: Option<DispatchGuard>) -> Self {
         Self {
             inner: Mutex::new(Inner {
                 mode: Mode::Stream,
@@ -91,6 +97,8 @@ impl RunShared {
                 started: false,
                 process: None,
                 call: Some(call),
+                dispatching,
+                dispatched: DispatchTimings::default(),
             }),
         }
     }
@@ -143,6 +151,9 @@ impl RunShared {
 
     /// Arbiter: the end. Only the first counts.
     pub(crate) fn end(&self, end: Result<Ended, RunError>, now: Tick) {
+        // Before anybody knows of the end: whoever does may ask for the whole trace.
+        let asked = self.is_cancelled();
+        self.dispatched(now, DispatchOutcome::of(&end, asked), |_| true);
         let waker = self.with(|inner| {
             if inner.end.is_none() {
                 inner.end = Some(end);
@@ -236,6 +247,7 @@ impl RunShared {
                     stdout,
                     stderr,
                     put,
+                    dispatched: inner.dispatched,
                 })
             }
             None => {
@@ -284,6 +296,31 @@ impl RunShared {
         self.at(Stage::Running);
     }
 
+    /// Arbiter: the dispatcher has taken the call.
+    pub(crate) fn taken(&self, now: Tick) {
+        self.with(|inner| {
+            inner.at(Stage::Dispatch);
+            if let Some(dispatching) = &mut inner.dispatching {
+                dispatching.taken(now);
+            }
+        });
+    }
+
+    /// Arbiter: the link was up at `ready`, the call's turn came at `locked`, and now it is handed on. `None` when it was
+    /// given up before that.
+    pub(crate) fn starts(&self, ready: Option<Tick>, locked: Tick, now: Tick) -> Option<Begun> {
+        self.with(|inner| Some(inner.dispatching.as_mut()?.started(ready, locked, now)))
+    }
+
+    /// Tells the dispatch, once, if it is one of those.
+    fn dispatched(&self, now: Tick, outcome: DispatchOutcome, of: impl FnOnce(&DispatchGuard) -> bool) {
+        let guard = self.with(|inner| inner.dispatching.take_if(|guard| of(guard)));
+        if let Some(guard) = guard {
+            let timings = guard.over(now, outcome);
+            self.with(|inner| inner.dispatched = timings);
+        }
+    }
+
     /// Arbiter: how far it has come, for whoever looks.
     pub(crate) fn at(&self, stage: Stage) {
         self.with(|inner| inner.at(stage));
@@ -302,6 +339,10 @@ impl RunShared {
     /// Consumer: it is to end as soon as it has begun.
     pub(crate) fn cancel(&self, grace: Duration) {
         self.with(|inner| inner.cancelled = Some(grace));
+        // One that waits is over for its consumer, however long its turn is still to come.
+        self.dispatched(Tick::now(), DispatchOutcome::Terminated, |guard| {
+            !guard.is_started()
+        });
     }
 
     /// Whom to tell of this run, once it has begun.

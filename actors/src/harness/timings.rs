@@ -6,6 +6,7 @@ use dwell_messages::Timings;
 use serde::Serialize;
 
 use crate::account::{Account, Micros, SEGMENTS, Segment};
+use crate::dispatcher::DispatchTimings;
 use crate::relay_framer::Arrival;
 use crate::telemetry::{Stage, semconv};
 
@@ -39,6 +40,9 @@ pub struct CallTimings {
     pub relay_us: u64,
     /// From the child's start to its first byte; beside the chain.
     pub first_byte_us: u64,
+    /// How long the call waited to be begun, and how long it then took. Another cut through the same time, which ends
+    /// when the end is known here: beside the chain, whose `submit` and `dispatch` make up its `dispatch_us`.
+    pub dispatch: DispatchTimings,
     /// What no segment names between this side's first stamp and its last, less `transit_us` and the executor's turnaround.
     pub unattributed_harness_us: u64,
     /// What no segment names of the executor's turnaround: from the request's first record there until the last record of
@@ -105,6 +109,7 @@ impl CallTimings {
             ping_us,
             relay_us,
             first_byte_us: executor.first_byte,
+            dispatch: DispatchTimings::default(),
             unattributed_harness_us: own.sum() - remote - named,
             unattributed_executor_us,
         }

@@ -15,7 +15,7 @@ pub(crate) struct Arbiters(Mutex<Vec<Arc<Arbiter>>>);
 #[derive(Debug)]
 struct Arbiter {
     handle: ArbiterHandle,
-    /// Its thread's tag, once a task of ours has run on it.
+    /// Its thread's tag; 0 until the first task of ours has run on it.
     thread: AtomicU32,
     /// When the task under way was put there; 0: none is.
     asked: AtomicU64,
@@ -38,12 +38,17 @@ impl Arbiters {
     pub(crate) fn watch(&self, handles: impl IntoIterator<Item = ArbiterHandle>) {
         let mut arbiters = unpoisoned(&self.0);
         arbiters.extend(handles.into_iter().map(|handle| {
-            Arc::new(Arbiter {
+            let arbiter = Arc::new(Arbiter {
                 handle,
                 thread: AtomicU32::new(0),
                 asked: AtomicU64::new(0),
                 lag_us: AtomicU64::new(0),
-            })
+            });
+            // At once, ahead of everything that is given to it later: whatever then holds the thread up is known to be on
+            // it. One that has ended has nothing to be named.
+            let named = Arc::clone(&arbiter);
+            arbiter.handle.spawn_fn(move || named.name());
+            arbiter
         }));
     }
 
@@ -75,10 +80,44 @@ impl Arbiters {
 }
 
 impl Arbiter {
-    fn answer(&self) {
+    /// Runs on its thread.
+    fn name(&self) {
         self.thread.store(thread_tag().0, Ordering::Relaxed);
+    }
+
+    fn answer(&self) {
+        self.name();
         let asked = Tick::from_raw(self.asked.swap(0, Ordering::Relaxed));
         self.lag_us
             .store(Tick::now().micros_since(asked), Ordering::Relaxed);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc::sync_channel;
+
+    use super::*;
+    use crate::runtime::Runtime;
+    use crate::telemetry::{Collector, CollectorOptions};
+    use dwell_messages::Role;
+
+    #[test]
+    fn an_arbiter_is_known_by_its_thread_before_anything_given_to_it_later_runs() {
+        let options = CollectorOptions {
+            role: Role::Relay,
+            keep_recent: false,
+            sinks: Vec::new(),
+        };
+        let runtime = Runtime::start(1, Collector::start(options).unwrap()).unwrap();
+        let arbiters = Arc::new(Arbiters::default());
+        arbiters.watch(runtime.handles());
+        let (saw, seen) = sync_channel(1);
+        let looking = Arc::clone(&arbiters);
+        let look = move || drop(saw.send((looking.look()[0].thread, thread_tag().0)));
+        assert!(runtime.place().arbiter().spawn_fn(look));
+        let (known, is) = seen.recv().unwrap();
+        assert_eq!(known, is);
+        assert_ne!(known, 0, "0 is no thread");
     }
 }

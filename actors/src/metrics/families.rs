@@ -66,6 +66,8 @@ families! {
     ARBITER_LAG = "dwell.arbiter.lag", Gauge, "s", [], "How long a task waits until its actor thread runs it, the longest of all threads.";
     RPC_CLIENT = semconv::RPC_CLIENT_DURATION, Histogram, "s", ["rpc_method", "error_type"], "Duration of outbound requests.";
     RPC_SERVER = semconv::RPC_SERVER_DURATION, Histogram, "s", ["rpc_method", "error_type"], "Duration of inbound requests.";
+    DISPATCH = "dwell.dispatch.duration", Histogram, "s", ["kind", "at"], "Time of commands: waiting for a link, for their turn, until begun, and from then until their end.";
+    DISPATCHES = "dwell.dispatches", Counter, "{call}", ["kind", "outcome"], "Commands that are over, by what came of them.";
     CALLS = "dwell.calls", Gauge, "{call}", ["kind", "at"], "Calls under way, by where they are.";
     PROCESSES = "dwell.processes", Gauge, "{process}", ["state"], "Processes under way.";
     SESSIONS = "dwell.sessions", Gauge, "{session}", [], "Sessions, those included whose client is away.";
@@ -75,6 +77,8 @@ families! {
     REPLAYED = "dwell.link.replayed", Counter, "{message}", [], "Messages that were sent again over a fresh link.";
     SPANS = "dwell.telemetry.spans", Counter, "{span}", [], "Spans made.";
     TELEMETRY_DROPPED = "dwell.telemetry.dropped", Counter, "{span}", ["reason"], "Spans that are missing, by where they found no room.";
+    MODEL_EVENTS = "dwell.model.events", Counter, "{event}", ["kind"], "Events of models' responses.";
+    MODEL_REQUESTS = "dwell.model.requests", Counter, "{request}", ["outcome"], "Requests to models that are over.";
     RELAY_CONNECTIONS = "dwell.relay.connections", Gauge, "{connection}", ["state"], "Connections of a relay.";
     RELAY_EXECUTORS = "dwell.relay.executors", Gauge, "{executor}", [], "Executors registered.";
     RELAY_STREAMS = "dwell.relay.streams", Gauge, "{stream}", [], "Streams that are paired.";

@@ -60,6 +60,7 @@ pub(crate) fn gather(collector: &Collector) -> Gathered {
     mailboxes(&seen, &mut all);
     in_flight(&seen, board, &mut all);
     durations(board, &mut all);
+    dispatches(board, &mut all);
     counters(collector, &mut all);
     if let Some((_, relay)) = &seen.relay {
         all.number(families::RELAY_CONNECTIONS, &["open"], relay.connections as f64);
@@ -167,6 +168,17 @@ fn durations(board: &Board, all: &mut Gathered) {
     }
 }
 
+fn dispatches(board: &Board, all: &mut Gathered) {
+    for (kind, dispatched) in board.meters().dispatches() {
+        for (part, histogram) in dispatched.parts {
+            all.add(families::DISPATCH, &[kind, part], Value::Histogram(histogram));
+        }
+        for (outcome, count) in dispatched.outcomes {
+            all.number(families::DISPATCHES, &[kind, outcome], count as f64);
+        }
+    }
+}
+
 fn counters(collector: &Collector, all: &mut Gathered) {
     let (board, stats) = (collector.board(), collector.stats());
     let meters = board.meters();
@@ -184,6 +196,8 @@ fn counters(collector: &Collector, all: &mut Gathered) {
     ] {
         all.number(families::TELEMETRY_DROPPED, &[reason], dropped as f64);
     }
+    #[cfg(feature = "responses")]
+    meters.model.gather(all);
     all.number(families::UPTIME, &[], board.up_us() as f64 / 1e6);
     all.number(families::READY, &[], f64::from(u8::from(meters.is_ready())));
 }

@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use super::gather::Gathered;
 use super::histogram::{Histogram, RESIDENCE_BOUNDS, RPC_BOUNDS};
+use crate::dispatcher::DispatchTimings;
 use crate::in_flight::unpoisoned;
 use crate::telemetry::{Record, Tick, nanos};
 
@@ -33,12 +34,20 @@ pub(crate) enum Duration {
     Delivery(u16, f64, f64),
     /// Of an RPC, in seconds.
     Rpc(Side, &'static str, Option<&'static str>, f64),
+    /// Of a part of a command's dispatch, in seconds.
+    Dispatch(&'static str, &'static str, f64),
 }
 
 /// Of one template: residence and turn.
 pub(crate) type Pair = (Histogram, Histogram);
 /// Side, method and error type; an empty one is a success.
 pub(crate) type RpcKey = (Side, &'static str, &'static str);
+/// Of commands of one kind: the parts of their dispatch, and what came of them.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Dispatched {
+    pub(crate) parts: BTreeMap<&'static str, Histogram>,
+    pub(crate) outcomes: BTreeMap<&'static str, u64>,
+}
 type Extra = Box<dyn Fn(&mut Gathered) + Send + Sync>;
 
 /// See the module.
@@ -48,10 +57,14 @@ pub(crate) struct Meters {
     deliveries: Mutex<BTreeMap<u16, Pair>>,
     /// Methods and error codes are enums.
     rpcs: Mutex<BTreeMap<RpcKey, Histogram>>,
+    /// Two kinds, of a few parts and outcomes each.
+    dispatches: Mutex<BTreeMap<&'static str, Dispatched>>,
     bytes: [AtomicU64; 2],
     pub(crate) resumptions: AtomicU64,
     pub(crate) replayed: AtomicU64,
     pub(crate) warnings: AtomicU64,
+    #[cfg(feature = "responses")]
+    pub(crate) model: crate::responses::ModelMeters,
     /// What a role adds of its own.
     extras: Mutex<Vec<Extra>>,
     ready: AtomicBool,
@@ -92,6 +105,36 @@ impl Meters {
             .or_insert_with(|| Histogram::new(&RPC_BOUNDS))
             .observe(seconds);
         self.export(Duration::Rpc(side, method, error, seconds));
+    }
+
+    /// A command is over. One that was never begun has no time of being handled.
+    pub(crate) fn dispatched(&self, kind: &'static str, outcome: &'static str, timings: DispatchTimings) {
+        let seconds = |micros: u64| micros as f64 / 1e6;
+        let handler = timings
+            .execution_started
+            .then_some(("handler", seconds(timings.handler_us)));
+        let parts = [
+            ("readiness", seconds(timings.readiness_us)),
+            ("lock", seconds(timings.lock_us)),
+            ("dispatch", seconds(timings.dispatch_us)),
+        ];
+        let mut dispatches = unpoisoned(&self.dispatches);
+        let own = dispatches.entry(kind).or_default();
+        *own.outcomes.entry(outcome).or_default() += 1;
+        for (part, seconds) in parts.into_iter().chain(handler) {
+            own.parts
+                .entry(part)
+                .or_insert_with(|| Histogram::new(&RPC_BOUNDS))
+                .observe(seconds);
+        }
+        drop(dispatches);
+        for (part, seconds) in parts.into_iter().chain(handler) {
+            self.export(Duration::Dispatch(kind, part, seconds));
+        }
+    }
+
+    pub(crate) fn dispatches(&self) -> BTreeMap<&'static str, Dispatched> {
+        unpoisoned(&self.dispatches).clone()
     }
 
     /// So many bytes of connections were read or written.

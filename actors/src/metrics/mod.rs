@@ -17,6 +17,10 @@ pub(crate) mod otlp;
 mod text;
 
 pub use families::{FAMILIES, Family, Kind, LABELS};
+#[cfg(feature = "responses")]
+pub(crate) use families::{MODEL_EVENTS, MODEL_REQUESTS};
+#[cfg(feature = "responses")]
+pub(crate) use gather::Gathered;
 pub(crate) use gather::gather;
 pub use http::{CONNECTIONS_MAX, HTTP_TIMEOUT, REQUEST_MAX_BYTES};
 pub(crate) use http::{Http, Source, Verdict};

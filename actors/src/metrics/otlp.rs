@@ -133,6 +133,7 @@ struct Instruments {
     residence: Histogram<f64>,
     turn: Histogram<f64>,
     rpc: [Histogram<f64>; 2],
+    dispatch: Histogram<f64>,
 }
 
 impl Instruments {
@@ -152,6 +153,7 @@ impl Instruments {
         Self {
             residence: histogram(families::RESIDENCE, &RESIDENCE_BOUNDS),
             turn: histogram(families::TURN, &RESIDENCE_BOUNDS),
+            dispatch: histogram(families::DISPATCH, &RPC_BOUNDS),
             rpc: [families::RPC_CLIENT, families::RPC_SERVER].map(|family| histogram(family, &RPC_BOUNDS)),
             provider,
         }
@@ -168,6 +170,10 @@ impl Instruments {
                     ];
                     self.residence.record(residence, &labels);
                     self.turn.record(turn, &labels);
+                }
+                Measured::Dispatch(kind, part, seconds) => {
+                    let labels = [KeyValue::new("kind", kind), KeyValue::new("at", part)];
+                    self.dispatch.record(seconds, &labels);
                 }
                 Measured::Rpc(side, method, error, seconds) => {
                     let mut labels = vec![

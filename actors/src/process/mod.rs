@@ -292,7 +292,12 @@ impl Process {
                 self.waiting_for_end.push_back((responder, context, account));
             }
             // The supervisor answers reads.
-            Request::Read(_) | Request::EnvironmentInfo | Request::Sessions(_) | Request::File(_) => {
+            Request::Read(_)
+            | Request::EnvironmentInfo
+            | Request::Sessions(_)
+            | Request::File(_)
+            | Request::FindUp(_)
+            | Request::WorkspaceLoad(_) => {
                 let error = WireError::new(ErrorCode::BadRequest, "the request is about no process");
                 responder.answer(turn, context, Err(error), account);
             }

@@ -14,7 +14,7 @@ use tokio::io::AsyncWriteExt as _;
 
 use super::line::{Attachment, Line, Transport};
 use super::uplink::{Sent, Uplink};
-use super::{ACK_DELAY, FramerControl, LinkLost, RelayFramer, WIND_DOWN_MAX, chain};
+use super::{ACK_DELAY, COMPANY_WAIT, FramerControl, LinkLost, RelayFramer, WIND_DOWN_MAX, chain};
 use crate::mailbox::Turn;
 use crate::telemetry::Tick;
 
@@ -62,7 +62,12 @@ impl RelayFramer {
         for incoming in &early {
             self.message(incoming, (read, Tick::now()), turn);
         }
-        self.wake();
+        // While a session is taken up nothing else may be said, so nothing is waited for.
+        if self.accompanied && !self.taking {
+            self.held = Some(turn.timer(COMPANY_WAIT, FramerControl::Flush));
+        } else {
+            self.wake();
+        }
     }
 
     /// A further link. On an executor `resume` is what the client said first; on a harness it is still to be said.

@@ -57,6 +57,9 @@ pub const OUTCOMES_MAX: usize = 4_096;
 pub const OUTPUT_CHUNKS_MAX: usize = 8;
 /// How long a message that may wait for company waits for it.
 pub const HOLD: Duration = Duration::from_millis(2);
+/// What a session says first waits so long at the most for a request that was queued before its link was up. It takes some
+/// turns to come, and on a busy machine some milliseconds.
+pub(crate) const COMPANY_WAIT: Duration = Duration::from_millis(100);
 /// How long the ends of a session's processes may take to be told before the goodbye is said without them.
 pub const WIND_DOWN_MAX: Duration = Duration::from_secs(5);
 /// How long an acknowledgement waits for something to travel with.
@@ -375,6 +378,8 @@ pub(crate) struct RelayFramer {
     ack: Option<TimerGuard>,
     /// Set while the link holds a message back that nothing else has followed.
     held: Option<TimerGuard>,
+    /// What is said first waits up to `COMPANY_WAIT` for a request that is on its way here.
+    accompanied: bool,
     malformed_contexts: u64,
     /// Why the session is about to end.
     winding_down: Option<String>,
@@ -401,6 +406,7 @@ impl RelayFramer {
             released: Vec::new(),
             ack: None,
             held: None,
+            accompanied: false,
             malformed_contexts: 0,
             winding_down: None,
             over: false,
@@ -410,6 +416,12 @@ impl RelayFramer {
     /// Takes the session over, as the owner of this number, instead of beginning one.
     pub(crate) fn taking(mut self, owner: u64) -> Self {
         (self.owner, self.links, self.taking) = (owner, 0, true);
+        self
+    }
+
+    /// A request is on its way here: what is said first leaves in one record with it.
+    pub(crate) fn accompanied(mut self) -> Self {
+        self.accompanied = true;
         self
     }
 

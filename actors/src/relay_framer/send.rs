@@ -310,7 +310,14 @@ impl RelayFramer {
             EncodeError::BadPath { .. } => ErrorCode::BadPath,
             EncodeError::BadString { .. } | EncodeError::Serialize(_) => ErrorCode::BadRequest,
         };
-        let error = WireError::new(code, error.to_string());
+        let text = match error {
+            // Its advice is the code's.
+            EncodeError::BadPath { field, problem } => format!("{field} {problem}"),
+            EncodeError::TooLarge { .. } | EncodeError::BadString { .. } | EncodeError::Serialize(_) => {
+                error.to_string()
+            }
+        };
+        let error = WireError::new(code, text);
         tracing::debug!(%error, "a message was not sent");
         if let Wire::Request { id, .. } = envelope.body {
             let arrival = Arrival::here();

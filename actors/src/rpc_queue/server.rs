@@ -193,7 +193,7 @@ struct Answer {
     id: RequestId,
     result: Result<Reply, WireError>,
     hold: bool,
-    /// The process that this refuses to start.
+    /// The process that this refuses to start, or what the spans of a call without one go back under.
     ends: Option<ProcessId>,
     /// Says only that there is no room: not remembered.
     unkept: bool,
@@ -214,6 +214,8 @@ impl Answer {
 struct Served {
     /// The process, where the request is its start.
     starts: Option<ProcessId>,
+    /// Under which the request's spans go back, where it is about no process and has any.
+    ships: Option<ProcessId>,
     cancellation: Arc<Cancellation>,
     context: TraceContext,
     span: SpanId,
@@ -264,20 +266,26 @@ impl RpcQueue {
         let method = request.method();
         let span = span_id();
         let cancellation = Cancellation::new();
-        let watched = Watched::new(CallKind::Served, method, &context, arrival.first).about(process);
+        let about = process.filter(|_| !request.is_whole_call());
+        let watched = Watched::new(CallKind::Served, method, &context, arrival.first).about(about);
         let watched = self.collector.board().call(watched);
         let seen = watched.share();
         let served = Served {
             watched,
             cancellation: Arc::clone(&cancellation),
             starts: process.filter(|_| matches!(request, Request::Start(_))),
+            ships: process.filter(|_| request.is_whole_call()),
             context: context.clone(),
             span,
             method,
             arrived: arrival.first,
         };
         let harmless = match &request {
-            Request::EnvironmentInfo | Request::Read(_) | Request::Sessions(_) => true,
+            Request::EnvironmentInfo
+            | Request::Read(_)
+            | Request::Sessions(_)
+            | Request::FindUp(_)
+            | Request::WorkspaceLoad(_) => true,
             Request::File(file) => file.is_harmless(),
             Request::Start(_)
             | Request::Write(_)
@@ -375,7 +383,7 @@ impl RpcQueue {
                 .text(semconv::RPC_STATUS_CODE, error.unwrap_or(semconv::RPC_OK))
                 .failed(error),
         );
-        let ends = served.starts.filter(|_| result.is_err());
+        let ends = served.starts.filter(|_| result.is_err()).or(served.ships);
         let answer = Answer {
             id,
             result,

@@ -43,6 +43,8 @@ pub const CLOCK_ERROR_US: &str = "clock.error_us";
 
 /// What kind of failure, of low cardinality.
 pub const ERROR_TYPE: &str = "error.type";
+/// `error.type` of what was given up before it had an end.
+pub const ABANDONED: &str = "abandoned";
 /// The system's number of it, where there is one.
 pub const ERRNO: &str = "dwell.errno";
 
@@ -70,6 +72,13 @@ pub const RPC_SYSTEM_JSON: &str = "jsonrpc";
 pub const RPC_OK: &str = "ok";
 /// Stands for every name that is not of ours.
 pub const OTHER: &str = "_OTHER";
+
+/// `error.type` of what nobody waits for any more.
+pub const CANCELLED: &str = "cancelled";
+/// 1 where a repository was found, else 0.
+pub const REPOSITORY_FOUND: &str = "dwell.repository.found";
+/// Probes that looking for it took.
+pub const REPOSITORY_PROBES: &str = "dwell.repository.probes";
 
 // Metrics of RPCs; those of ours are in `metrics`.
 
@@ -124,8 +133,58 @@ pub const STREAM_DROPPED_BYTES: &str = "dwell.stream.dropped_bytes";
 /// From the reader's start to the first byte, in microseconds.
 pub const STREAM_FIRST_BYTE_US: &str = "dwell.stream.first_byte_us";
 
+// Requests to a model. What the server says of its own time is exported under these names and no others, below the
+// names that its own exporters give it.
+
+/// Which request of its connection.
+pub const MODEL_REQUEST_ORDINAL: &str = "dwell.model.request_ordinal";
+/// `websocket` or `post`.
+pub const MODEL_TRANSPORT: &str = "dwell.model.transport";
+/// How often it was sent.
+pub const MODEL_ATTEMPTS: &str = "dwell.model.attempts";
+/// Whether it was to warm up only.
+pub const MODEL_PREWARM: &str = "dwell.model.prewarm";
+/// How long it waited for earlier ones, in microseconds.
+pub const MODEL_QUEUE_US: &str = "dwell.model.queue_us";
+/// From the end of writing to the first event, in microseconds.
+pub const MODEL_FIRST_EVENT_US: &str = "dwell.model.first_event_us";
+/// From the end of writing to the first token, in microseconds.
+pub const MODEL_FIRST_TOKEN_US: &str = "dwell.model.first_token_us";
+/// Pauses between events with tokens.
+pub const MODEL_TOKEN_GAPS: &str = "dwell.model.token_gaps";
+/// All of them together, in microseconds.
+pub const MODEL_TOKEN_GAP_TOTAL_US: &str = "dwell.model.token_gap_total_us";
+/// The longest of them, in microseconds.
+pub const MODEL_TOKEN_GAP_LONGEST_US: &str = "dwell.model.token_gap_longest_us";
+/// What the server's own time leaves of the client's, in microseconds: the network, and what nobody names.
+pub const MODEL_UNACCOUNTED_US: &str = "dwell.model.unaccounted_us";
+/// Whether the server claims more than the client saw, so that nothing is left.
+pub const MODEL_UNACCOUNTED_CLAMPED: &str = "dwell.model.unaccounted_clamped";
+/// The server's longest wait in an engine's queue, in milliseconds.
+pub const INFERENCE_ENGINE_QUEUE_MAX_MS: &str = "dwell.inference.engine_queue_max_ms";
+/// The server's time until its provider began, in milliseconds.
+pub const INFERENCE_PROVIDER_START_MS: &str = "dwell.inference.taas_request_to_provider_start_total_ms";
+/// The server's newest choice of an engine, in milliseconds.
+pub const INFERENCE_LATEST_ENGINE_ROUTING_MS: &str = "dwell.inference.latest_engine_routing_ms";
+/// The API's own part, in milliseconds.
+pub const RESPONSESAPI_OWN_MS: &str = "dwell.responsesapi.duration_excl_engine_and_client_tool_time_ms";
+/// How these hang together: always the same constant.
+pub const INFERENCE_ROUTING_TIMING_SEMANTICS: &str = "dwell.inference.routing_timing_semantics";
+
 // Files.
 
+/// Round trips that a load took, as far as its requests waited for each other.
+pub const WORKSPACE_ROUND_TRIPS: &str = "dwell.workspace.round_trips";
+/// Markers that were looked for.
+pub const WORKSPACE_PROBES: &str = "dwell.workspace.probes";
+/// `used`, `rejected` or `none`: the root that the instructions' load gave the skills' load.
+pub const WORKSPACE_HINT: &str = "dwell.workspace.hint";
+/// Files of instructions that were loaded.
+pub const WORKSPACE_AGENTS: &str = "dwell.workspace.agents";
+/// Skills that were loaded.
+pub const WORKSPACE_SKILLS: &str = "dwell.workspace.skills";
+/// Problems that kept nothing else from being loaded.
+pub const WORKSPACE_WARNINGS: &str = "dwell.workspace.warnings";
 /// How long what is done with files waited for a thread, in microseconds.
 pub const FILES_QUEUE_US: &str = "dwell.files.queue_us";
 
@@ -133,6 +192,18 @@ pub const FILES_QUEUE_US: &str = "dwell.files.queue_us";
 
 /// `serial` or `parallel`.
 pub const DISPATCH_LOCK: &str = "dwell.dispatch.lock";
+/// Whether the call was begun.
+pub const DISPATCH_STARTED: &str = "dwell.dispatch.execution_started";
+/// From the call until it was begun, in microseconds.
+pub const DISPATCH_US: &str = "dwell.dispatch.dispatch_us";
+/// The part of that in which there was no link, in microseconds.
+pub const DISPATCH_READINESS_US: &str = "dwell.dispatch.readiness_us";
+/// The part of it in which it was not the call's turn, in microseconds.
+pub const DISPATCH_LOCK_US: &str = "dwell.dispatch.lock_us";
+/// From there until its end, in microseconds.
+pub const DISPATCH_HANDLER_US: &str = "dwell.dispatch.handler_us";
+/// Both together, in microseconds.
+pub const DISPATCH_TOTAL_US: &str = "dwell.dispatch.total_us";
 /// A relay's residence by its own word, in microseconds.
 pub const RELAY_RESIDENCE_US: &str = "dwell.relay.residence_us";
 /// How far that word is to be believed.
@@ -159,6 +230,12 @@ pub mod span {
     pub const CALL: &str = "call";
     /// Readiness, lock and choice, on the harness.
     pub const TOOL_DISPATCH: &str = "tool dispatch";
+    /// The part of it in which there was no link.
+    pub const READINESS: &str = "readiness";
+    /// The part of it in which it was not the call's turn.
+    pub const LOCK: &str = "lock";
+    /// From a call's dispatch until its end is known: what everything else of it happens in.
+    pub const HANDLER: &str = "handler";
     /// A request's place in the pending table.
     pub const PENDING_REGISTRATION: &str = "pending registration";
     /// From there until it was written.
@@ -185,6 +262,16 @@ pub mod span {
     pub const TERMINAL_DELIVERY: &str = "terminal delivery";
     /// From there until the consumer has it.
     pub const TERMINAL_CONSUME: &str = "terminal consume";
+    /// A workspace, from when it was asked for until it was there.
+    pub const WORKSPACE_LOAD: &str = "workspace load";
+    /// Its project's root, looked for.
+    pub const ROOT_WALK: &str = "root walk";
+    /// Its files of instructions, read.
+    pub const AGENTS_LOAD: &str = "agents load";
+    /// Its skills' front matter, read.
+    pub const SKILLS_LOAD: &str = "skills load";
+    /// Its repository, looked for and read.
+    pub const REPOSITORY_DISCOVERY: &str = "repository discovery";
     /// What was done with files, on the threads for that.
     pub const FILES_WORK: &str = "files work";
     /// Metadata that waits for its store.
@@ -201,6 +288,34 @@ pub mod span {
     pub const THREAD_MUTATION: &str = "thread mutation";
     /// Items, written to an event log.
     pub const LOG_APPEND: &str = "log append";
+    /// From `connect` until a harness's first command is over.
+    pub const START_UP: &str = "start-up";
+    /// Of it: dialling, and proving both ends.
+    pub const CONNECT: &str = "connect";
+    /// Of it: what the executor is, and the session's actors.
+    pub const ENVIRONMENT: &str = "environment";
+    /// Of it: what the working directory is about.
+    pub const WORKSPACE: &str = "workspace";
+    /// Of it: choosing a shell.
+    pub const SHELL: &str = "shell";
+    /// Of it: the first command.
+    pub const FIRST_COMMAND: &str = "first command";
     /// An event log, synced.
     pub const LOG_SYNC: &str = "log sync";
+    /// Where the repository of an environment begins that has a change to show.
+    pub const TURN_DIFF_ROOT: &str = "turn diff root";
+    /// An agent's turn: what it was asked until what it answered.
+    pub const AGENT_TURN: &str = "agent turn";
+    /// A request to a model, from its call to the end of its response.
+    pub const MODEL_REQUEST: &str = "model request";
+    /// Connection, TLS and upgrade.
+    pub const MODEL_CONNECT: &str = "model connect";
+    /// Writing the request.
+    pub const MODEL_SEND: &str = "model send";
+    /// From there to the first event.
+    pub const MODEL_WAIT: &str = "model wait";
+    /// From the first event to the last.
+    pub const MODEL_STREAM: &str = "model stream";
+    /// What the server said of its own time. Stands where it came, and lasts no time: its durations are attributes.
+    pub const MODEL_SERVER_TIMING: &str = "model server timing";
 }

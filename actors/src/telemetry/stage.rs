@@ -61,6 +61,13 @@ impl Stage {
         self
     }
 
+    /// Adds what is or is not so.
+    #[must_use]
+    pub fn flag(mut self, name: &'static str, value: bool) -> Self {
+        self.attributes.push((name, Value::Bool(value)));
+        self
+    }
+
     /// As `number`, where there is one.
     #[must_use]
     pub fn maybe_number(self, name: &'static str, value: Option<impl TryInto<i64>>) -> Self {
@@ -68,6 +75,22 @@ impl Stage {
             Some(value) => self.number(name, value),
             None => self,
         }
+    }
+
+    /// Adds a floating-point number, where there is one that is finite.
+    #[must_use]
+    pub fn maybe_float(mut self, name: &'static str, value: Option<f64>) -> Self {
+        if let Some(value) = value.filter(|value| value.is_finite()) {
+            self.attributes.push((name, Value::F64(value)));
+        }
+        self
+    }
+
+    /// Adds whether something is so.
+    #[must_use]
+    pub fn flag(mut self, name: &'static str, value: bool) -> Self {
+        self.attributes.push((name, Value::Bool(value)));
+        self
     }
 
     /// Adds a text. Never content, arguments or paths.

@@ -13,7 +13,7 @@ use std::collections::{BTreeSet, HashMap, HashSet};
 use dwell_messages::{Role, Span};
 
 use super::place::Placement;
-use crate::telemetry::semconv::span::RESPONSE_WAIT;
+use crate::telemetry::semconv::span::{HANDLER, RESPONSE_WAIT};
 use crate::trace_file::ROOT_SPAN_NAME;
 
 /// How many ancestors that had ended are passed over.
@@ -77,7 +77,8 @@ impl Critical {
     }
 }
 
-/// Whether a call never waits for this: what keeps its thread and its record, and what ships its spans.
+/// Whether a call never waits for this: what keeps its thread and its record, what ships its spans, and what is only another
+/// name for the whole of its execution.
 fn is_beside(span: &Span) -> bool {
     let name = span.name.as_ref();
     let actor = name
@@ -87,6 +88,7 @@ fn is_beside(span: &Span) -> bool {
         || ["thread ", "metadata ", "log "]
             .iter()
             .any(|kept| name.starts_with(kept))
+        || name == HANDLER
 }
 
 /// Whose wait a span can be: its parent's, or that of the nearest ancestor that had not ended when it began.

@@ -16,7 +16,7 @@ const DELAY: Duration = Duration::from_millis(50);
 /// Usual calls before the slow one.
 const USUAL: usize = 7;
 /// Attempts before a cause counts as not named: a machine that is shared has causes of its own.
-const ATTEMPTS: usize = 3;
+const ATTEMPTS: usize = 6;
 
 /// What a trace has to be explained by.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

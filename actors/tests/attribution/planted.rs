@@ -27,6 +27,8 @@ fn bounds_us() -> (u64, u64) {
 /// Calls of each kind in one round, and rounds before it counts as wrong.
 const CALLS: usize = 15;
 const ROUNDS: usize = 5;
+/// How often in a row a call may end before its delay was planted.
+const OVERTAKEN_MAX: usize = 5;
 
 /// Every figure of one call, by machine and name.
 type Figures = BTreeMap<(&'static str, &'static str), u64>;
@@ -115,8 +117,19 @@ fn is_late(point: DelayPoint) -> bool {
     matches!(point, DelayPoint::HarnessReceive | DelayPoint::HarnessOpen)
 }
 
-/// A call that comes by a point, and waits there if it is to.
+/// A call that comes by a point, and waits there if it is to. One whose end overtook the planting, on a machine that
+/// stood still just then, is made again.
 async fn passing(harness: &Harness, point: DelayPoint, delayed: bool) -> Figures {
+    for _ in 0..OVERTAKEN_MAX {
+        if let Some(figures) = passed(harness, point, delayed).await {
+            return figures;
+        }
+    }
+    panic!("nobody came by {point:?}");
+}
+
+/// Nothing when nobody came by.
+async fn passed(harness: &Harness, point: DelayPoint, delayed: bool) -> Option<Figures> {
     let late = is_late(point);
     if delayed && !late {
         plant(point, DELAY);
@@ -135,8 +148,7 @@ async fn passing(harness: &Harness, point: DelayPoint, delayed: bool) -> Figures
         }
     }
     let figures = figures(&bounded("a run", run.wait()).await.unwrap().timings);
-    assert!(!lift(point), "nobody came by {point:?}");
-    figures
+    (!lift(point)).then_some(figures)
 }
 
 async fn planted(route: Route, points: &[(DelayPoint, (&'static str, &'static str))]) {

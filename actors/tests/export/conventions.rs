@@ -162,7 +162,13 @@ fn no_other_file_spells_a_name() {
                 assert!(!given.contains('"'), "{file} names a span on its own: {given}");
             }
         }
-        for call in [".number(\"", ".text(\"", ".maybe_number(\""] {
+        for call in [
+            ".number(\"",
+            ".text(\"",
+            ".maybe_number(\"",
+            ".maybe_float(\"",
+            ".flag(\"",
+        ] {
             assert!(!code.contains(call), "{file} names an attribute on its own");
         }
     }

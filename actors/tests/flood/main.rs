@@ -26,7 +26,7 @@ pub(crate) fn flood_time() -> Duration {
 /// Message 1s a second.
 pub(crate) const RATE_PER_S: u32 = 10_000;
 /// The longest anything may take that is not measured.
-pub(crate) const BOUND: Duration = Duration::from_secs(60);
+pub(crate) const BOUND: Duration = Duration::from_secs(240);
 /// Of a core, and how much room a build without optimisation and a loaded machine get.
 pub(crate) const CPU_SHARE_MAX: f64 = if cfg!(debug_assertions) { 0.5 } else { 0.25 };
 /// A legitimate handshake during a flood without a right MAC; the promise is a tenth.

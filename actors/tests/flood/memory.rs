@@ -18,10 +18,10 @@ use dwell_relay::encode_outer;
 use dwell_relay::first_message::FIRST_MESSAGE_MAX_BYTES;
 use dwell_relay::rendezvous::OPENING_LIMITS;
 use dwell_testkit::Authority;
-use tokio::io::AsyncWriteExt as _;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
 use crate::messages::preamble;
-use crate::{MEMORY_MAX_BYTES, alone, runtime};
+use crate::{BOUND, MEMORY_MAX_BYTES, alone, runtime};
 
 /// Set where this binary is one of the two: which, and where its certificate is.
 const ROLE: &str = "DWELL_TEST_FLOOD_MEMORY";
@@ -118,13 +118,23 @@ async fn opened(address: &str, executor: PublicKey, trust: &Trust) -> std::io::R
     Ok(connection)
 }
 
+/// Says the last byte too, and waits for what comes of it.
+async fn answered(mut connection: Connection) {
+    connection.writer.write_all(&[0x5a]).await.unwrap();
+    connection.writer.flush().await.unwrap();
+    let answer = connection.reader.read_u8();
+    // A reset, or the end of the connection.
+    drop(tokio::time::timeout(BOUND, answer).await.expect("an answer"));
+}
+
 /// As many as one source may have, and a quarter more, which push out the oldest; how much memory they took, in bytes.
 async fn held(role: &Role, scheme: &str, trust: &Trust, most: usize) -> u64 {
     let (_, port) = role.address.rsplit_once(':').unwrap();
     let address = format!("{scheme}localhost:{port}");
-    // What a process takes once, and the allocator keeps, is no part of it.
+    // What a process takes once, and the allocator keeps, is no part of it. Each is answered before the next: one that
+    // the process has not looked at yet has taken nothing so far.
     for _ in 0..8 {
-        drop(opened(&address, role.executor, trust).await.unwrap());
+        answered(opened(&address, role.executor, trust).await.unwrap()).await;
     }
     let before = role.reset_memory();
     let mut held = Vec::new();

@@ -11,6 +11,7 @@ use crate::kinds::MessageKind;
 use crate::message::{AckBody, Answer, CreditBody, Farewell, Message, Nothing, Number, Reply, Request};
 use crate::process::{CHUNK_MAX_BYTES, Event, ReadReply, Start};
 use crate::session::{GRANT_BYTES, RESUME_PROCESSES_MAX, Resume};
+use crate::workspace::{FindUp, WorkspaceLoad, check_find, check_load};
 
 use super::{DecodeError, ELEMENTS_MAX, EncodeError, Header, files, scan};
 
@@ -112,6 +113,14 @@ fn encode_request(out: &mut BytesMut, request: &Request) -> Result<(), EncodeErr
         Request::Resize(resize) => put(out, resize),
         Request::Sessions(list) => put(out, list),
         Request::File(file) => files::encode_request(out, file),
+        Request::FindUp(find) => {
+            check_find(find).map_err(|(field, problem)| EncodeError::BadString { field, problem })?;
+            put(out, find)
+        }
+        Request::WorkspaceLoad(load) => {
+            check_load(load).map_err(|(field, problem)| EncodeError::BadString { field, problem })?;
+            put(out, load.as_ref())
+        }
     }
 }
 
@@ -134,6 +143,8 @@ fn encode_response(
         ),
         Ok(Reply::Sessions(value)) => put(out, &Answer { value, timings }),
         Ok(Reply::File(file)) => files::encode_reply(out, file, timings),
+        Ok(Reply::FoundUp(value)) => put(out, &Answer { value, timings }),
+        Ok(Reply::Workspace(value)) => put(out, &Answer { value, timings }),
         Ok(Reply::Read(value)) => {
             check_chunk(longest_chunk(value))?;
             put(out, &Answer { value, timings })
@@ -278,6 +289,16 @@ pub(super) fn decode(kind: MessageKind, header: &Header, bytes: &Bytes) -> Resul
         MessageKind::FileBlock => body.file_reply(FileReply::Block),
         MessageKind::FileBlockWritten => body.file_reply(FileReply::BlockWritten),
         MessageKind::FileClosed => body.file_reply(FileReply::Closed),
+        MessageKind::FindUp => {
+            let find: FindUp = body.read()?;
+            check_find(&find).map_err(|(field, problem)| body.bad(format!("{field} {problem}")))?;
+            body.request(Request::FindUp(find))
+        }
+        MessageKind::WorkspaceLoad => {
+            let load: WorkspaceLoad = body.read()?;
+            check_load(&load).map_err(|(field, problem)| body.bad(format!("{field} {problem}")))?;
+            body.request(Request::WorkspaceLoad(Box::new(load)))
+        }
         MessageKind::EnvironmentInfoReply => body.response(Reply::EnvironmentInfo),
         MessageKind::Started => body.response(Reply::Started),
         MessageKind::Written => body.response(Reply::Written),
@@ -286,6 +307,8 @@ pub(super) fn decode(kind: MessageKind, header: &Header, bytes: &Bytes) -> Resul
         MessageKind::ReadReply => body.read_reply(),
         MessageKind::Resized => body.response(|_: Nothing| Reply::Resized),
         MessageKind::SessionsReply => body.response(Reply::Sessions),
+        MessageKind::FoundUp => body.response(Reply::FoundUp),
+        MessageKind::WorkspaceLoaded => body.response(|reply| Reply::Workspace(Box::new(reply))),
         MessageKind::Error => {
             let Answer { value, timings } = body.read()?;
             Ok(Message::Response {

@@ -120,7 +120,7 @@ pub struct CreateDirectory {
     /// Permission bits, less the executor's umask (0777).
     #[serde(default)]
     pub permissions: Option<u32>,
-    /// What becomes of links on the way. The last name is never followed.
+    /// What becomes of links on the way. With `parents` and `Follow`, a link to a directory counts as one that exists.
     #[serde(default)]
     pub links: Links,
 }

@@ -20,6 +20,10 @@ use dwell_messages::session::{
     Cursor, EnvironmentInfo, Hello, ListSessions, ProcessEntry, Progress, Resume, ResumeRefused, Resumed,
     SessionEntry, SessionList, Welcome,
 };
+use dwell_messages::workspace::{
+    AgentsFile, FindUp, FoundUp, Head, LoadCounts, LoadStages, OnError, Repository, Skill, SkillOwner,
+    StageTime, Warning, WorkspaceLoad, WorkspaceReply,
+};
 use dwell_messages::{Envelope, Pong, Role, Span, SpanId, SpanKind, Timings, TraceContext, Value};
 use serde_bytes::ByteBuf;
 
@@ -119,6 +123,16 @@ pub(crate) fn message(kind: MessageKind) -> Message {
             process: None,
             request: Request::File(Box::new(sample(file_requests(), |file| file.kind() == kind))),
         },
+        MessageKind::FindUp => request(Request::FindUp(find_up())),
+        MessageKind::WorkspaceLoad => request(Request::WorkspaceLoad(Box::new(workspace_load()))),
+        MessageKind::FoundUp => response(Ok(Reply::FoundUp(FoundUp {
+            root: Some(bytes(b"/home/agent/project")),
+            marker: Some(1),
+            visited: 3,
+            probed: 8,
+            ignored: 1,
+        }))),
+        MessageKind::WorkspaceLoaded => response(Ok(Reply::Workspace(Box::new(workspace_reply())))),
         MessageKind::FileMetadataReply
         | MessageKind::FileContents
         | MessageKind::FileWritten
@@ -606,4 +620,74 @@ pub(crate) fn raw(kind: u8, id: u64, process: u64, body: &[u8]) -> Bytes {
     bytes.extend([0, 0]);
     bytes.extend(body);
     bytes.into()
+}
+
+fn find_up() -> FindUp {
+    FindUp {
+        from: bytes(b"/home/agent/project/src"),
+        markers: vec![bytes(b".git"), bytes(b".hg")],
+        on_error: OnError::Propagate,
+    }
+}
+
+fn workspace_load() -> WorkspaceLoad {
+    WorkspaceLoad {
+        cwd: Some(bytes(b"/home/agent/project/src")),
+        markers: vec![bytes(b".git")],
+        agents: vec![bytes(b"AGENTS.override.md"), bytes(b"AGENTS.md")],
+        skills: vec![bytes(b".agents/skills")],
+        user_skills: vec![bytes(b".agents/skills")],
+        home: Some(bytes(b"/home/agent")),
+        text_max_bytes: 128 * 1024,
+    }
+}
+
+fn workspace_reply() -> WorkspaceReply {
+    let stage = |at_us| StageTime { at_us, took_us: 7 };
+    WorkspaceReply {
+        cwd: bytes(b"/home/agent/project/src"),
+        root: Some(bytes(b"/home/agent/project")),
+        agents: vec![AgentsFile {
+            path: bytes(b"/home/agent/project/AGENTS.md"),
+            text: "Be kind.".into(),
+            truncated: true,
+        }],
+        agents_truncated: true,
+        agents_error: Some(WireError::new(ErrorCode::AccessDenied, "not for you")),
+        skills: vec![Skill {
+            path: bytes(b"/home/agent/project/.agents/skills/a/SKILL.md"),
+            name: "a".into(),
+            description: "does a".into(),
+            metadata: vec![("license".into(), "MIT".into())],
+            owner: SkillOwner::Project,
+        }],
+        skills_truncated: true,
+        repository: Some(Repository {
+            root: bytes(b"/home/agent/project"),
+            head: Some(Head {
+                branch: Some("main".into()),
+                commit: Some("0123456789abcdef0123456789abcdef01234567".into()),
+            }),
+            dirty: Some(false),
+        }),
+        warnings: vec![Warning {
+            code: ErrorCode::BadRequest,
+            path: bytes(b"/home/agent/.agents/skills/b/SKILL.md"),
+            message: "the skill has no name".into(),
+        }],
+        warnings_dropped: 2,
+        stages: LoadStages {
+            root_walk: stage(1),
+            agents: stage(2),
+            skills: stage(3),
+            repository: stage(4),
+        },
+        counts: LoadCounts {
+            probed: 5,
+            read: 6,
+            listed: 7,
+            hint_used: 1,
+            hint_rejected: 0,
+        },
+    }
 }

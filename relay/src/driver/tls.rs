@@ -153,7 +153,10 @@ impl Trust {
     }
 
     /// Proves that `stream` leads to `host`. Deadlines are the caller's.
-    pub(super) async fn connect<S>(&self, host: &str, stream: S) -> Result<TlsStream<S>, TlsError>
+    ///
+    /// # Errors
+    /// [`TlsError`] says whether the host's certificate or the handshake is at fault.
+    pub async fn connect<S>(&self, host: &str, stream: S) -> Result<TlsStream<S>, TlsError>
     where
         S: AsyncRead + AsyncWrite + Unpin,
     {

@@ -32,7 +32,8 @@ pub(super) struct Rules {
 pub(super) struct Found {
     ignore: bool,
     gitignore: bool,
-    repository: bool,
+    git: bool,
+    jj: bool,
 }
 
 impl Found {
@@ -40,9 +41,15 @@ impl Found {
         match name {
             b".ignore" => self.ignore = true,
             b".gitignore" => self.gitignore = true,
-            REPOSITORY => self.repository = true,
+            REPOSITORY => self.git = true,
+            b".jj" => self.jj = true,
             _ => {}
         }
+    }
+
+    /// Whether that makes the directory a repository: one of Git's, or of Jujutsu's, which honours the same files.
+    fn is_repository(self, at: &Path) -> bool {
+        (self.git && at.join(".git").exists()) || (self.jj && at.join(".jj").exists())
     }
 }
 
@@ -52,17 +59,18 @@ impl Rules {
         let file = |present: bool, name: &str| present.then(|| parse(at, name)).flatten();
         let ignore = file(found.ignore, IGNORE);
         let gitignore = file(found.gitignore, GITIGNORE);
-        let exclude = file(found.repository, EXCLUDE);
+        let exclude = file(found.git, EXCLUDE);
+        let is_repository = found.is_repository(at);
         let own = ignore.is_some() || gitignore.is_some() || exclude.is_some();
         if !own
-            && !found.repository
+            && !is_repository
             && let Some(above) = above
         {
             return above;
         }
         Arc::new(Self {
-            is_repository: found.repository,
-            in_repository: found.repository || above.as_ref().is_some_and(|above| above.in_repository),
+            is_repository,
+            in_repository: is_repository || above.as_ref().is_some_and(|above| above.in_repository),
             any: own || above.as_ref().is_some_and(|above| above.any),
             above,
             ignore,
@@ -78,7 +86,7 @@ impl Rules {
         let mut rules = None;
         for directory in ancestors {
             let mut found = Found::default();
-            for name in [IGNORE, GITIGNORE, ".git"] {
+            for name in [IGNORE, GITIGNORE, ".git", ".jj"] {
                 if directory.join(name).symlink_metadata().is_ok() {
                     found.see(name.as_bytes());
                 }

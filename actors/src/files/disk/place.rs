@@ -185,11 +185,8 @@ pub(super) fn type_of(directory: BorrowedFd<'_>, name: &Path, listed: FileType) 
         .map_or(FileType::Unknown, |stat| FileType::from_raw_mode(stat.st_mode))
 }
 
-#[expect(
+#[allow(
     clippy::unnecessary_cast,
-    clippy::cast_sign_loss,
-    clippy::cast_possible_wrap,
-    clippy::cast_lossless,
     reason = "the fields have other types on other machines"
 )]
 pub(super) fn metadata_of(stat: &Stat) -> Metadata {

@@ -152,7 +152,7 @@ impl WalkState {
             };
             let is_done = self.give(&mut entered, &mut page);
             if self.entries == self.ask.max_entries {
-                self.truncated |= !is_done || self.is_more_below();
+                self.truncated |= !is_done || self.is_more_below(&mut page);
                 page.end = true;
                 break;
             }
@@ -172,10 +172,9 @@ impl WalkState {
     }
 
     /// Whether something may lie in a directory that is not entered any more, because the entries are all given.
-    fn is_more_below(&mut self) -> bool {
-        let mut page = Page::default();
+    fn is_more_below(&mut self, page: &mut Page) -> bool {
         while !self.waiting.is_empty() {
-            if let Some(entered) = self.enter(&mut page)
+            if let Some(entered) = self.enter(page)
                 && !entered.names.entries.is_empty()
             {
                 return true;

@@ -45,6 +45,8 @@ pub(crate) struct WriteHandle {
     /// Where its name is, if that has to be synced too.
     directory: Option<OwnedFd>,
     replacement: Option<Replacement>,
+    /// What went wrong with a write: the file is not what its writer wanted.
+    broken: Option<WireError>,
 }
 
 /// A new file that has no name of its own yet.
@@ -67,7 +69,7 @@ impl Drop for Replacement {
 /// Writes a small file: opened, written and closed. A file without `atomic` that cannot be written whole is left as far
 /// as it came.
 pub(super) fn write(ask: &WriteFile) -> Result<Written, WireError> {
-    let handle = WriteHandle::open(Plan {
+    let mut handle = WriteHandle::open(Plan {
         path: &ask.path,
         how: ask.how,
         permissions: ask.permissions,
@@ -123,6 +125,7 @@ impl WriteHandle {
             sync: plan.sync,
             directory,
             replacement: None,
+            broken: None,
         })
     }
 
@@ -156,11 +159,20 @@ impl WriteHandle {
             sync: true,
             directory: None,
             replacement: Some(replacement),
+            broken: None,
         })
     }
 
-    /// Writes all of it.
-    pub(super) fn write(&self, offset: u64, data: &[u8]) -> Result<u64, WireError> {
+    /// Writes all of it. What cannot be written whole keeps the file from being closed as if it were.
+    pub(super) fn write(&mut self, offset: u64, data: &[u8]) -> Result<u64, WireError> {
+        let written = self.write_all(offset, data);
+        if let Err(error) = &written {
+            self.broken.get_or_insert_with(|| error.clone());
+        }
+        written
+    }
+
+    fn write_all(&self, offset: u64, data: &[u8]) -> Result<u64, WireError> {
         let end = offset
             .checked_add(data.len() as u64)
             .filter(|end| i64::try_from(*end).is_ok());
@@ -191,6 +203,9 @@ impl WriteHandle {
     /// Brings it to the disk where that was asked, and gives it its name. Whatever fails, the name leads to what it led
     /// to before, or to the whole new file.
     pub(super) fn close(mut self) -> Result<Stat, WireError> {
+        if let Some(error) = self.broken.take() {
+            return Err(error);
+        }
         if self.sync {
             fsync(&self.file).map_err(failed(CANNOT_SYNC))?;
         }

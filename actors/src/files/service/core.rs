@@ -6,7 +6,6 @@ use dwell_messages::files::{BLOCK_MAX_BYTES, FileRequest, Handle, PAGE_MAX_BYTES
 use dwell_messages::{ErrorCode, WireError};
 
 use crate::files::disk;
-use crate::files::local::{in_use, too_many_open};
 use crate::files::pool::Span;
 
 /// Open files and walks of one session.
@@ -23,7 +22,7 @@ pub const UNACKNOWLEDGED_MAX_BYTES: usize = 6 * 1024 * 1024;
 
 /// What a request is, as far as its turn is concerned.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) struct Claim {
+pub(in crate::files) struct Claim {
     handle: Option<Handle>,
     opens: Opens,
     span: Span,
@@ -39,7 +38,7 @@ enum Opens {
 }
 
 impl Claim {
-    pub(super) fn of(request: &FileRequest) -> Self {
+    pub(in crate::files) fn of(request: &FileRequest) -> Self {
         let capped = |bytes: u32| usize::try_from(bytes).unwrap_or(usize::MAX).min(BLOCK_MAX_BYTES);
         let (opens, content) = match request {
             FileRequest::Open(_) => (Opens::File, 0),
@@ -73,29 +72,41 @@ impl Claim {
 
 /// A request whose turn it is, with what its handle names.
 #[derive(Debug)]
-pub(super) struct Begun<C, F> {
-    pub(super) call: C,
-    pub(super) file: Option<F>,
-    pub(super) ticket: Ticket,
+pub(in crate::files) struct Begun<C, F> {
+    pub(in crate::files) call: C,
+    pub(in crate::files) file: Option<F>,
+    pub(in crate::files) ticket: Ticket,
 }
 
 /// Given back when it is done.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) struct Ticket {
+pub(in crate::files) struct Ticket {
     claim: Claim,
     /// Which opening of its handle it is about: the next owner counts handles anew.
     life: u64,
 }
 
 impl Ticket {
-    pub(super) fn span(&self) -> Span {
+    pub(in crate::files) fn span(&self) -> Span {
         self.claim.span
     }
 }
 
+fn in_use() -> WireError {
+    WireError::new(
+        ErrorCode::BadRequest,
+        "the handle is in use: choose one that was not used",
+    )
+}
+
+fn too_many_open() -> WireError {
+    WireError::new(ErrorCode::Busy, "too many files and walks are open")
+        .with_limit(HANDLES_MAX as u64, HANDLES_MAX as u64 + 1)
+}
+
 /// See the module.
 #[derive(Debug)]
-pub(super) struct ServiceCore<C, F> {
+pub(in crate::files) struct ServiceCore<C, F> {
     short: VecDeque<Begun<C, F>>,
     long: VecDeque<Begun<C, F>>,
     short_at_work: usize,
@@ -133,7 +144,7 @@ impl<C, F> ServiceCore<C, F> {
     ///
     /// # Errors
     /// It comes back with what is wrong with its handle, or `Busy` when too much is open.
-    pub(super) fn submit(&mut self, call: C, claim: Claim) -> Result<(), (C, WireError)> {
+    pub(in crate::files) fn submit(&mut self, call: C, claim: Claim) -> Result<(), (C, WireError)> {
         let Some(handle) = claim.handle else {
             self.ready(call, None, Ticket { claim, life: 0 });
             return Ok(());
@@ -170,7 +181,7 @@ impl<C, F> ServiceCore<C, F> {
 
     fn refusal(&self, opens: Opens) -> Option<WireError> {
         if self.open.len() >= HANDLES_MAX {
-            return Some(too_many_open(HANDLES_MAX));
+            return Some(too_many_open());
         }
         let walks = self.open.values().filter(|slot| slot.is_walk).count();
         if opens == Opens::Walk && walks >= WALKS_MAX {
@@ -191,7 +202,7 @@ impl<C, F> ServiceCore<C, F> {
     }
 
     /// The next whose turn it is, when so much content waits for its acknowledgement.
-    pub(super) fn next(&mut self, unacknowledged: usize) -> Option<Begun<C, F>> {
+    pub(in crate::files) fn next(&mut self, unacknowledged: usize) -> Option<Begun<C, F>> {
         let room = UNACKNOWLEDGED_MAX_BYTES.saturating_sub(unacknowledged + self.content_at_work);
         let fits = |begun: &Begun<C, F>| begun.ticket.claim.content <= room;
         let take = |queue: &mut VecDeque<Begun<C, F>>| {
@@ -218,13 +229,13 @@ impl<C, F> ServiceCore<C, F> {
     }
 
     /// Whether something waits that only an acknowledgement lets go on: nothing else will ask for its turn.
-    pub(super) fn is_held(&self) -> bool {
+    pub(in crate::files) fn is_held(&self) -> bool {
         self.short_at_work + self.long_at_work == 0 && !(self.short.is_empty() && self.long.is_empty())
     }
 
     /// A request is done; `file` is what its handle names now. Gives those that waited for something that is not open,
     /// and what nobody can name any more.
-    pub(super) fn finish(&mut self, ticket: Ticket, file: Option<F>) -> (Vec<C>, Option<F>) {
+    pub(in crate::files) fn finish(&mut self, ticket: Ticket, file: Option<F>) -> (Vec<C>, Option<F>) {
         match ticket.claim.span {
             Span::Short => self.short_at_work -= 1,
             Span::Long => self.long_at_work -= 1,
@@ -252,7 +263,7 @@ impl<C, F> ServiceCore<C, F> {
     }
 
     /// Nobody knows of what is open any more. Gives it, and the requests about it that had not got their turn.
-    pub(super) fn close_all(&mut self) -> (Vec<C>, Vec<F>) {
+    pub(in crate::files) fn close_all(&mut self) -> (Vec<C>, Vec<F>) {
         let (mut calls, mut files) = (Vec::new(), Vec::new());
         for slot in std::mem::take(&mut self.open).into_values() {
             calls.extend(slot.waiting.into_iter().map(|(call, _)| call));
@@ -261,3 +272,7 @@ impl<C, F> ServiceCore<C, F> {
         (calls, files)
     }
 }
+
+#[cfg(test)]
+#[path = "core_tests.rs"]
+mod tests;
