@@ -219,6 +219,20 @@ fn standard_input_carries_a_line_a_message_and_its_end_is_the_end() {
 }
 
 #[test]
+fn an_input_that_stays_open_does_not_keep_the_executor_from_ending() {
+    let home = TempDir::new().unwrap();
+    let mut serving = Serving::start(home.path(), &["--listen", "stdio"]);
+    let mut input = serving.child.stdin.take().unwrap();
+    input
+        .write_all(b"{\"id\":1,\"method\":\"initialize\",\"params\":{\"clientName\":\"c\"}}\n")
+        .unwrap();
+    assert!(serving.line().contains("sessionId"), "it serves");
+    serving.signal(rustix::process::Signal::TERM);
+    assert_eq!(serving.end(), (Some(0), String::new()));
+    drop(input);
+}
+
+#[test]
 fn an_address_that_is_none_and_words_that_do_not_fit_are_refused() {
     let home = TempDir::new().unwrap();
     for arguments in [

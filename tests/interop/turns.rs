@@ -44,6 +44,29 @@ fn a_turn_runs_commands_that_succeed_fail_and_are_not_there() {
 }
 
 #[test]
+fn a_turn_runs_through_a_relay_that_can_read_nothing() {
+    if !confined("turns::a_turn_runs_through_a_relay_that_can_read_nothing") {
+        return;
+    }
+    let world = World::start_bridged();
+    let script = vec![
+        exec("echo hello; exit 3"),
+        patch("*** Add File: new\n+line\n"),
+        exec("cat new; seq 1 2800000"),
+    ];
+    let turn = world.turn(&world.url, FULL, script);
+    let [failing, added, long] = &turn.outputs[..] else {
+        panic!("three outputs: {:?} {}", turn.outputs, turn.said);
+    };
+    assert!(
+        failing.contains("exited with code 3") && failing.contains("hello"),
+        "{failing}"
+    );
+    assert!(added.contains("A new"), "{added}");
+    assert!(long.contains("line\n") && long.contains("2800000"), "{long}");
+}
+
+#[test]
 fn a_turn_types_into_a_command_that_runs_on() {
     if !confined("turns::a_turn_types_into_a_command_that_runs_on") {
         return;

@@ -4,6 +4,7 @@ use std::io::{BufRead as _, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
+use serde_json::Value;
 use tempfile::TempDir;
 
 use crate::mock::{Mock, Step};
@@ -65,15 +66,39 @@ fn codex() -> PathBuf {
 
 pub(crate) struct World {
     dir: TempDir,
-    executor: Child,
+    /// Killed when dropped, the last first.
+    roles: Vec<Child>,
     pub(crate) url: String,
 }
 
 impl Drop for World {
     fn drop(&mut self) {
-        self.executor.kill().ok();
-        self.executor.wait().ok();
+        for role in self.roles.iter_mut().rev() {
+            role.kill().ok();
+            role.wait().ok();
+        }
     }
+}
+
+/// A role of dwell's, and the first line that it prints.
+fn role(home: &Path, arguments: &[&str]) -> (Child, String) {
+    let mut child = Command::new(env!("CARGO_BIN_EXE_dwell"))
+        .args(arguments)
+        .env("DWELL_HOME", home)
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut line = String::new();
+    BufReader::new(child.stdout.take().unwrap())
+        .read_line(&mut line)
+        .unwrap();
+    (child, line.trim_end().to_owned())
+}
+
+fn member(line: &str, name: &str) -> String {
+    let value: Value = serde_json::from_str(line).unwrap();
+    value[name].as_str().unwrap().to_owned()
 }
 
 /// What came of a turn.
@@ -84,25 +109,54 @@ pub(crate) struct Turn {
 }
 
 impl World {
-    pub(crate) fn start(arguments: &[&str]) -> Self {
+    fn dir() -> TempDir {
         let dir = TempDir::new().unwrap();
         for name in ["work", "codex"] {
             std::fs::create_dir(dir.path().join(name)).unwrap();
         }
-        let mut executor = Command::new(env!("CARGO_BIN_EXE_dwell"))
-            .args(["executor", "--listen", "ws://127.0.0.1:0"])
-            .args(arguments)
-            .env("DWELL_HOME", dir.path().join("dwell"))
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .spawn()
+        dir
+    }
+
+    pub(crate) fn start(arguments: &[&str]) -> Self {
+        let dir = Self::dir();
+        let line = [&["executor", "--listen", "ws://127.0.0.1:0"], arguments].concat();
+        let (executor, url) = role(&dir.path().join("dwell"), &line);
+        Self {
+            dir,
+            roles: vec![executor],
+            url,
+        }
+    }
+
+    /// The executor is behind a relay, and a bridge beside the CLI.
+    pub(crate) fn start_bridged() -> Self {
+        let dir = Self::dir();
+        let home = |name: &str| dir.path().join(name);
+        let key = Command::new(env!("CARGO_BIN_EXE_dwell"))
+            .args(["key", "--json"])
+            .env("DWELL_HOME", home("dwell"))
+            .output()
             .unwrap();
-        let mut url = String::new();
-        BufReader::new(executor.stdout.take().unwrap())
-            .read_line(&mut url)
-            .unwrap();
-        let url = url.trim_end().to_owned();
-        Self { dir, executor, url }
+        let key = member(std::str::from_utf8(&key.stdout).unwrap(), "public_key");
+        let (relay, line) = role(&home("relay"), &["relay", "--listen", "127.0.0.1:0", "--json"]);
+        let relay_address = member(&line, "address");
+        let asked = [
+            "executor",
+            "--json",
+            "--relay",
+            &relay_address,
+            "--authorize",
+            &key,
+        ];
+        let (executor, line) = role(&home("executor"), &asked);
+        let served = member(&line, "public_key");
+        let asked = ["bridge", "--relay", &relay_address, "--executor", &served];
+        let (bridge, url) = role(&home("dwell"), &asked);
+        Self {
+            dir,
+            roles: vec![relay, executor, bridge],
+            url,
+        }
     }
 
     pub(crate) fn work(&self) -> PathBuf {

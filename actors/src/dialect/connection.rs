@@ -358,6 +358,12 @@ impl Connection {
         };
         // Room first: what processes tell comes behind the answer, and at once.
         let room = self.outbox.reserve().await?;
+        // Its time may have been over while it was asked for.
+        if self.gateway.session(session.id()).is_none() {
+            drop(room);
+            let text = format!("unknown session id {}", session.id());
+            return self.refuse(&id, &Fault::invalid_request(text)).await;
+        }
         room.send_small(encode_response(&id, &answer));
         let number = line.attach(self.outbox.clone(), Rc::clone(&self.liveness));
         drop(claim);

@@ -10,6 +10,7 @@ use std::time::Duration;
 use dwell_messages::dialect::{Capabilities, EnvironmentInfo, Fault, ShellInfo, uri_of};
 use dwell_relay::{OsRandomness, Randomness as _, StaticKeypair};
 
+use super::connection::OPENING_TIMEOUT;
 use super::session::{Rules, Session};
 use super::task::Task;
 use crate::harness::{Harness, Target};
@@ -45,7 +46,7 @@ impl Gateway {
     }
 
     /// A new session.
-    pub(super) async fn begin(&self) -> Result<Rc<Session>, Fault> {
+    pub(super) async fn begin(self: &Rc<Self>) -> Result<Rc<Session>, Fault> {
         let full = || {
             Fault::failed(format!(
                 "there are {SESSIONS_MAX} sessions already: end one, or wait"
@@ -73,6 +74,8 @@ impl Gateway {
             self.rules.clone(),
         );
         self.sessions.borrow_mut().insert(id, Rc::clone(&session));
+        // Whoever asked may be gone before it is told.
+        self.expire_after(&session, self.detached_life.max(OPENING_TIMEOUT));
         Ok(session)
     }
 
@@ -83,8 +86,12 @@ impl Gateway {
 
     /// A session has lost its connection: it ends unless its client is back in time.
     pub(super) fn detached(self: &Rc<Self>, session: &Rc<Session>) {
+        self.expire_after(session, self.detached_life);
+    }
+
+    fn expire_after(self: &Rc<Self>, session: &Rc<Session>, life: Duration) {
         let (gateway, weak) = (Rc::downgrade(self), Rc::downgrade(session));
-        let (life, before) = (self.detached_life, session.line().connections());
+        let before = session.line().connections();
         session.expires(Some(Task::spawn(async move {
             tokio::time::sleep(life).await;
             expire(&gateway, &weak, before);

@@ -220,9 +220,8 @@ pub(crate) async fn serve(plan: Plan) {
             socket::accept(listener, Rc::clone(&gateway), Rc::new(options.auth), stop).await;
         }
         None => {
-            let (input, output) = (tokio::io::stdin(), tokio::io::stdout());
             tokio::select! {
-                () = stdio::serve(input, output, Rc::clone(&gateway)) => {}
+                () = stdio::serve(Rc::clone(&gateway)) => {}
                 _ = stop.wait_for(|stop| *stop) => {}
             }
         }

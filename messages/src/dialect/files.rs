@@ -88,7 +88,6 @@ pub struct GetMetadata {
 /// What a path leads to.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Deserialize, Serialize)]
 #[serde(rename_all = "camelCase")]
-#[expect(clippy::struct_excessive_bools, reason = "as the dialect has it")]
 pub struct FileInfo {
     /// A directory.
     pub is_directory: bool,

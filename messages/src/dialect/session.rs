@@ -71,7 +71,6 @@ pub struct EnvironmentInfo {
 /// Abilities that a client asks for before it uses them. What is not here is false.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Deserialize, Serialize)]
 #[serde(rename_all = "camelCase", default)]
-#[expect(clippy::struct_excessive_bools, reason = "as the dialect has it")]
 pub struct Capabilities {
     /// `fs/watchMissing`.
     pub fs_watch_missing: bool,
