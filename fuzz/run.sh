@@ -27,7 +27,7 @@ targets=("$@")
 controls=()
 if [ ${#targets[@]} -eq 0 ]; then
     targets=(
-        addresses control_frames decode_context decode_hello decode_message guard_words key_files lanes link
+        addresses control_frames decode_context decode_hello decode_message dialect guard_words key_files lanes link
         outer_frames pairing preamble records registration rendezvous session_order trace_file websocket
     )
     controls=(lanes link records rendezvous session_order)

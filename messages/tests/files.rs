@@ -37,7 +37,7 @@ fn unchecked(request: &FileRequest) -> Bytes {
         FileRequest::Close(body) => rmp_serde::to_vec_named(body),
         _ => panic!("not needed here"),
     };
-    raw(request.kind().to_wire(), 3, 0, &body.unwrap())
+    raw(request.kind().to_wire(), 3, 0, &body.expect("a body of a test"))
 }
 
 fn metadata(path: &[u8]) -> FileRequest {

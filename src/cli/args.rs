@@ -13,6 +13,7 @@ use dwell_actors::relay_server::TOKEN_MAX_BYTES;
 use dwell_messages::{PublicKey, Role};
 use dwell_relay::driver::tls::{Certificate, Trust as Roots};
 
+use super::dialect::Dialect;
 use super::failure::Failure;
 use super::oversight::{Inspected, Overseen};
 use super::sessions::Id;
@@ -75,12 +76,19 @@ const EXECUTOR_EXAMPLES: &str = "\
 Examples:
   dwell executor --relay relay.example.org     prints a line: give it to `dwell trust` on the agent's machine
   dwell executor --listen 0.0.0.0 --scopes spawn+stdin
+  dwell executor --listen ws://127.0.0.1:7436     then, for a Codex CLI: CODEX_EXEC_SERVER_URL=ws://127.0.0.1:7436
   dwell executor --authorize KEY,scopes=spawn,expires=2027-01-31 --relay relay.example.org
   echo 'KEY scopes=spawn+pty max-processes=8 # ci' >> ~/.config/dwell/authorized_clients
 
 Scopes: spawn (start commands), pty (give them terminals), stdin (write to them), signal (signal and end them), attach
 (read again what they said), files, admin. A key without scopes= has all but admin. Changes of the file hold at once: a
 key that is taken off it loses its sessions.";
+
+/// What `dwell bridge --help` ends with.
+const BRIDGE_EXAMPLES: &str = "\
+Examples:
+  dwell bridge --on build --listen ws://127.0.0.1:7436
+  CODEX_EXEC_SERVER_URL=ws://127.0.0.1:7436 codex exec ...";
 
 /// What `dwell trust --help` ends with.
 const TRUST_EXAMPLES: &str = "\
@@ -130,6 +138,8 @@ pub(crate) enum Verb {
     Relay(Relay),
     /// Run commands on this machine for the clients in authorized_clients.
     Executor(Executor),
+    /// Serve a Codex CLI on this machine with an executor on another one, over a sealed link.
+    Bridge(Box<Bridge>),
     /// Run a command on an executor's machine.
     Run(Box<Run>),
     /// List what this machine's key runs on an executor's machine, whoever started it.
@@ -239,7 +249,8 @@ pub(crate) struct Executor {
     /// 127.0.0.1:7433].
     #[arg(long, value_name = "ADDR", env = "DWELL_RELAY")]
     pub(crate) relay: Option<String>,
-    /// Listen on this address for harnesses that connect directly, by TCP or WebSocket.
+    /// Listen on this address for harnesses that connect directly, by TCP or WebSocket. With ws:// before it, or as
+    /// stdio: serve a stock Codex CLI instead, and print nothing but the address.
     #[arg(long, value_name = "ADDR", env = "DWELL_EXECUTOR_LISTEN")]
     pub(crate) listen: Option<String>,
     /// Put this client on the list of those to serve, and print no line to trust; may be repeated. What it may do
@@ -266,6 +277,8 @@ pub(crate) struct Executor {
     #[arg(long)]
     pub(crate) no_flight_recorder: bool,
     #[command(flatten)]
+    pub(crate) dialect: Dialect,
+    #[command(flatten)]
     pub(crate) overseen: Overseen,
     #[command(flatten)]
     pub(crate) trusting: Trusting,
@@ -274,6 +287,21 @@ pub(crate) struct Executor {
     /// For a parent process: print the ready line, and end when standard input does.
     #[arg(long, hide = true)]
     pub(crate) ready_json: bool,
+}
+
+#[derive(Args, Debug)]
+#[command(after_help = BRIDGE_EXAMPLES)]
+pub(crate) struct Bridge {
+    #[command(flatten)]
+    pub(crate) reach: Reach,
+    /// Where the Codex CLI is served: ws://IP:PORT or stdio. Nothing but the address is printed.
+    #[arg(long, value_name = "ADDR", default_value = "ws://127.0.0.1:0")]
+    pub(crate) listen: String,
+    /// For how many seconds a session whose client is away goes on, what it runs running [default: 80].
+    #[arg(long, value_name = "SECS", value_parser = seconds)]
+    pub(crate) detached_life: Option<Duration>,
+    #[command(flatten)]
+    pub(crate) dialect: Dialect,
 }
 
 /// Which executor, and how it is reached.

@@ -10,6 +10,7 @@ use dwell_relay::{OsRandomness, StaticKeypair, fingerprint};
 
 use super::address::{as_dialled, to_listen, with_port};
 use super::args::Executor;
+use super::dialect;
 use super::exit;
 use super::failure::Failure;
 use super::identity::{self, Own};
@@ -28,6 +29,9 @@ pub(crate) async fn serve(ask: Executor, json: bool) -> Result<u8, Failure> {
     let mut spec = spec(&ask, pair, &home)?;
     for (client, grant) in &ask.authorize {
         roles::enroll(&spec.authorized_clients, client, grant).map_err(|error| Failure::of("key", &error))?;
+    }
+    if spec.dialect.is_some() {
+        return serve_dialect(&ask, spec, &mut stop).await;
     }
     let code = invite(&ask, &mut spec)?;
     let clients =
@@ -74,6 +78,27 @@ pub(crate) async fn serve(ask: Executor, json: bool) -> Result<u8, Failure> {
     Ok(if orderly { 0 } else { exit::INTERRUPTED })
 }
 
+/// Serves a Codex CLI. Standard output is the protocol's, or has the address alone: whoever started this reads it.
+async fn serve_dialect(ask: &Executor, spec: ExecutorSpec, stop: &mut Stop) -> Result<u8, Failure> {
+    if ask.dialect.sandbox.is_some() {
+        tracing::warn!("--sandbox=off: what a client asks to be confined runs unconfined");
+    }
+    let has_relay = spec.relay.is_some();
+    let executor = stop.or(ServingExecutor::start(spec)).await?;
+    if let Some(url) = executor.dialect_url() {
+        output::print(&format!("{url}\n"));
+    }
+    if has_relay {
+        stop.or(executor.registered()).await?;
+    }
+    tokio::select! {
+        stopped = until_stopped(stop, ask.ready_json) => stopped?,
+        () = executor.dialect_over() => {}
+    }
+    let orderly = stop.orderly(executor.shutdown()).await;
+    Ok(if orderly { 0 } else { exit::INTERRUPTED })
+}
+
 /// The one-time code, and its hash for the executor. A parent process, and whoever names clients, needs none.
 fn invite(ask: &Executor, spec: &mut ExecutorSpec) -> Result<Option<PairingCode>, Failure> {
     if ask.no_pairing || ask.ready_json || !ask.authorize.is_empty() {
@@ -100,9 +125,27 @@ fn invitation(line: &TrustLine) -> String {
 
 fn spec(ask: &Executor, identity: StaticKeypair, home: &Home) -> Result<ExecutorSpec, Failure> {
     let certificate = ask.proving.certificate()?;
+    let endpoint = ask
+        .listen
+        .as_deref()
+        .map(dialect::endpoint)
+        .transpose()?
+        .flatten();
+    if endpoint.is_none() && ask.dialect.says_something() {
+        return Err(Failure::new(
+            "usage",
+            "a Codex CLI's token, sandbox or retention was given, and none is served",
+        )
+        .advise("add --listen ws://127.0.0.1:0 or --listen stdio, or leave them out"));
+    }
+    let served = endpoint
+        .map(|endpoint| ask.dialect.options(endpoint, ask.detached_life))
+        .transpose()?
+        .map(|options| options.traces(home.traces_dir()));
     let listen = ask
         .listen
         .as_deref()
+        .filter(|_| endpoint.is_none())
         .map(|address| to_listen(address, EXECUTOR_PORT_DEFAULT, certificate.is_some()))
         .transpose()?;
     if certificate.is_some() && listen.is_none() {
@@ -114,6 +157,7 @@ fn spec(ask: &Executor, identity: StaticKeypair, home: &Home) -> Result<Executor
     let relay = match (&ask.relay, &listen) {
         (Some(address), _) => Some(with_port(address, RELAY_PORT_DEFAULT)?),
         (None, Some(_)) => None,
+        (None, None) if served.is_some() => None,
         (None, None) => Some(with_port("127.0.0.1", RELAY_PORT_DEFAULT)?),
     };
     Ok(ExecutorSpec {
@@ -132,6 +176,7 @@ fn spec(ask: &Executor, identity: StaticKeypair, home: &Home) -> Result<Executor
         traces: home.traces_dir(),
         oversight: ask.overseen.oversight(home),
         flight: !ask.no_flight_recorder,
+        dialect: served,
     })
 }
 

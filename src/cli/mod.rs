@@ -3,8 +3,10 @@
 mod address;
 mod args;
 mod bench;
+mod bridge;
 mod capture;
 mod demo;
+mod dialect;
 mod executor;
 mod exit;
 mod failure;
@@ -52,6 +54,7 @@ pub(crate) fn main() -> ExitCode {
         Verb::Turn(ask) => dwell::block_on(turn::turn(*ask, json)),
         Verb::Relay(ask) => wait(relay::serve(ask, json)),
         Verb::Executor(ask) => wait(executor::serve(ask, json)),
+        Verb::Bridge(ask) => wait(bridge::serve(*ask)),
         // The session lives on this thread too: nothing is handed to another on its way.
         Verb::Run(ask) => dwell::block_on(run::run(*ask, json)),
         Verb::Ps(ask) => dwell::block_on(sessions::ps(ask, json)),

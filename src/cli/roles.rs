@@ -7,6 +7,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use dwell_actors::Address;
 use dwell_actors::access::PairingOffer;
+use dwell_actors::dialect::{Bridge, DialectError, DialectOptions};
 use dwell_actors::executor::{DETACHES, Executor, ExecutorHandle};
 use dwell_actors::harness::{
     CallTimings, Command, ConnectError, GRACE, Harness, Inherit, Observed, RESUME_FOR, Run, RunError,
@@ -91,6 +92,60 @@ pub(crate) enum Heard {
     Withheld(Vec<String>),
 }
 
+/// What is dialled.
+fn reached(executor: PublicKey, route: &Route, trust: Trust, token: Option<Vec<u8>>) -> Target {
+    let target = match route {
+        Route::Relay(address) => Target::relay(Address::from(address.as_str()).trusting(trust), executor),
+        Route::Direct(address) => Target::direct(Address::from(address.as_str()).trusting(trust), executor),
+    };
+    match token {
+        Some(token) => target.token(token),
+        None => target,
+    }
+}
+
+/// How an executor's machine becomes a Codex CLI's environment.
+#[derive(Debug)]
+pub(crate) struct BridgeSpec {
+    pub(crate) identity: StaticKeypair,
+    pub(crate) executor: PublicKey,
+    pub(crate) route: Route,
+    pub(crate) trust: Trust,
+    pub(crate) token: Option<Vec<u8>>,
+    pub(crate) dialect: DialectOptions,
+}
+
+#[derive(Debug)]
+pub(crate) struct ServingBridge(Bridge);
+
+impl ServingBridge {
+    pub(crate) async fn start(spec: BridgeSpec) -> Result<Self, Failure> {
+        let client = spec.identity.public();
+        let target = reached(spec.executor, &spec.route, spec.trust, spec.token);
+        Bridge::serve(spec.dialect, spec.identity, target)
+            .await
+            .map(Self)
+            .map_err(|error| match error {
+                DialectError::Connect(error) => not_connected(&error, &spec.route, &client),
+                other => Failure::of("serve", &other),
+            })
+    }
+
+    /// Where the Codex CLI is served, if by WebSockets.
+    pub(crate) fn url(&self) -> Option<&str> {
+        self.0.url()
+    }
+
+    /// Waits until the one client on standard input is gone.
+    pub(crate) async fn over(&self) {
+        self.0.over().await;
+    }
+
+    pub(crate) async fn shutdown(self) {
+        self.0.shutdown().await;
+    }
+}
+
 /// How a command ended.
 #[derive(Debug)]
 pub(crate) struct Ended {
@@ -151,19 +206,7 @@ impl Session {
         about: Option<(WorkspaceOptions, TraceContext)>,
     ) -> Result<Self, Failure> {
         let client = spec.identity.public();
-        let mut target = match &spec.route {
-            Route::Relay(address) => Target::relay(
-                Address::from(address.as_str()).trusting(spec.trust),
-                spec.executor,
-            ),
-            Route::Direct(address) => Target::direct(
-                Address::from(address.as_str()).trusting(spec.trust),
-                spec.executor,
-            ),
-        };
-        if let Some(token) = spec.token {
-            target = target.token(token);
-        }
+        let target = reached(spec.executor, &spec.route, spec.trust, spec.token);
         let mut builder = Harness::builder();
         if let Some(session) = session {
             builder = builder.take_up(session);
@@ -525,6 +568,8 @@ pub(crate) struct ExecutorSpec {
     pub(crate) oversight: Oversight,
     /// Whether the last seconds of untraced calls are remembered.
     pub(crate) flight: bool,
+    /// How the JSON dialect is served, if it is.
+    pub(crate) dialect: Option<DialectOptions>,
 }
 
 #[derive(Debug)]
@@ -554,11 +599,24 @@ impl ServingExecutor {
         if let Some(certificate) = spec.certificate {
             builder = builder.tls(certificate);
         }
+        if let Some(dialect) = spec.dialect {
+            builder = builder.dialect(dialect);
+        }
         builder
             .serve()
             .await
             .map(Self)
             .map_err(|error| Failure::of("serve", &error))
+    }
+
+    /// Where a Codex CLI is served, if by WebSockets.
+    pub(crate) fn dialect_url(&self) -> Option<&str> {
+        self.0.dialect_url()
+    }
+
+    /// Waits until the one client on standard input is gone.
+    pub(crate) async fn dialect_over(&self) {
+        self.0.dialect_over().await;
     }
 
     /// Waits until the relay has confirmed the registration.

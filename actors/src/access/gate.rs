@@ -16,6 +16,9 @@ use crate::keys::{AuthorizedClients, Grant, KeyError, Reload};
 /// Sessions of one client whose line says nothing about it: an eighth of what an executor has for all.
 pub(crate) const SESSIONS_PER_CLIENT_MAX: usize = 128;
 
+/// Sessions of the client in this process: those of the JSON dialect, and the one that all of them rest on.
+pub(crate) const INSIDE_SESSIONS_MAX: u32 = 768;
+
 /// Who may be served.
 pub(crate) enum Clients {
     /// Nobody, until a file is named.
@@ -47,6 +50,8 @@ struct Live {
 
 struct Inner {
     clients: Clients,
+    /// A client in this very process, whose key nobody else has.
+    insider: Option<PublicKey>,
     pairing: Option<PairingOffer>,
     live: HashMap<u64, Live>,
     /// Processes of each client, as long as anything of it is here.
@@ -67,6 +72,7 @@ impl Gate {
         Self {
             inner: Mutex::new(Inner {
                 clients,
+                insider: None,
                 pairing,
                 live: HashMap::new(),
                 processes: HashMap::new(),
@@ -75,6 +81,12 @@ impl Gate {
             }),
             audit,
         }
+    }
+
+    /// Serves this client as well, which is part of this process: it may do everything but administer.
+    pub(crate) fn with_insider(self, client: PublicKey) -> Self {
+        self.lock().insider = Some(client);
+        self
     }
 
     pub(crate) fn audit(&self) -> &AuditLog {
@@ -97,7 +109,7 @@ impl Gate {
     ) -> Verdict {
         let mut inner = self.lock();
         inner.reload(&self.audit, |file| file.reload_if_changed());
-        let listed = match inner.clients.grant(client) {
+        let listed = match inner.grant(client) {
             Some(grant) if grant.is_expired(now_unix_s) => Err("the key has expired"),
             Some(_) => Ok("the key is listed"),
             None => Err("the key is not listed"),
@@ -197,7 +209,6 @@ impl Gate {
             }
         }
         let grant = inner
-            .clients
             .grant(client)
             .filter(|grant| !grant.is_expired(now_unix_s))
             .ok_or(("the key was revoked", REVOKED.to_owned()))?;
@@ -231,10 +242,15 @@ impl Gate {
     pub(crate) fn review(&self, now_unix_s: u64) {
         let mut inner = self.lock();
         inner.reload(&self.audit, |file| file.reload_if_touched(now_unix_s));
-        let Inner { clients, live, .. } = &mut *inner;
+        let Inner {
+            clients,
+            insider,
+            live,
+            ..
+        } = &mut *inner;
         for session in live.values_mut() {
             let client = &session.pass.client;
-            match clients.grant(client) {
+            match insiders(*insider, client).or_else(|| clients.grant(client)) {
                 Some(grant) if !grant.is_expired(now_unix_s) => session.pass.set(&grant),
                 Some(_) | None if session.revoked => {}
                 grant @ (Some(_) | None) => {
@@ -260,7 +276,21 @@ impl Gate {
 const REVOKED: &str = "this key is no longer authorized here";
 const EXPIRED: &str = "this key's time is over";
 
+/// What the client may do that is part of this process.
+fn insiders(insider: Option<PublicKey>, client: &PublicKey) -> Option<Grant> {
+    insider
+        .filter(|key| dwell_relay::keys::keys_match(key, client))
+        .map(|_| Grant {
+            sessions_max: Some(INSIDE_SESSIONS_MAX),
+            ..Grant::default()
+        })
+}
+
 impl Inner {
+    fn grant(&self, client: &PublicKey) -> Option<Grant> {
+        insiders(self.insider, client).or_else(|| self.clients.grant(client))
+    }
+
     fn reload(
         &mut self,
         audit: &AuditLog,

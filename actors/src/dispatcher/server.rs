@@ -167,6 +167,13 @@ impl Dispatcher {
     }
 }
 
+impl Drop for Dispatcher {
+    fn drop(&mut self) {
+        // Also when it panicked: its session ends with it.
+        self.workspaces.close();
+    }
+}
+
 impl Dispatcher {
     /// A call about a process of another session of this client: its supervisor answers. Whatever is wrong with the
     /// session, the answer is the same.

@@ -15,7 +15,7 @@ use std::time::Duration;
 
 use dashmap::DashMap;
 use dwell_messages::{EnvironmentInfo, PublicKey, Resume, Role};
-use dwell_relay::driver::memory::MemoryListener;
+use dwell_relay::driver::memory::{Hub, MemoryListener};
 use dwell_relay::driver::tls::Certificate;
 use dwell_relay::driver::{Listen, net};
 use dwell_relay::resume::{GRANT_BYTES, Grants, Pings};
@@ -25,8 +25,10 @@ use tokio::sync::{Notify, oneshot, watch};
 
 use crate::access::{AuditLog, Clients, Gate, PairingOffer, watch as watch_access};
 use crate::address::Address;
+use crate::dialect::{self, DialectError, DialectOptions, Plan, Serving};
 use crate::files::FilePool;
 use crate::guard::GuardOptions;
+use crate::harness::Target;
 use crate::keys::{AuthorizedClients, Grant};
 use crate::mailbox::Mailbox;
 use crate::metrics::families;
@@ -54,6 +56,8 @@ pub const DETACHED_LIFE: Duration = Duration::from_secs(24 * 3_600);
 pub const DETACHES: &str = "detach";
 /// What an executor says it can that remembers the last seconds of calls which are not sampled.
 pub const FLIGHT: &str = "flight";
+/// The name under which an executor's own gateway reaches it.
+const INSIDE: &str = "dialect";
 /// Sessions of one executor.
 pub const SESSIONS_MAX: usize = 1_024;
 
@@ -93,6 +97,9 @@ pub enum ServeError {
     /// It cannot be looked at as was asked.
     #[error(transparent)]
     Oversight(#[from] OversightError),
+    /// The JSON dialect is not served.
+    #[error(transparent)]
+    Dialect(#[from] DialectError),
     /// This side could not be set up.
     #[error(transparent)]
     Runtime(#[from] RuntimeError),
@@ -126,6 +133,7 @@ pub struct ExecutorBuilder {
     links: fn(LinkOptions) -> LinkOptions,
     oversight: Option<Oversight>,
     flight: bool,
+    dialect: Option<DialectOptions>,
 }
 
 impl fmt::Debug for ExecutorBuilder {
@@ -300,6 +308,14 @@ impl ExecutorBuilder {
         self
     }
 
+    /// Serves the JSON dialect as well: what a stock Codex CLI speaks. Whoever is served there is asked for no key, so see
+    /// `DialectOptions::auth`.
+    #[must_use]
+    pub fn dialect(mut self, options: DialectOptions) -> Self {
+        self.dialect = Some(options);
+        self
+    }
+
     /// Threads for sessions. Default: one a core.
     #[must_use]
     pub fn arbiters(mut self, count: usize) -> Self {
@@ -313,7 +329,8 @@ impl ExecutorBuilder {
     /// # Errors
     /// `ServeError` says what to change.
     pub async fn serve(self) -> Result<ExecutorHandle, ServeError> {
-        if self.relay.is_none() && self.listen.is_none() && self.hub.is_none() {
+        let is_nowhere = self.relay.is_none() && self.listen.is_none() && self.hub.is_none();
+        if is_nowhere && self.dialect.is_none() {
             return Err(ServeError::Nowhere);
         }
         let local = |error: std::io::Error| ServeError::Local(error.to_string());
@@ -336,7 +353,15 @@ impl ExecutorBuilder {
             })?,
             None => AuditLog::nowhere(),
         };
-        let gate = Arc::new(Gate::new(clients, self.pairing, audit));
+        let inside = match self.dialect {
+            Some(options) => Some(Inside::new(options, &mut rng)?),
+            None => None,
+        };
+        let gate = Gate::new(clients, self.pairing, audit);
+        let gate = Arc::new(match &inside {
+            Some(inside) => gate.with_insider(inside.identity.public()),
+            None => gate,
+        });
         let mut sinks = self.sinks;
         if let Some(dir) = &self.traces {
             let sink =
@@ -395,11 +420,28 @@ impl ExecutorBuilder {
             places: Vec::new(),
             registered: watch::channel(Registration::Pending).1,
             listening: None,
+            dialect: None,
             stop: watch::channel(false).0,
         };
         let listen = self.listen.map(|address| (address, self.certificate));
         handle.start(listen, self.hub, self.relay).await?;
+        if let Some(inside) = inside {
+            handle.serve_dialect(inside).await?;
+        }
         Ok(handle)
+    }
+}
+
+/// The gateway of the JSON dialect, on its way: a client of this very process, with a key that nobody else has.
+struct Inside {
+    options: DialectOptions,
+    identity: StaticKeypair,
+}
+
+impl Inside {
+    fn new(options: DialectOptions, rng: &mut OsRandomness) -> Result<Self, ServeError> {
+        let identity = StaticKeypair::generate(rng).map_err(|error| ServeError::Local(error.to_string()))?;
+        Ok(Self { options, identity })
     }
 }
 
@@ -646,6 +688,7 @@ pub struct ExecutorHandle {
     places: Vec<Place>,
     registered: watch::Receiver<Registration>,
     listening: Option<String>,
+    dialect: Option<Serving>,
     stop: watch::Sender<bool>,
 }
 
@@ -688,6 +731,7 @@ impl Executor {
             links: std::convert::identity,
             oversight: None,
             flight: false,
+            dialect: None,
         }
     }
 }
@@ -701,6 +745,19 @@ impl ExecutorHandle {
     /// Where it listens itself, if it does.
     pub fn local_addr(&self) -> Option<String> {
         self.listening.clone()
+    }
+
+    /// Where it serves the JSON dialect, if it does so over WebSockets.
+    pub fn dialect_url(&self) -> Option<&str> {
+        self.dialect.as_ref()?.url.as_deref()
+    }
+
+    /// Waits until the one client of the JSON dialect on standard input is gone; for ever, where there is none.
+    pub async fn dialect_over(&self) {
+        match &self.dialect {
+            Some(serving) => serving.client_is_gone().await,
+            None => std::future::pending().await,
+        }
     }
 
     /// The socket at which it answers `dwell inspect`, if it does.
@@ -792,6 +849,42 @@ impl ExecutorHandle {
         self.shared.collector.flush().await;
     }
 
+    /// Starts the gateway on a thread of this executor's, and its sessions over connections that are none.
+    async fn serve_dialect(&mut self, inside: Inside) -> Result<(), ServeError> {
+        let hub = Hub::new();
+        let listener = hub
+            .listen(INSIDE)
+            .map_err(|error| ServeError::Local(error.to_string()))?;
+        self.start_memory(listener);
+        let (ready, wait) = oneshot::channel();
+        let plan = Plan {
+            options: inside.options,
+            identity: inside.identity,
+            target: Target::direct(Address::Memory(hub, INSIDE.into()), self.shared.public),
+            is_local: true,
+            ready,
+            stop: self.stop.subscribe(),
+        };
+        let place = self.runtime.place();
+        place.arbiter().spawn_fn(move || {
+            actix_rt::spawn(dialect::serve(plan));
+        });
+        self.places.push(place);
+        self.dialect = Some(wait.await.unwrap_or(Err(DialectError::Ended))?);
+        Ok(())
+    }
+
+    fn start_memory(&mut self, listener: MemoryListener) {
+        let place = self.runtime.place();
+        let (shared, stop) = (Arc::clone(&self.shared), self.stop.subscribe());
+        let arbiters = self.runtime.clone();
+        place.arbiter().spawn_fn(move || {
+            let listener: Box<dyn Listen> = Box::new(listener);
+            actix_rt::spawn(port::accept(listener, shared, stop, arbiters));
+        });
+        self.places.push(place);
+    }
+
     async fn start(
         &mut self,
         listen: Option<(String, Option<Certificate>)>,
@@ -828,14 +921,7 @@ impl ExecutorHandle {
             self.places.push(place);
         }
         if let Some(listener) = hub {
-            let place = self.runtime.place();
-            let (shared, stop) = (Arc::clone(&self.shared), self.stop.subscribe());
-            let arbiters = self.runtime.clone();
-            place.arbiter().spawn_fn(move || {
-                let listener: Box<dyn Listen> = Box::new(listener);
-                actix_rt::spawn(port::accept(listener, shared, stop, arbiters));
-            });
-            self.places.push(place);
+            self.start_memory(listener);
         }
         if relay.is_none() {
             self.shared.collector.board().meters().set_ready(true);

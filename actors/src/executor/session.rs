@@ -152,7 +152,12 @@ impl SessionUpper {
         });
         let directory_of_work = self.shared.environment.cwd.to_vec();
         let pool = self.shared.files.clone();
-        let workspaces = WorkspaceService::new(pool, collector.clone(), directory_of_work);
+        let workspaces = WorkspaceService::new(
+            pool,
+            collector.clone(),
+            Rc::clone(&self.unacknowledged),
+            directory_of_work,
+        );
         let (environment, s, f, pass) = (
             self.shared.environment.clone(),
             supervisor.clone(),

@@ -181,7 +181,8 @@ async fn a_writer_has_only_so_many_blocks_under_way_and_reports_the_first_failur
     assert_eq!(asked.len(), BLOCKS_IN_FLIGHT_MAX);
     answer(0, asked.remove(&0).unwrap());
     assert!(poll_once(&mut write).await.is_none());
-    assert_eq!(slow.take().len(), 1, "one for one");
+    let next = slow.take();
+    assert_eq!(next.len(), 1, "one for one");
     let (_, second) = asked.remove(&1).unwrap();
     let full = WireError::new(ErrorCode::NoSpace, "no space");
     second.send(Err(full.clone())).unwrap();

@@ -2,6 +2,7 @@
 
 use std::cell::RefCell;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::BytesMut;
@@ -31,7 +32,7 @@ const SETTLED_AFTER: Duration = Duration::from_secs(1);
 
 /// Whom to dial, and as whom.
 pub(crate) struct Dialer {
-    pub(crate) identity: StaticKeypair,
+    pub(crate) identity: Arc<StaticKeypair>,
     pub(crate) target: Target,
     pub(crate) authorization: Vec<u8>,
     pub(crate) pings: Pings,

@@ -61,7 +61,7 @@ pub(crate) use workspace::{First, loads_at_once};
 
 pub use command::{Command, GRACE, Inherit, TERM};
 pub use refusal::INQUIRY_TIMEOUT;
-pub(crate) use run::Ended;
+pub(crate) use run::{Ended, Terminator};
 pub use run::{Finished, Run, RunError, RunEvent, RunStdin};
 pub use sessions::{
     LIST_PAGES_MAX, Observed, ProcessInfo, ProcessState, SessionInfo, StartedProcess, TakeUp,
@@ -444,30 +444,85 @@ impl HarnessBuilder {
             }
             None => (None, None),
         };
-        let place = runtime.place();
         let (context, parent) = match ancestry(&sampler, self.parent.as_ref(), None) {
             (context, Some(parent)) => (context, parent),
             (context, None) => (root(false), context),
         };
         let start_up = StartUp::new(collector.clone(), (context, parent), begun);
-        let (ready, wait) = oneshot::channel();
-        let client = identity.public();
-        let asked = target.clone();
-        let plan = session::Plan {
+        let shelf = Shelf {
+            collector,
+            runtime,
+            store,
+            sampler,
+        };
+        let opening = Opening {
             dialer: dial::Dialer {
-                identity,
+                identity: Arc::new(identity),
                 target,
                 authorization: self.authorization,
                 pings: self.pings,
                 links: self.links,
             },
             resume_for: self.resume_for,
-            collector: collector.clone(),
-            metadata: store.clone(),
             take_up: self.take_up,
+            start_up,
+            begun,
+            workspace: first.map(|first| (first, Arc::clone(&handles))),
+            handles,
+        };
+        let mut harness = shelf.open(opening).await?;
+        (harness.overseen, harness.flight) = (overseen, self.flight);
+        if let (Some(options), Some(answer)) = (&self.workspace, answer) {
+            let awaited = Awaited::new(&harness, options, answer);
+            *harness.first.lock().unwrap_or_else(PoisonError::into_inner) = Some(awaited);
+        }
+        Ok(harness)
+    }
+}
+
+/// What several sessions of one process may share.
+struct Shelf {
+    collector: Collector,
+    runtime: Runtime,
+    store: StoreHandle,
+    sampler: Sampler,
+}
+
+/// How one of them begins.
+struct Opening {
+    dialer: dial::Dialer,
+    resume_for: Duration,
+    take_up: Option<TakeUp>,
+    start_up: StartUp,
+    begun: Tick,
+    workspace: Option<(First, Arc<AtomicU64>)>,
+    handles: Arc<AtomicU64>,
+}
+
+impl Shelf {
+    async fn open(self, opening: Opening) -> Result<Harness, ConnectError> {
+        let Opening {
+            dialer,
+            resume_for,
+            take_up,
+            start_up,
+            begun,
+            workspace,
+            handles,
+        } = opening;
+        let place = self.runtime.place();
+        let (ready, wait) = oneshot::channel();
+        let client = dialer.identity.public();
+        let asked = dialer.target.clone();
+        let plan = session::Plan {
+            dialer,
+            resume_for,
+            collector: self.collector.clone(),
+            metadata: self.store.clone(),
+            take_up,
             connect: start_up.stage_at(StartUpStage::Connect, begun),
             start_up: start_up.clone(),
-            workspace: first.map(|first| (first, Arc::clone(&handles))),
+            workspace,
             ready,
         };
         place.arbiter().spawn_fn(move || {
@@ -475,28 +530,21 @@ impl HarnessBuilder {
         });
         let connected = wait.await.unwrap_or_else(|_| Err(LinkLost::Ended.into()));
         match connected {
-            Ok(connected) => {
-                let harness = Harness {
-                    overseen,
-                    flight: self.flight,
-                    executor: asked.executor,
-                    handles,
-                    first: Mutex::default(),
-                    adopted: Mutex::default(),
-                    connected,
-                    collector,
-                    store,
-                    sampler,
-                    start_up,
-                    _place: place,
-                    _runtime: runtime,
-                };
-                if let (Some(options), Some(answer)) = (&self.workspace, answer) {
-                    let awaited = Awaited::new(&harness, options, answer);
-                    *harness.first.lock().unwrap_or_else(PoisonError::into_inner) = Some(awaited);
-                }
-                Ok(harness)
-            }
+            Ok(connected) => Ok(Harness {
+                overseen: None,
+                flight: None,
+                executor: asked.executor,
+                handles,
+                first: Mutex::default(),
+                adopted: Mutex::default(),
+                connected,
+                collector: self.collector,
+                store: self.store,
+                sampler: self.sampler,
+                start_up,
+                _place: place,
+                _runtime: self.runtime,
+            }),
             Err(failed) => Err(refusal::explain(failed, asked, client, &place).await),
         }
     }
@@ -619,6 +667,48 @@ impl Harness {
             parent: None,
             workspace: None,
         }
+    }
+
+    /// One more session beside this one: its own link and its own processes, on the same thread, with the same store and
+    /// the same traces.
+    ///
+    /// # Errors
+    /// As `HarnessBuilder::connect`.
+    pub(crate) async fn another(
+        &self,
+        identity: Arc<StaticKeypair>,
+        target: Target,
+    ) -> Result<Self, ConnectError> {
+        let shelf = Shelf {
+            collector: self.collector.clone(),
+            runtime: self._runtime.clone(),
+            store: self.store.clone(),
+            sampler: self.sampler,
+        };
+        let begun = Tick::now();
+        let unseen = (root(false), root(false));
+        shelf
+            .open(Opening {
+                dialer: dial::Dialer {
+                    identity,
+                    target,
+                    authorization: Vec::new(),
+                    pings: Pings::default(),
+                    links: std::convert::identity,
+                },
+                resume_for: RESUME_FOR,
+                take_up: None,
+                start_up: StartUp::new(self.collector.clone(), unseen, begun),
+                begun,
+                workspace: None,
+                handles: Arc::default(),
+            })
+            .await
+    }
+
+    /// Where its spans go.
+    pub(crate) fn collector(&self) -> &Collector {
+        &self.collector
     }
 
     /// Connects with a fresh key and no trace file. See `HarnessBuilder::connect`.

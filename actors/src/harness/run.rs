@@ -336,6 +336,11 @@ impl Run {
         self.tell(ReceiveControl::Terminate(grace));
     }
 
+    /// What ends the process while somebody else waits for its events.
+    pub(crate) fn terminator(&self) -> Terminator {
+        Terminator(Arc::clone(&self.shared))
+    }
+
     /// Lets the process live on when this handle is dropped, for as long as its session does.
     pub fn detach(mut self) {
         self.detached = true;
@@ -420,6 +425,21 @@ impl Run {
             stage = timings.annotate(stage);
         }
         self.collector.stage(stage);
+    }
+}
+
+/// See [`Run::terminator`].
+#[derive(Clone, Debug)]
+pub(crate) struct Terminator(Arc<RunShared>);
+
+impl Terminator {
+    /// As `Run::terminate`.
+    pub(crate) fn terminate(&self, grace: Duration) {
+        self.0.cancel(grace);
+        if let Some(delivery) = self.0.delivery() {
+            // A full control queue is full of what ends it as well.
+            drop(delivery.control(ReceiveControl::Terminate(grace)));
+        }
     }
 }
 

@@ -189,7 +189,7 @@ fn is_well_formed(name: &[u8]) -> bool {
 
 /// Whether a name fits a pattern: `*` is any run of bytes, `?` any one, and every other byte itself. Takes steps in the
 /// product of both lengths at the most.
-fn matches(pattern: &[u8], name: &[u8]) -> bool {
+pub(crate) fn matches(pattern: &[u8], name: &[u8]) -> bool {
     let (mut p, mut n) = (0, 0);
     // Where to go on after a mismatch: behind the last star, with one byte more given to it.
     let mut retry = None;

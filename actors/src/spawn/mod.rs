@@ -23,8 +23,8 @@ mod spawner;
 mod start;
 pub(crate) mod sys;
 
-pub(crate) use environment::looks_secret;
 pub use environment::{Environment, EnvironmentPolicy, Inherit, ResolvedEnvironment};
+pub(crate) use environment::{looks_secret, matches as pattern_fits};
 pub use error::{Place, SpawnError, SpawnErrorKind};
 pub use exit::{Exit, ExitStatus, ExitWatcher, TreeReport};
 pub use group::{Enforcer, ProcessGroup, Reap, SignalError};

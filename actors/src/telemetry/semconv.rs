@@ -64,6 +64,8 @@ pub const RPC_EXECUTOR_US: &str = "dwell.rpc.executor_us";
 pub const RPC_EXECUTOR_MAILBOX_US: &str = "dwell.rpc.executor_mailbox_us";
 /// `rpc.system.name` of our spans.
 pub const RPC_SYSTEM: &str = "dwell";
+/// Of requests in the JSON dialect.
+pub const RPC_SYSTEM_JSON: &str = "jsonrpc";
 /// `rpc.status_code` of a request that was done.
 pub const RPC_OK: &str = "ok";
 /// Stands for every name that is not of ours.

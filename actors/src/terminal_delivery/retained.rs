@@ -29,6 +29,7 @@ struct Mark {
 #[derive(Debug)]
 pub(crate) struct Retained {
     limit: u64,
+    events_max: usize,
     bytes: u64,
     outputs: VecDeque<Output>,
     marks: VecDeque<Mark>,
@@ -46,6 +47,7 @@ impl Retained {
     pub(crate) fn new(limit: u64) -> Self {
         Self {
             limit: limit.min(RETENTION_MAX_BYTES),
+            events_max: RETAINED_EVENTS_MAX,
             bytes: 0,
             outputs: VecDeque::new(),
             marks: VecDeque::new(),
@@ -55,6 +57,17 @@ impl Retained {
             closed: None,
             next: 1,
         }
+    }
+
+    /// Keeps so many events of output instead of `RETAINED_EVENTS_MAX`.
+    pub(crate) fn of_events(mut self, max: usize) -> Self {
+        self.events_max = max;
+        self
+    }
+
+    /// Whether output is kept that came after an event.
+    pub(crate) fn has_output(&self, after: u64) -> bool {
+        self.outputs.back().is_some_and(|newest| newest.event > after)
     }
 
     /// Keeps an event. Their numbers grow by one.
@@ -70,7 +83,7 @@ impl Retained {
             Event::Exited(_) => self.exited = Some(event.clone()),
             Event::Closed(_) => self.closed = Some(event.clone()),
         }
-        while self.bytes > self.limit || self.outputs.len() > RETAINED_EVENTS_MAX {
+        while self.bytes > self.limit || self.outputs.len() > self.events_max {
             let Some(output) = self.outputs.pop_front() else {
                 break;
             };

@@ -1,30 +1,39 @@
 //! Workspaces on the executor: a request is a job or two on the threads for files, and one answer.
 //!
 //! Of a session `LOADS_AT_WORK_MAX` requests are at work at a time; the others wait in the order in which they came. They
-//! hold nothing but themselves, and there are no more of them than the session's admission lets in.
+//! hold nothing but themselves, and there are no more of them than the session's admission lets in. None is begun while the
+//! session's client has not acknowledged enough of what it was answered: answers are kept until then.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::rc::Rc;
 use std::sync::Arc;
+use std::time::Duration;
 
 use dwell_messages::workspace::{FindUp, FoundUp, WorkspaceLoad, WorkspaceReply};
 use dwell_messages::{ErrorCode, Reply, Request, TraceContext, WireError};
-use tokio::sync::{Semaphore, oneshot};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 
 use super::loader::{LoadSpans, Loader, Span, finish};
 use super::pipeline::at_once;
 use super::plan::Plan;
-use crate::files::{FilePool, FilesHere, PoolSpan};
+use crate::files::{FilePool, FilesHere, PoolSpan, UNACKNOWLEDGED_MAX_BYTES};
 use crate::find_up::{LOCAL_PROBES, Query, find_up};
 use crate::mailbox::{Actor, Turn};
+use crate::relay_framer::Unacknowledged;
 use crate::rpc_queue::server::Call;
 use crate::telemetry::{Collector, Stage, Tick, semconv};
 
 /// Requests of one session at work at a time: a load has two jobs, and the pool two threads for what may take long.
 pub const LOADS_AT_WORK_MAX: usize = 2;
+/// How long is waited before it is looked again whether the client has acknowledged what it was answered.
+const RETRY: Duration = Duration::from_millis(5);
 
 /// See the module.
 #[derive(Clone)]
-pub(crate) struct WorkspaceService(Arc<Inner>);
+pub(crate) struct WorkspaceService {
+    inner: Arc<Inner>,
+    unacknowledged: Rc<Unacknowledged>,
+}
 
 struct Inner {
     pool: FilePool,
@@ -37,29 +46,43 @@ struct Inner {
 
 impl WorkspaceService {
     /// Of one session.
-    pub(crate) fn new(pool: FilePool, collector: Collector, cwd: Vec<u8>) -> Self {
+    pub(crate) fn new(
+        pool: FilePool,
+        collector: Collector,
+        unacknowledged: Rc<Unacknowledged>,
+        cwd: Vec<u8>,
+    ) -> Self {
         use std::os::unix::ffi::OsStringExt as _;
         let home = std::env::var_os("HOME").map(|home| home.into_vec());
-        Self(Arc::new(Inner {
+        let inner = Inner {
             pool,
             collector,
             cwd,
             home: home.filter(|home| home.first() == Some(&b'/')),
             at_work: Arc::new(Semaphore::new(LOADS_AT_WORK_MAX)),
-        }))
+        };
+        Self {
+            inner: Arc::new(inner),
+            unacknowledged,
+        }
+    }
+
+    /// The session is over: what waits is dropped.
+    pub(crate) fn close(&self) {
+        self.inner.at_work.close();
     }
 
     /// Serves a request, when its turn comes.
     pub(crate) fn serve<A: Actor>(&self, context: TraceContext, call: Call, turn: &Turn<'_, A>) {
-        let inner = Arc::clone(&self.0);
+        let (inner, unacknowledged) = (Arc::clone(&self.inner), Rc::clone(&self.unacknowledged));
         turn.spawn(async move {
             let cancellation = call.responder.cancellation();
             let permit = tokio::select! {
-                permit = Arc::clone(&inner.at_work).acquire_owned() => permit,
+                permit = its_turn(&inner.at_work, &unacknowledged) => permit,
                 // Its client has been told.
                 () = cancellation.cancelled() => return,
             };
-            if permit.is_err() || !call.responder.begin() {
+            if permit.is_none() || !call.responder.begin() {
                 return;
             }
             let result = match call.request {
@@ -81,11 +104,24 @@ impl WorkspaceService {
                     Err(WireError::new(ErrorCode::BadRequest, why))
                 }
             };
-            drop(permit);
             call.responder.answer_later(context, result, call.account).await;
+            drop(permit);
         })
         .detach();
     }
+}
+
+/// Waits for a place at work, and then until the client has acknowledged enough; whoever waits keeps its place. `None`: the
+/// session is over.
+async fn its_turn(at_work: &Arc<Semaphore>, unacknowledged: &Unacknowledged) -> Option<OwnedSemaphorePermit> {
+    let permit = Arc::clone(at_work).acquire_owned().await.ok()?;
+    while unacknowledged.bytes.get() >= UNACKNOWLEDGED_MAX_BYTES {
+        tokio::time::sleep(RETRY).await;
+        if at_work.is_closed() {
+            return None;
+        }
+    }
+    Some(permit)
 }
 
 impl Inner {
@@ -150,4 +186,53 @@ pub(super) fn draw(collector: &Collector, context: &TraceContext, spans: &LoadSp
     stage(semconv::span::AGENTS_LOAD, spans.agents);
     stage(semconv::span::SKILLS_LOAD, spans.skills);
     stage(semconv::span::REPOSITORY_DISCOVERY, spans.repository);
+}
+
+#[cfg(test)]
+mod tests {
+    use std::task::Poll;
+
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn nothing_is_begun_while_a_client_acknowledges_nothing_and_few_are_at_work() {
+        let (at_work, unacknowledged) = (
+            Arc::new(Semaphore::new(LOADS_AT_WORK_MAX)),
+            Unacknowledged::default(),
+        );
+        unacknowledged.bytes.set(UNACKNOWLEDGED_MAX_BYTES);
+        let waits = tokio::time::timeout(Duration::from_secs(3_600), its_turn(&at_work, &unacknowledged));
+        assert!(waits.await.is_err());
+        // Given up, its place is free again.
+        assert_eq!(at_work.available_permits(), LOADS_AT_WORK_MAX);
+        unacknowledged.bytes.set(UNACKNOWLEDGED_MAX_BYTES - 1);
+        let first = its_turn(&at_work, &unacknowledged).await;
+        let second = its_turn(&at_work, &unacknowledged).await;
+        assert!(first.is_some() && second.is_some());
+        let mut third = std::pin::pin!(its_turn(&at_work, &unacknowledged));
+        let mut poll =
+            async || std::future::poll_fn(|cx| Poll::Ready(third.as_mut().poll(cx).is_ready())).await;
+        assert!(!poll().await);
+        drop(first);
+        assert!(poll().await);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_waits_when_the_session_ends_is_told_to_stop() {
+        let (at_work, unacknowledged) = (Arc::new(Semaphore::new(1)), Unacknowledged::default());
+        unacknowledged.bytes.set(UNACKNOWLEDGED_MAX_BYTES);
+        let close = async {
+            tokio::task::yield_now().await;
+            at_work.close();
+        };
+        let both = async {
+            tokio::join!(
+                its_turn(&at_work, &unacknowledged),
+                its_turn(&at_work, &unacknowledged),
+                close
+            )
+        };
+        let (first, second, ()) = tokio::time::timeout(Duration::from_secs(60), both).await.unwrap();
+        assert!(first.is_none() && second.is_none());
+    }
 }

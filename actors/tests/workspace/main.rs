@@ -10,5 +10,7 @@ mod hint;
 mod random_trees;
 mod repository;
 mod skills;
+mod spans;
 mod tree;
 mod wire;
+mod world;

@@ -268,9 +268,9 @@ fn lay(shape: &Shape, at: &Path) -> PathBuf {
 }
 
 #[test]
-fn the_executors_search_finds_what_the_systems_own_paths_say_in_ten_thousand_trees_on_a_disk() {
+fn the_executors_search_finds_what_the_systems_own_paths_say_in_a_thousand_trees_on_a_disk() {
     let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
-    let outcome = runner(TREES).run(&shapes(), |shape| {
+    let outcome = runner(TREES / 10).run(&shapes(), |shape| {
         let dir = tempfile::tempdir().unwrap();
         let from = lay(&shape, dir.path());
         let probe = |path: &Path| {

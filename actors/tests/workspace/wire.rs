@@ -1,115 +1,15 @@
-//! Workspaces through a link: how many round trips, what the trace says, and that both ways of loading agree.
+//! Workspaces through a link: how many round trips, what is refused, and that both ways of loading agree.
 
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex};
-use std::time::Duration;
+use std::sync::Arc;
 
-use dwell_actors::executor::{Executor, ExecutorHandle};
 use dwell_actors::find_up::{PROBES_MAX, Query, find_up};
-use dwell_actors::harness::{Harness, HarnessBuilder, RunError, Target};
-use dwell_actors::keys::Grant;
-use dwell_actors::telemetry::{ClockOffset, SinkError, SpanSink};
+use dwell_actors::harness::RunError;
 use dwell_actors::workspace::{LOADS_MAX, WorkspaceLoaded, WorkspaceOptions};
+use dwell_messages::ErrorCode;
 use dwell_messages::workspace::OnError;
-use dwell_messages::{ErrorCode, Role, Span};
-use dwell_relay::{OsRandomness, StaticKeypair};
-use zeroize::Zeroizing;
 
-use crate::gate::Gate;
-
-const BOUND: Duration = Duration::from_secs(60);
-
-async fn bounded<T>(what: &str, future: impl Future<Output = T>) -> T {
-    match tokio::time::timeout(BOUND, future).await {
-        Ok(value) => value,
-        Err(_) => panic!("{what} took longer than {BOUND:?}"),
-    }
-}
-
-struct World {
-    executor: ExecutorHandle,
-    client: StaticKeypair,
-}
-
-impl World {
-    async fn start() -> Self {
-        Self::with("").await
-    }
-
-    async fn with(options: &str) -> Self {
-        let client = StaticKeypair::generate(&mut OsRandomness::new()).unwrap();
-        let executor = Executor::builder()
-            .listen("127.0.0.1:0")
-            .authorize_with(client.public(), Grant::parse(options).unwrap())
-            .serve()
-            .await
-            .unwrap();
-        Self { executor, client }
-    }
-
-    fn builder(&self) -> HarnessBuilder {
-        let client = StaticKeypair::from_private(Zeroizing::new(*self.client.expose_private()));
-        Harness::builder()
-            .identity(client)
-            .sampled(false)
-            .resume_for(Duration::ZERO)
-    }
-
-    async fn gate(&self, pieces: usize) -> Gate {
-        Gate::before(self.executor.local_addr().unwrap().parse().unwrap(), pieces).await
-    }
-
-    async fn through(&self, gate: &Gate, builder: HarnessBuilder) -> Harness {
-        let target = Target::direct(gate.address.to_string(), self.executor.public_key());
-        bounded("connecting", builder.connect(target)).await.unwrap()
-    }
-
-    async fn harness(&self, builder: HarnessBuilder) -> Harness {
-        let target = Target::direct(self.executor.local_addr().unwrap(), self.executor.public_key());
-        bounded("connecting", builder.connect(target)).await.unwrap()
-    }
-}
-
-/// A project with instructions at every level, and so many skills at its root.
-fn project(at: &Path, depth: usize, skills: usize) -> PathBuf {
-    let root = at.join("project");
-    std::fs::create_dir_all(root.join(".git")).unwrap();
-    std::fs::write(
-        root.join(".git/HEAD"),
-        "0123456789012345678901234567890123456789\n",
-    )
-    .unwrap();
-    let mut cwd = root.clone();
-    std::fs::write(cwd.join("AGENTS.md"), "instructions 0").unwrap();
-    for level in 1..depth {
-        cwd = cwd.join(format!("d{level}"));
-        std::fs::create_dir(&cwd).unwrap();
-        std::fs::write(cwd.join("AGENTS.md"), format!("instructions {level}")).unwrap();
-    }
-    for skill in 0..skills {
-        let directory = root.join(format!(".agents/skills/skill-{skill:03}"));
-        std::fs::create_dir_all(&directory).unwrap();
-        let text = format!("---\nname: skill-{skill:03}\ndescription: what it does\n---\nbody\n");
-        std::fs::write(directory.join("SKILL.md"), text).unwrap();
-    }
-    cwd
-}
-
-fn options(cwd: &Path, home: &Path) -> WorkspaceOptions {
-    WorkspaceOptions::new().cwd(cwd).home(home)
-}
-
-fn check(loaded: &WorkspaceLoaded, depth: usize, skills: usize) {
-    assert_eq!(loaded.agents.files.len(), depth, "{:?}", loaded.agents);
-    assert_eq!(loaded.skills.found.len(), skills);
-    assert_eq!(loaded.warnings, []);
-    let head = loaded.repository.clone().unwrap().head.unwrap();
-    assert_eq!(
-        head.commit.as_deref(),
-        Some("0123456789012345678901234567890123456789")
-    );
-    assert!(!loaded.agents.truncated && !loaded.skills.truncated);
-}
+use crate::world::{World, bounded, check, options, project};
 
 /// The client says message 1, and one thing behind message 2: with these two words it has a connection and a workspace.
 #[tokio::test]
@@ -439,97 +339,5 @@ async fn whether_anything_is_changed_is_known_only_if_it_was_asked_for() {
     assert_eq!(dirty(true).await, Some(false));
     std::fs::write(dir.path().join("new"), "").unwrap();
     assert_eq!(dirty(true).await, Some(true));
-    bounded("shutting down", harness.shutdown()).await;
-}
-
-#[derive(Clone, Default)]
-struct Kept(Arc<Mutex<Vec<(Role, Span)>>>);
-
-impl SpanSink for Kept {
-    fn export(&mut self, role: Role, _: Option<ClockOffset>, spans: &[Span]) -> Result<(), SinkError> {
-        self.0
-            .lock()
-            .unwrap()
-            .extend(spans.iter().map(|span| (role, span.clone())));
-        Ok(())
-    }
-}
-
-impl Kept {
-    fn one(&self, role: Role, name: &str) -> Span {
-        let spans = self.0.lock().unwrap();
-        let mut named = spans.iter().filter(|(by, span)| *by == role && span.name == name);
-        let found = named.next().unwrap_or_else(|| {
-            let names: Vec<_> = spans.iter().map(|(by, span)| (by, &span.name)).collect();
-            panic!("no {name} of {role:?} in {names:?}")
-        });
-        found.1.clone()
-    }
-}
-
-fn stages(kept: &Kept, by: Role, parent: &Span) -> [Span; 4] {
-    let names = ["root walk", "agents load", "skills load", "repository discovery"];
-    names.map(|name| {
-        let stage = kept.one(by, name);
-        assert_eq!(
-            (stage.trace_id, stage.parent),
-            (parent.trace_id, parent.span_id),
-            "{name}"
-        );
-        stage
-    })
-}
-
-#[tokio::test]
-async fn the_trace_shows_the_stages_on_both_machines_and_no_path_in_it() {
-    let world = World::start().await;
-    let dir = tempfile::tempdir().unwrap();
-    let cwd = project(dir.path(), 3, 3);
-    let kept = Kept::default();
-    let builder = world
-        .builder()
-        .sampled(true)
-        .sink(kept.clone())
-        .workspace(options(&cwd, dir.path()));
-    let harness = world.harness(builder).await;
-    bounded("loading", harness.first_workspace())
-        .await
-        .unwrap()
-        .unwrap();
-    bounded("flushing", harness.flush_traces()).await;
-    let load = kept.one(Role::Harness, "workspace load");
-    let asked = kept.one(Role::Harness, "Workspace/Load");
-    let served = kept.one(Role::Executor, "Workspace/Load");
-    assert_eq!(load.parent, [0; 8]);
-    assert_eq!((asked.trace_id, asked.parent), (load.trace_id, load.span_id));
-    assert_eq!((served.trace_id, served.parent), (load.trace_id, asked.span_id));
-    let [walk, agents, skills, _] = stages(&kept, Role::Executor, &served);
-    assert!(agents.start_unix_ns >= walk.end_unix_ns && skills.start_unix_ns >= walk.end_unix_ns);
-    let told = format!("{:?}", kept.0.lock().unwrap());
-    assert!(!told.contains("project") && !told.contains("instructions") && !told.contains("what it does"));
-    bounded("shutting down", harness.shutdown()).await;
-}
-
-/// Where each question is a round trip the parts overlap: instructions and skills, and the repository with both.
-#[tokio::test]
-async fn file_by_file_the_stages_overlap() {
-    let world = World::start().await;
-    let dir = tempfile::tempdir().unwrap();
-    let cwd = project(dir.path(), 6, 30);
-    let kept = Kept::default();
-    let harness = world
-        .harness(world.builder().sampled(true).sink(kept.clone()))
-        .await;
-    let asks = options(&cwd, dir.path()).from_here(true);
-    let loaded = bounded("loading", harness.workspace(&asks)).await.unwrap();
-    bounded("flushing", harness.flush_traces()).await;
-    let load = kept.one(Role::Harness, "workspace load");
-    let [walk, agents, skills, repository] = stages(&kept, Role::Harness, &load);
-    let overlap = |a: &Span, b: &Span| a.start_unix_ns < b.end_unix_ns && b.start_unix_ns < a.end_unix_ns;
-    assert!(overlap(&agents, &skills) && overlap(&walk, &repository) && !overlap(&walk, &skills));
-    let times = loaded.timings.stages;
-    assert!(
-        times.skills.at_us >= times.root_walk.took_us && times.repository.at_us < times.root_walk.took_us
-    );
     bounded("shutting down", harness.shutdown()).await;
 }

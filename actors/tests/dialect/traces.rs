@@ -1,0 +1,58 @@
+//! A request's ancestry becomes its spans' own.
+
+use dwell_actors::executor::Executor;
+use dwell_actors::trace_file;
+use dwell_messages::TraceId;
+use serde_json::json;
+
+use crate::client::{Client, options, shell};
+
+#[tokio::test]
+async fn a_call_with_a_parent_is_one_trace_from_the_client_to_the_childs_exit() {
+    let dir = tempfile::tempdir().unwrap();
+    let executor = Executor::builder()
+        .dialect(options().traces(dir.path()))
+        .traces(dir.path())
+        .serve()
+        .await
+        .unwrap();
+    let (mut client, _) = Client::begin(&executor).await;
+    let trace = "0af7651916cd43dd8448eb211c80319c";
+    let request = json!({
+        "id": "t", "method": "process/start", "params": shell("p", "echo $TRACEPARENT"),
+        "trace": {"traceparent": format!("00-{trace}-b7ad6b7169203331-01"), "tracestate": "a=b"},
+    });
+    client.send(&request).await;
+    client.answer(&json!("t")).await.unwrap();
+    let events = client.events("p").await;
+    assert!(
+        crate::client::written(&events).contains(trace),
+        "the child knows its trace"
+    );
+    drop(client);
+    executor.shutdown().await;
+    let id = TraceId(std::array::from_fn(|at| {
+        u8::from_str_radix(&trace[2 * at..2 * at + 2], 16).unwrap()
+    }));
+    let found = trace_file::find_trace(dir.path(), id)
+        .unwrap()
+        .expect("the trace was kept");
+    let spans: Vec<_> = found
+        .spans
+        .iter()
+        .map(|(_, span)| (span.name.to_string(), span.parent))
+        .collect();
+    let request = spans.iter().find(|(name, _)| name == "process/start");
+    let (_, parent) = request.unwrap_or_else(|| panic!("the request's own span: {spans:?}"));
+    assert_eq!(
+        *parent,
+        [0xb7, 0xad, 0x6b, 0x71, 0x69, 0x20, 0x33, 0x31],
+        "below the client's"
+    );
+    for stage in ["call", "process", "spawn", "exit watcher"] {
+        assert!(
+            spans.iter().any(|(name, _)| name == stage),
+            "{stage} in {spans:?}"
+        );
+    }
+}

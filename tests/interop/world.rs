@@ -1,0 +1,205 @@
+//! A turn of the CLI, against an executor of dwell's.
+
+use std::io::{BufRead as _, BufReader};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+
+use serde_json::Value;
+use tempfile::TempDir;
+
+use crate::mock::{Mock, Step};
+
+/// The package whose client is served.
+const PACKAGE: &str = "@openai/codex@0.169.0-linux-x64";
+/// The longest one turn may take.
+const TURN_MAX_SECONDS: &str = "120";
+/// Set where the network is a loopback alone.
+const INSIDE: &str = "DWELL_INTEROP_INSIDE";
+
+/// Runs a test in a network namespace of its own. True: this is the inside.
+pub(crate) fn confined(test: &str) -> bool {
+    if std::env::var_os(INSIDE).is_some() {
+        return true;
+    }
+    // Before there is no way out any more.
+    let codex = codex();
+    let flags = if rustix::process::geteuid().is_root() {
+        "-n"
+    } else {
+        "-rn"
+    };
+    let inside = Command::new("unshare")
+        .args([flags, "sh", "-c", "ip link set lo up && exec \"$0\" \"$@\""])
+        .arg(std::env::current_exe().unwrap())
+        .args(["--exact", test, "--nocapture"])
+        .env(INSIDE, "1")
+        .env("DWELL_CODEX", codex)
+        .status()
+        .unwrap();
+    assert!(inside.success(), "{test}, inside");
+    false
+}
+
+/// The CLI's binary; fetched once.
+fn codex() -> PathBuf {
+    if let Some(given) = std::env::var_os("DWELL_CODEX") {
+        return given.into();
+    }
+    let cache = Path::new(env!("CARGO_TARGET_TMPDIR")).join("codex-0.169.0");
+    let binary = cache.join("package/vendor/x86_64-unknown-linux-musl/bin/codex");
+    if !binary.exists() {
+        std::fs::create_dir_all(&cache).unwrap();
+        // Tests run beside each other, and one fetches.
+        let script = format!(
+            "exec 9>lock; flock 9; [ -e {} ] || (npm pack --silent {PACKAGE} && tar xzf *.tgz && rm *.tgz)",
+            binary.display()
+        );
+        let fetched = Command::new("sh")
+            .args(["-ec", &script])
+            .current_dir(&cache)
+            .status()
+            .unwrap();
+        assert!(fetched.success() && binary.exists(), "{PACKAGE} was fetched");
+    }
+    binary
+}
+
+pub(crate) struct World {
+    dir: TempDir,
+    /// Killed when dropped, the last first.
+    roles: Vec<Child>,
+    pub(crate) url: String,
+}
+
+impl Drop for World {
+    fn drop(&mut self) {
+        for role in self.roles.iter_mut().rev() {
+            role.kill().ok();
+            role.wait().ok();
+        }
+    }
+}
+
+/// A role of dwell's, and the first line that it prints.
+fn role(home: &Path, arguments: &[&str]) -> (Child, String) {
+    let mut child = Command::new(env!("CARGO_BIN_EXE_dwell"))
+        .args(arguments)
+        .env("DWELL_HOME", home)
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut line = String::new();
+    BufReader::new(child.stdout.take().unwrap())
+        .read_line(&mut line)
+        .unwrap();
+    (child, line.trim_end().to_owned())
+}
+
+fn member(line: &str, name: &str) -> String {
+    let value: Value = serde_json::from_str(line).unwrap();
+    value[name].as_str().unwrap().to_owned()
+}
+
+/// What came of a turn.
+pub(crate) struct Turn {
+    pub(crate) outputs: Vec<String>,
+    /// What the CLI said beside that.
+    pub(crate) said: String,
+}
+
+impl World {
+    fn dir() -> TempDir {
+        let dir = TempDir::new().unwrap();
+        for name in ["work", "codex"] {
+            std::fs::create_dir(dir.path().join(name)).unwrap();
+        }
+        dir
+    }
+
+    pub(crate) fn start(arguments: &[&str]) -> Self {
+        let dir = Self::dir();
+        let line = [&["executor", "--listen", "ws://127.0.0.1:0"], arguments].concat();
+        let (executor, url) = role(&dir.path().join("dwell"), &line);
+        Self {
+            dir,
+            roles: vec![executor],
+            url,
+        }
+    }
+
+    /// The executor is behind a relay, and a bridge beside the CLI.
+    pub(crate) fn start_bridged() -> Self {
+        let dir = Self::dir();
+        let home = |name: &str| dir.path().join(name);
+        let key = Command::new(env!("CARGO_BIN_EXE_dwell"))
+            .args(["key", "--json"])
+            .env("DWELL_HOME", home("dwell"))
+            .output()
+            .unwrap();
+        let key = member(std::str::from_utf8(&key.stdout).unwrap(), "public_key");
+        let (relay, line) = role(&home("relay"), &["relay", "--listen", "127.0.0.1:0", "--json"]);
+        let relay_address = member(&line, "address");
+        let asked = [
+            "executor",
+            "--json",
+            "--relay",
+            &relay_address,
+            "--authorize",
+            &key,
+        ];
+        let (executor, line) = role(&home("executor"), &asked);
+        let served = member(&line, "public_key");
+        let asked = ["bridge", "--relay", &relay_address, "--executor", &served];
+        let (bridge, url) = role(&home("dwell"), &asked);
+        Self {
+            dir,
+            roles: vec![relay, executor, bridge],
+            url,
+        }
+    }
+
+    pub(crate) fn work(&self) -> PathBuf {
+        self.dir.path().join("work")
+    }
+
+    pub(crate) fn home(&self) -> PathBuf {
+        self.dir.path().join("dwell")
+    }
+
+    /// One turn of the CLI by this URL. `None`: its own default sandbox.
+    pub(crate) fn turn(&self, url: &str, sandbox: Option<&str>, script: Vec<Step>) -> Turn {
+        let mock = Mock::start(script);
+        let config = format!(
+            "model = \"gpt-5\"\nmodel_provider = \"mock\"\n[model_providers.mock]\nname = \"mock\"\nbase_url = \"{}\"\n\
+             wire_api = \"responses\"\nrequires_openai_auth = false\n",
+            mock.url()
+        );
+        let home = self.dir.path().join("codex");
+        std::fs::write(home.join("config.toml"), config).unwrap();
+        let mut command = Command::new("timeout");
+        command.args(["-k", "5", TURN_MAX_SECONDS]).arg(codex());
+        command.args(["exec", "--skip-git-repo-check"]);
+        if let Some(sandbox) = sandbox {
+            command.args(["-s", sandbox]);
+        }
+        let said = self.dir.path().join("said");
+        let log = std::fs::File::create(&said).unwrap();
+        let ended = command
+            .arg("do it")
+            .current_dir(self.work())
+            .env("CODEX_HOME", &home)
+            .env("CODEX_EXEC_SERVER_URL", url)
+            .stdin(Stdio::null())
+            .stdout(log.try_clone().unwrap())
+            .stderr(log)
+            .status()
+            .unwrap();
+        let said = std::fs::read_to_string(said).unwrap();
+        assert_ne!(ended.code(), Some(124), "a turn ends in time: {said}");
+        Turn {
+            outputs: mock.outputs(),
+            said,
+        }
+    }
+}
