@@ -61,6 +61,13 @@ impl Stage {
         self
     }
 
+    /// Adds whether something is so.
+    #[must_use]
+    pub fn flag(mut self, name: &'static str, value: bool) -> Self {
+        self.attributes.push((name, Value::Bool(value)));
+        self
+    }
+
     /// As `number`, where there is one.
     #[must_use]
     pub fn maybe_number(self, name: &'static str, value: Option<impl TryInto<i64>>) -> Self {
