@@ -61,7 +61,7 @@ impl Stage {
         self
     }
 
-    /// Adds what is or is not so.
+    /// Adds whether something is so.
     #[must_use]
     pub fn flag(mut self, name: &'static str, value: bool) -> Self {
         self.attributes.push((name, Value::Bool(value)));
