@@ -259,7 +259,7 @@ fn what_the_models_server_says_is_told_with_what_to_do() {
     }
     let hangs = Model::start(Upgrade::Hangs, Posting::Takes, |_| Vec::new()).ask(&["--timeout", "0.3"]);
     assert!(
-        err(&hangs).contains("0.3 s to connect are over"),
+        err(&hangs).contains("no answer in time: 0.3 s"),
         "{}",
         err(&hangs)
     );
