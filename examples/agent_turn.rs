@@ -34,7 +34,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let model = Responses::builder(mock.endpoint()).beside(&harness)?;
     let schema = json!({ "type": "object", "properties": { "argv": { "type": "array", "items": { "type": "string" } } } });
     let mut request = Request::new("a-model")
-        .function("shell", "Runs a program.", schema)
+        .function("shell", "Runs a program.", &schema)
         .parent(context.clone())
         .user("Which system is this?");
     loop {

@@ -56,9 +56,9 @@ pub(crate) enum OnStop {
 #[derive(Debug)]
 pub(crate) enum Pumped {
     /// With the command.
-    Ended(Outcome),
+    Ended(Box<Outcome>),
     /// It runs on. Dropping it terminates it, unless its link is gone by then.
-    Left(Running),
+    Left(Box<Running>),
 }
 
 enum Step {
@@ -198,7 +198,7 @@ pub(crate) async fn pump(
     if left {
         // What was shown is shown; a reader that takes nothing is not waited for.
         drop(tokio::time::timeout(LAST_WORDS, sink.finish()).await);
-        return Ok(Pumped::Left(running));
+        return Ok(Pumped::Left(Box::new(running)));
     }
     let ended = stop.or(running.wait()).await?;
     let output = stop.or(async { Ok(sink.finish().await) }).await?;
@@ -207,7 +207,7 @@ pub(crate) async fn pump(
     } else {
         exit::of_status(ended.status)
     };
-    Ok(Pumped::Ended(Outcome { ended, output, exit }))
+    Ok(Pumped::Ended(Box::new(Outcome { ended, output, exit })))
 }
 
 /// What became of one event.

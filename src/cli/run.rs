@@ -59,7 +59,7 @@ pub(crate) async fn run(ask: Run, json: bool) -> Result<u8, Failure> {
     let how = (raw.is_some(), OnStop::Terminate);
     let outcome = pump::pump(session.exec(command), input, sink, &mut stop, how).await;
     let outcome = match outcome {
-        Ok(Pumped::Ended(outcome)) => Ok(outcome),
+        Ok(Pumped::Ended(outcome)) => Ok(*outcome),
         Ok(Pumped::Left(running)) => {
             drop(running);
             Err(Failure::interrupted().advise("the command was left, and is told to end"))

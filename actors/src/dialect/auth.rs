@@ -30,7 +30,7 @@ pub enum Auth {
 /// What signed tokens must be.
 #[derive(Clone)]
 pub struct Signed {
-    key: hmac::Key,
+    key: Box<hmac::Key>,
     issuer: Option<String>,
     audience: Option<String>,
     skew: Duration,
@@ -113,7 +113,7 @@ impl Signed {
             return Err(ShortSecret { actual: secret.len() });
         }
         Ok(Self {
-            key: hmac::Key::new(hmac::HMAC_SHA256, secret),
+            key: Box::new(hmac::Key::new(hmac::HMAC_SHA256, secret)),
             issuer: None,
             audience: None,
             skew: CLOCK_SKEW,

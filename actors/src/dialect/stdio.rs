@@ -29,7 +29,7 @@ pub(super) async fn serve(gateway: Rc<Gateway>) {
         thread("dwell-stdin", move || take(&blocks)),
         thread("dwell-stdout", move || {
             give(outgoing);
-            drop(written.send(()));
+            written.send(()).ok();
         }),
     ];
     if let Some(error) = threads.into_iter().find_map(Result::err) {

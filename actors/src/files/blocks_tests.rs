@@ -121,7 +121,7 @@ async fn a_reader_has_as_many_blocks_under_way_as_it_may_and_asks_for_its_closin
         "in order"
     );
     assert!(
-        longest >= BLOCKS_IN_FLIGHT_MAX - 1 && longest <= BLOCKS_IN_FLIGHT_MAX,
+        (BLOCKS_IN_FLIGHT_MAX - 1..=BLOCKS_IN_FLIGHT_MAX).contains(&longest),
         "{longest}"
     );
     drop(reader);

@@ -114,7 +114,7 @@ mod tests {
         arbiters.watch(runtime.handles());
         let (saw, seen) = sync_channel(1);
         let looking = Arc::clone(&arbiters);
-        let look = move || drop(saw.send((looking.look()[0].thread, thread_tag().0)));
+        let look = move || saw.send((looking.look()[0].thread, thread_tag().0)).unwrap();
         assert!(runtime.place().arbiter().spawn_fn(look));
         let (known, is) = seen.recv().unwrap();
         assert_eq!(known, is);

@@ -33,7 +33,7 @@ const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
 /// What the task is given.
 pub(super) enum Work {
     /// Ask this.
-    Ask(Job),
+    Ask(Box<Job>),
     /// Have a connection; its span hangs below this.
     Dial(TraceContext),
 }
@@ -74,7 +74,7 @@ pub(super) async fn work(config: Arc<Config>, collector: Collector, mut given: m
     loop {
         tokio::select! {
             work = given.recv() => match work {
-                Some(Work::Ask(job)) => Box::pin(line.serve(job)).await,
+                Some(Work::Ask(job)) => Box::pin(line.serve(*job)).await,
                 Some(Work::Dial(context)) => line.dial_ahead(&context).await,
                 None => return line.close().await,
             },

@@ -118,7 +118,7 @@ impl Request {
 
     /// A function that the model may call, with a JSON schema of its arguments.
     #[must_use]
-    pub fn function(mut self, name: &str, description: &str, parameters: Value) -> Self {
+    pub fn function(mut self, name: &str, description: &str, parameters: &Value) -> Self {
         let tool =
             json!({ "type": "function", "name": name, "description": description, "parameters": parameters });
         let tools = self.fields.entry("tools").or_insert_with(|| json!([]));

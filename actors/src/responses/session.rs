@@ -109,7 +109,7 @@ impl ResponsesSession {
             };
             job.done = Some(Done(Some(slot)));
             self.is_busy = true;
-            self.hand_over(Work::Ask(job), turn);
+            self.hand_over(Work::Ask(Box::new(job)), turn);
         }
     }
 

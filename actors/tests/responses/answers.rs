@@ -27,9 +27,9 @@ fn completed(output: &Value) -> Value {
     json!({ "type": "response.completed", "response": { "id": "r", "output": output, "usage": { "total_tokens": 7 } } })
 }
 
-fn past(result: Result<Option<Assembled>, ResponsesError>) -> Option<Bounded> {
+fn past(result: &Result<Option<Assembled>, ResponsesError>) -> Option<Bounded> {
     match result {
-        Err(ResponsesError::TooLarge { what, .. }) => Some(what),
+        Err(ResponsesError::TooLarge { what, .. }) => Some(*what),
         _ => None,
     }
 }
@@ -112,13 +112,13 @@ fn function_calls_arguments_items_and_output_are_bounded() {
         feed(&mut assembly, &call("{}")).unwrap();
     }
     assert_eq!(
-        past(feed(&mut assembly, &call("{}"))),
+        past(&feed(&mut assembly, &call("{}"))),
         Some(Bounded::FunctionCalls)
     );
     let long = "x".repeat(ARGUMENTS_MAX_BYTES);
     assert!(feed(&mut Assembly::default(), &call(&long)).is_ok());
     assert_eq!(
-        past(feed(&mut Assembly::default(), &call(&(long + "x")))),
+        past(&feed(&mut Assembly::default(), &call(&(long + "x")))),
         Some(Bounded::Arguments)
     );
 
@@ -127,10 +127,10 @@ fn function_calls_arguments_items_and_output_are_bounded() {
     for _ in 0..OUTPUT_ITEMS_MAX {
         feed(&mut assembly, &other).unwrap();
     }
-    assert_eq!(past(feed(&mut assembly, &other)), Some(Bounded::Items));
+    assert_eq!(past(&feed(&mut assembly, &other)), Some(Bounded::Items));
     let mut assembly = Assembly::default();
     assert!(assembly.event(&event(&other), OUTPUT_MAX_BYTES).is_ok());
-    assert_eq!(past(assembly.event(&event(&other), 1)), Some(Bounded::Output));
+    assert_eq!(past(&assembly.event(&event(&other), 1)), Some(Bounded::Output));
 }
 
 #[test]
@@ -145,7 +145,7 @@ fn arguments_that_come_in_pieces_are_bounded_before_they_are_whole_and_per_call(
     feed(&mut assembly, &piece("b", half)).unwrap();
     feed(&mut assembly, &piece("b", half)).unwrap();
     assert_eq!(
-        past(feed(&mut assembly, &piece("b", 1))),
+        past(&feed(&mut assembly, &piece("b", 1))),
         Some(Bounded::Arguments)
     );
 }

@@ -91,7 +91,7 @@ fn a_post_has_neither_stamp_nor_ordinal_nor_trace_whoever_put_them_there() {
         .metadata(&keys.ordinal, "9")
         .metadata(&keys.traceparent, "stale")
         .metadata(&keys.tracestate, "stale");
-    let post: Value = serde_json::from_str(&stale.clone().to_post(&keys)).unwrap();
+    let post: Value = serde_json::from_str(&stale.to_post(&keys)).unwrap();
     assert_eq!(post.get("client_metadata"), None, "{post}");
     assert_eq!(post["stream"], true);
     let kept: Value =
@@ -160,7 +160,7 @@ fn a_request_that_asks_for_anything_else_is_sent_whole() {
     let others = [
         extended().instructions("be long"),
         extended().set("temperature", json!(1)),
-        extended().function("shell", "", json!({})),
+        extended().function("shell", "", &json!({})),
         extended().set("previous_response_id", json!("resp_0")),
         // The same, without what the model said, or with something else before it.
         asked().user("more"),

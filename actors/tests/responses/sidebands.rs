@@ -15,12 +15,12 @@ fn sideband(event: &Value) -> Sideband {
     }
 }
 
-fn with(metrics: Value) -> ServerTimings {
+fn with(metrics: &Value) -> ServerTimings {
     sideband(&json!({ "type": TIMING_EVENT, "timing_metrics": metrics })).timings
 }
 
 /// All there is of it, with everything that must not leave.
-pub(crate) fn full(ordinal: Value) -> Value {
+pub(crate) fn full(ordinal: &Value) -> Value {
     json!({
         "type": TIMING_EVENT,
         "request_ordinal": ordinal,
@@ -55,7 +55,7 @@ pub(crate) fn full(ordinal: Value) -> Value {
 
 #[test]
 fn the_allow_list_has_these_names_and_these_values() {
-    let read = sideband(&full(json!(2)));
+    let read = sideband(&full(&json!(2)));
     assert_eq!(read.label, Label::Ordinal(2));
     let exported = [
         ("dwell.inference.engine_queue_max_ms", Some(41.5)),
@@ -79,11 +79,14 @@ fn the_allow_list_has_these_names_and_these_values() {
 #[test]
 fn integers_floats_and_zero_are_durations_alike() {
     let timings =
-        with(json!({ "engine_queue_max_ms": 7, "pre_inference_ms": 0, "engine_iapi_ttft_total_ms": 0.0 }));
+        with(&json!({ "engine_queue_max_ms": 7, "pre_inference_ms": 0, "engine_iapi_ttft_total_ms": 0.0 }));
     assert_eq!(timings.engine_queue_max_ms, Some(7.0));
     assert_eq!(timings.pre_inference_ms, Some(0.0));
     assert_eq!(timings.engine_iapi_ttft_total_ms, Some(0.0));
-    assert_eq!(with(json!({ "num_engine_calls": 3.0 })).num_engine_calls, Some(3));
+    assert_eq!(
+        with(&json!({ "num_engine_calls": 3.0 })).num_engine_calls,
+        Some(3)
+    );
 }
 
 #[test]
@@ -97,12 +100,12 @@ fn what_is_no_duration_is_absent_and_takes_nothing_with_it() {
         json!(true),
         json!(1e12),
     ] {
-        let timings = with(json!({ "engine_queue_max_ms": wrong, "pre_inference_ms": 5 }));
+        let timings = with(&json!({ "engine_queue_max_ms": wrong, "pre_inference_ms": 5 }));
         assert_eq!(timings.engine_queue_max_ms, None, "{wrong}");
         assert_eq!(timings.pre_inference_ms, Some(5.0));
     }
     for nothing in [json!(null), json!([]), json!("x"), json!(7), json!({})] {
-        assert_eq!(with(nothing), ServerTimings::default());
+        assert_eq!(with(&nothing), ServerTimings::default());
     }
     let bare = sideband(&json!({ "type": TIMING_EVENT }));
     assert_eq!(
@@ -113,7 +116,7 @@ fn what_is_no_duration_is_absent_and_takes_nothing_with_it() {
 
 #[test]
 fn an_ordinal_may_be_written_as_any_whole_number_and_what_is_none_is_no_missing_one() {
-    let of = |ordinal: Value| sideband(&full(ordinal)).label;
+    let of = |ordinal: Value| sideband(&full(&ordinal)).label;
     for two in [json!(2), json!(2.0), json!("2")] {
         assert_eq!(of(two), Label::Ordinal(2));
     }
@@ -149,10 +152,10 @@ fn a_sideband_is_never_an_event_of_the_model() {
     let mut core = StreamCore::default();
     core.begin(TraceContext::default());
     let texts = [
-        full(json!(1)).to_string(),
-        full(json!(1)).to_string(),
-        full(json!(9)).to_string(),
-        full(json!("?")).to_string(),
+        full(&json!(1)).to_string(),
+        full(&json!(1)).to_string(),
+        full(&json!(9)).to_string(),
+        full(&json!("?")).to_string(),
         format!(r#"{{"type":"{TIMING_EVENT}","#),
     ];
     let steps: Vec<_> = texts.iter().map(|text| core.message(text).unwrap()).collect();
@@ -165,7 +168,7 @@ fn a_sideband_is_never_an_event_of_the_model() {
 #[test]
 fn the_servers_time_is_the_longest_of_its_durations_because_they_lie_within_one_another() {
     let timings = with(
-        json!({ "engine_iapi_ttft_total_ms": 60, "engine_service_ttft_total_ms": 55, "pre_inference_ms": 3 }),
+        &json!({ "engine_iapi_ttft_total_ms": 60, "engine_service_ttft_total_ms": 55, "pre_inference_ms": 3 }),
     );
     assert_eq!(timings.at_least_ms(), Some(60.0));
     assert_eq!(ServerTimings::default().at_least_ms(), None);

@@ -41,7 +41,7 @@ fn with(seen: &Seen, sidebands: Vec<Act>) -> Vec<Act> {
 
 #[tokio::test]
 async fn a_sideband_is_exported_through_the_allow_list_and_nothing_else_of_it() {
-    let world = World::new(|seen| with(seen, vec![Act::Event(sidebands::full(json!(seen.request)))])).await;
+    let world = World::new(|seen| with(seen, vec![Act::Event(sidebands::full(&json!(seen.request)))])).await;
     // A prewarming request counts, so this is the second.
     world.answer(ask("canary-prompt").prewarm()).await;
     let parent = root(true);
@@ -94,7 +94,7 @@ async fn a_sideband_is_exported_through_the_allow_list_and_nothing_else_of_it() 
         "{line}"
     );
     // The control: it is all in what was sent.
-    let sent = sidebands::full(json!(2)).to_string();
+    let sent = sidebands::full(&json!(2)).to_string();
     assert!(sent.contains("canary-cluster") && sent.matches("canary").count() > 10);
     for (place, found) in [("spans", format!("{:?}", world.kept.all())), ("logs", text)] {
         assert!(!found.contains("canary"), "{place}");

@@ -223,7 +223,7 @@ impl Tree {
         if self.denied.contains(&at) {
             return Err(error(ErrorCode::AccessDenied));
         }
-        let mut under = at.clone();
+        let mut under = at;
         if under.last() != Some(&b'/') {
             under.push(b'/');
         }

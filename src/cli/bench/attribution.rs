@@ -122,7 +122,7 @@ pub(crate) async fn attribution(ask: Attribution, json: bool) -> Result<u8, Fail
     let place = TempDir::with_prefix("dwell-bench-")
         .map_err(|error| Failure::because("bench", "no temporary directory can be made", &error))?;
     let mut fleet = Fleet::default();
-    let measured = stop.or(measure(&ask, place.path(), &mut fleet)).await;
+    let measured = stop.or(Box::pin(measure(&ask, place.path(), &mut fleet))).await;
     fleet.end().await;
     if let Err(error) = place.close() {
         tracing::warn!(%error, "the benchmark's temporary directory is still there");

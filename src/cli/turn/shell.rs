@@ -29,7 +29,7 @@ pub(super) fn offered(request: Request) -> Request {
     request.function(
         NAME,
         "Runs a program on the other machine and returns its output.",
-        parameters,
+        &parameters,
     )
 }
 

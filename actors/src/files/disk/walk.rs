@@ -258,7 +258,7 @@ impl WalkState {
         if self.ask.ignore_files {
             let real = self.real.join(path(&at.path));
             let rules = Rules::read(at.rules.take(), &real, found);
-            sorted = without_excluded(sorted, &directory, &rules, &real);
+            sorted = without_excluded(&sorted, &directory, &rules, &real);
             at.rules = Some(rules);
         }
         if sorted.entries.len() > most {
@@ -357,7 +357,7 @@ impl Page {
 }
 
 /// The names that no ignore file excludes.
-fn without_excluded(all: Names, directory: &OwnedFd, rules: &Rules, at: &Path) -> Names {
+fn without_excluded(all: &Names, directory: &OwnedFd, rules: &Rules, at: &Path) -> Names {
     let mut kept = Names::default();
     let mut whole = at.to_path_buf();
     for entry in &all.entries {
