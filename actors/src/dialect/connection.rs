@@ -357,7 +357,11 @@ impl Connection {
             environment_info: Some(session.environment().clone()),
         };
         // Room first: what processes tell comes behind the answer, and at once.
-        let room = self.outbox.reserve().await?;
+        let Ok(room) = self.outbox.reserve().await else {
+            // Whoever had the session has lost it to this connection, which is over: nobody else would end it.
+            self.gateway.detached(&session);
+            return Err(Over);
+        };
         // Its time may have been over while it was asked for.
         if self.gateway.session(session.id()).is_none() {
             drop(room);
@@ -370,6 +374,11 @@ impl Connection {
         session.expires(None);
         self.state = State::Begun(session, number);
         Ok(())
+    }
+
+    /// Whether its client has said how it begins.
+    pub(super) fn has_begun(&self) -> bool {
+        !matches!(self.state, State::New)
     }
 
     /// The session that is asked for: a new one, or one whose connection was lost.

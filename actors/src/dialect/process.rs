@@ -43,6 +43,8 @@ enum Phase {
 /// Who waits for the answer to a write.
 struct Writer {
     id: Id,
+    /// The write's own name, under which it may come again.
+    write_id: String,
     outbox: Outbox,
 }
 
@@ -144,14 +146,16 @@ impl Process {
         }
         if self.input_over.get() || self.log.borrow().is_exited() {
             // A terminal takes whatever is typed, whether or not anybody reads.
-            return Some(if self.tty {
-                Ok(WriteStatus::Accepted)
-            } else {
-                Err(Fault::failed(WRITE_FAILED))
-            });
+            if self.tty {
+                return Some(Ok(WriteStatus::Accepted));
+            }
+            // Nothing was written, and the same again is no repetition of something that was.
+            self.log.borrow_mut().forget_write(&write.write_id);
+            return Some(Err(Fault::failed(WRITE_FAILED)));
         }
         let writer = Writer {
             id: id.clone(),
+            write_id: write.write_id.clone(),
             outbox: outbox.clone(),
         };
         let put = self.writes.borrow_mut().put(write.chunk.0, writer);
@@ -344,6 +348,7 @@ async fn feed(process: Rc<Process>) {
                 if process.tty {
                     writer.accepted().await;
                 } else {
+                    process.log.borrow_mut().forget_write(&writer.write_id);
                     writer.failed().await;
                 }
             }

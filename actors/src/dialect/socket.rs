@@ -177,7 +177,15 @@ async fn converse(socket: Socket, origin: Origin, gateway: Rc<Gateway>) {
 }
 
 async fn read(mut stream: SplitStream<Socket>, mut connection: Connection, liveness: &Liveness) {
-    while let Some(message) = stream.next().await {
+    // One that upgrades and then says nothing has as little time as one that says nothing at all.
+    let opening = tokio::time::sleep(OPENING_TIMEOUT);
+    tokio::pin!(opening);
+    loop {
+        let message = tokio::select! {
+            message = stream.next() => message,
+            () = &mut opening, if !connection.has_begun() => return,
+        };
+        let Some(message) = message else { return };
         if message.is_ok() {
             liveness.heard();
         }

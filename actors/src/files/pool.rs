@@ -1,8 +1,9 @@
 //! The threads on which everything that blocks in files happens.
 //!
-//! Shared by all sessions of an executor. A few threads, made when they are first needed, and two bounded queues: what
+//! Shared by all sessions of an executor. A few threads, made when they are first needed, and bounded queues: what
 //! may take long (trees, syncs) has at most [`LONG_JOBS_MAX`] of them at a time, so that there is always one for what
-//! is short. Each session has only a few jobs here at a time (see `service`), and the rest with itself: so a queue is
+//! is short, and what goes through a whole tree at once has one of those, so that there is always one for a page of a
+//! walk. Each session has only a few jobs here at a time (see `service`), and the rest with itself: so a queue is
 //! a round of all sessions, and not the order in which one of them asked.
 
 use std::collections::VecDeque;
@@ -25,8 +26,10 @@ pub(crate) type Job = Box<dyn FnOnce() + Send>;
 pub(crate) enum Span {
     /// As long as one look at a disk.
     Short,
-    /// As long as a tree is large, or a disk takes to write.
+    /// As long as a page of a walk, or a disk takes to write.
     Long,
+    /// As long as a tree is large.
+    Tree,
 }
 
 /// See the module. Cloning it gives another handle; the threads end with the last one, each with what it works on.
@@ -44,7 +47,10 @@ struct Shared {
 struct State {
     short: VecDeque<Job>,
     long: VecDeque<Job>,
+    trees: VecDeque<Job>,
+    /// Those through trees included.
     long_at_work: usize,
+    is_tree_at_work: bool,
     threads: usize,
     idle: usize,
     over: bool,
@@ -61,10 +67,14 @@ impl Drop for Owner {
         let mut state = self.0.lock();
         state.over = true;
         // What waits is dropped, which tells whoever waits for it.
-        let (short, long) = (std::mem::take(&mut state.short), std::mem::take(&mut state.long));
+        let waiting = [
+            std::mem::take(&mut state.short),
+            std::mem::take(&mut state.long),
+            std::mem::take(&mut state.trees),
+        ];
         drop(state);
         self.0.news.notify_all();
-        drop((short, long));
+        drop(waiting);
     }
 }
 
@@ -92,8 +102,13 @@ impl Shared {
                 tracing::error!("work on a file panicked");
             }
             state = self.lock();
-            if span == Span::Long {
-                state.long_at_work -= 1;
+            match span {
+                Span::Short => {}
+                Span::Long => state.long_at_work -= 1,
+                Span::Tree => {
+                    state.long_at_work -= 1;
+                    state.is_tree_at_work = false;
+                }
             }
         }
     }
@@ -101,11 +116,18 @@ impl Shared {
 
 impl State {
     fn take(&mut self) -> Option<(Job, Span)> {
-        if self.long_at_work < LONG_JOBS_MAX
-            && let Some(job) = self.long.pop_front()
-        {
-            self.long_at_work += 1;
-            return Some((job, Span::Long));
+        if self.long_at_work < LONG_JOBS_MAX {
+            if !self.is_tree_at_work
+                && let Some(job) = self.trees.pop_front()
+            {
+                self.long_at_work += 1;
+                self.is_tree_at_work = true;
+                return Some((job, Span::Tree));
+            }
+            if let Some(job) = self.long.pop_front() {
+                self.long_at_work += 1;
+                return Some((job, Span::Long));
+            }
         }
         self.short.pop_front().map(|job| (job, Span::Short))
     }
@@ -124,7 +146,7 @@ impl FilePool {
     pub(crate) fn admit(&self) -> bool {
         let shared = &self.0.0;
         let mut state = shared.lock();
-        if state.short.len() + state.long.len() >= POOL_QUEUE_MAX {
+        if state.short.len() + state.long.len() + state.trees.len() >= POOL_QUEUE_MAX {
             return false;
         }
         if state.idle == 0 && state.threads < FILE_THREADS {
@@ -150,6 +172,7 @@ impl FilePool {
         match span {
             Span::Short => state.short.push_back(job),
             Span::Long => state.long.push_back(job),
+            Span::Tree => state.trees.push_back(job),
         }
         drop(state);
         shared.news.notify_one();

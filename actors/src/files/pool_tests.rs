@@ -47,6 +47,24 @@ fn long_jobs_never_have_every_thread() {
 }
 
 #[test]
+fn trees_leave_a_thread_to_what_is_long_and_another_to_what_is_short() {
+    let pool = FilePool::new();
+    let (begins, begun) = sync_channel(64);
+    let trees: Vec<_> = (0..FILE_THREADS)
+        .map(|_| gate(&pool, Span::Tree, &begins))
+        .collect();
+    assert_eq!(next(&begun), Span::Tree);
+    let long = gate(&pool, Span::Long, &begins);
+    assert_eq!(next(&begun), Span::Long, "however many trees wait");
+    let short = gate(&pool, Span::Short, &begins);
+    assert_eq!(next(&begun), Span::Short);
+    drop((long, short, trees));
+    for _ in 1..FILE_THREADS {
+        assert_eq!(next(&begun), Span::Tree, "one after the other");
+    }
+}
+
+#[test]
 fn a_job_that_panics_takes_no_thread_with_it() {
     let pool = FilePool::new();
     for _ in 0..3 * FILE_THREADS {

@@ -115,7 +115,8 @@ impl FileService {
 
     /// Hands on everything whose turn it is.
     fn begin(&mut self, turn: &Turn<'_, Self>) {
-        let at_work = SHORT_AT_WORK_MAX + LONG_AT_WORK_MAX;
+        // And the one whose end is being handled: its room is free only when its turn is over.
+        let at_work = SHORT_AT_WORK_MAX + LONG_AT_WORK_MAX + 1;
         let port = self
             .done
             .get_or_insert_with(|| turn.mailbox().port(at_work))

@@ -73,12 +73,14 @@ pub(super) async fn work(config: Arc<Config>, collector: Collector, mut given: m
     };
     loop {
         tokio::select! {
+            // What has come is about what was before, and is looked at before anything new is asked.
+            biased;
+            received = next_of(&mut line.socket) => line.between(&received),
             work = given.recv() => match work {
                 Some(Work::Ask(job)) => Box::pin(line.serve(*job)).await,
                 Some(Work::Dial(context)) => line.dial_ahead(&context).await,
                 None => return line.close().await,
             },
-            received = next_of(&mut line.socket) => line.between(&received),
         }
     }
 }

@@ -92,6 +92,17 @@ impl Misuse {
     }
 }
 
+/// One that has upgraded and says nothing more is let go; one that has begun may be silent for as long.
+#[tokio::test]
+async fn a_websocket_that_never_begins_is_let_go() {
+    let executor = executor().await;
+    let (mut begun, _) = Client::begin(&executor).await;
+    let mut silent = Client::connect(&executor).await;
+    assert!(silent.is_closed().await);
+    assert!(begun.call("environment/status", Value::Null).await.is_ok());
+    executor.shutdown().await;
+}
+
 /// Connections that say nothing, or half of something, cost nobody anything.
 #[tokio::test]
 async fn a_connection_that_never_begins_holds_up_no_other() {

@@ -169,7 +169,9 @@ async fn names_and_labels_are_the_listed_ones_after_real_work_and_no_label_is_an
             }
         }
     }
-    let listed: BTreeSet<_> = FAMILIES.iter().map(|family| family.name).collect();
+    // Nobody here asks a model.
+    let listed = FAMILIES.iter().map(|family| family.name);
+    let listed: BTreeSet<_> = listed.filter(|name| !name.starts_with("dwell.model.")).collect();
     let missing: Vec<_> = listed.difference(&families).collect();
     assert!(missing.is_empty(), "listed, and told by no role: {missing:?}");
     let executor_says = get(scrapes[1], "/metrics").1;

@@ -19,6 +19,7 @@ use dwell_messages::files::{Canonical, FileReply, FileRequest, Metadata};
 use dwell_messages::{ErrorCode, WireError};
 use serde_bytes::ByteBuf;
 
+use super::pool::Span;
 use errno::failed;
 use place::{Place, path};
 
@@ -29,12 +30,13 @@ pub(crate) use open::{OpenFile, unknown};
 /// How long one page of a walk is worked on before others get their turn.
 pub(crate) const WALK_SLICE: Duration = Duration::from_millis(20);
 
-/// Whether an operation may take long, whatever it is about: it goes through whole trees, or waits for the disk.
-pub(crate) fn is_long(request: &FileRequest) -> bool {
+/// How long an operation may take, whatever it is about: some wait for the disk, some go through whole trees.
+pub(crate) fn span(request: &FileRequest) -> Span {
     match request {
-        FileRequest::Write(write) => write.atomic || write.sync,
-        FileRequest::Remove(remove) => remove.recursive,
-        FileRequest::Copy(_) | FileRequest::Walk(_) | FileRequest::WalkOn(_) | FileRequest::Close(_) => true,
+        FileRequest::Write(write) if write.atomic || write.sync => Span::Long,
+        FileRequest::Remove(remove) if remove.recursive => Span::Tree,
+        FileRequest::Copy(_) => Span::Tree,
+        FileRequest::Walk(_) | FileRequest::WalkOn(_) | FileRequest::Close(_) => Span::Long,
         FileRequest::Metadata(_)
         | FileRequest::Read(_)
         | FileRequest::List(_)
@@ -43,7 +45,9 @@ pub(crate) fn is_long(request: &FileRequest) -> bool {
         | FileRequest::Canonicalize(_)
         | FileRequest::Open(_)
         | FileRequest::ReadBlock(_)
-        | FileRequest::WriteBlock(_) => false,
+        | FileRequest::Write(_)
+        | FileRequest::Remove(_)
+        | FileRequest::WriteBlock(_) => Span::Short,
     }
 }
 

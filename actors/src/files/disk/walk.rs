@@ -152,7 +152,7 @@ impl WalkState {
             };
             let is_done = self.give(&mut entered, &mut page);
             if self.entries == self.ask.max_entries {
-                self.truncated |= !is_done || self.is_more_below(&mut page);
+                self.truncated |= !is_done || self.is_more_below(&mut page, (begun, slice));
                 page.end = true;
                 break;
             }
@@ -171,9 +171,13 @@ impl WalkState {
         }
     }
 
-    /// Whether something may lie in a directory that is not entered any more, because the entries are all given.
-    fn is_more_below(&mut self, page: &mut Page) -> bool {
+    /// Whether something may lie in a directory that is not entered any more, because the entries are all given. Where
+    /// that takes longer than a page may, it may.
+    fn is_more_below(&mut self, page: &mut Page, (begun, slice): (Instant, Duration)) -> bool {
         while !self.waiting.is_empty() {
+            if page.is_full() || begun.elapsed() >= slice {
+                return true;
+            }
             if let Some(entered) = self.enter(page)
                 && !entered.names.entries.is_empty()
             {

@@ -56,11 +56,7 @@ impl Claim {
             | FileRequest::WriteBlock(_)
             | FileRequest::Close(_) => (Opens::Nothing, 0),
         };
-        let span = if disk::is_long(request) {
-            Span::Long
-        } else {
-            Span::Short
-        };
+        let span = disk::span(request);
         Self {
             handle: request.handle(),
             opens,
@@ -197,7 +193,7 @@ impl<C, F> ServiceCore<C, F> {
         let begun = Begun { call, file, ticket };
         match ticket.claim.span {
             Span::Short => self.short.push_back(begun),
-            Span::Long => self.long.push_back(begun),
+            Span::Long | Span::Tree => self.long.push_back(begun),
         }
     }
 
@@ -238,7 +234,7 @@ impl<C, F> ServiceCore<C, F> {
     pub(in crate::files) fn finish(&mut self, ticket: Ticket, file: Option<F>) -> (Vec<C>, Option<F>) {
         match ticket.claim.span {
             Span::Short => self.short_at_work -= 1,
-            Span::Long => self.long_at_work -= 1,
+            Span::Long | Span::Tree => self.long_at_work -= 1,
         }
         self.content_at_work -= ticket.claim.content;
         let Some(handle) = ticket.claim.handle else {
