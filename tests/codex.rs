@@ -130,11 +130,11 @@ fn lives(word: &str) -> bool {
     })
 }
 
-fn wait_until(what: &str, holds: impl Fn() -> bool) {
+async fn wait_until(what: &str, holds: impl Fn() -> bool) {
     let begun = Instant::now();
     while !holds() {
         assert!(begun.elapsed() < BOUND, "{what}");
-        std::thread::yield_now();
+        tokio::time::sleep(Duration::from_millis(5)).await;
     }
 }
 
@@ -157,14 +157,14 @@ async fn the_address_is_all_that_is_printed_and_a_termination_takes_what_left_it
         .send(json!({"id": 2, "method": "process/start", "params": start("p", &script)}))
         .await;
     client.find(|message| message["method"] == "process/output").await;
-    wait_until("it runs", || lives(&word));
+    wait_until("it runs", || lives(&word)).await;
     client
         .send(json!({"id": 3, "method": "process/terminate", "params": {"processId": "p"}}))
         .await;
     let answer = client.find(|message| message["id"] == json!(3)).await;
     assert_eq!(answer["result"], json!({"running": true}));
     client.find(|message| message["method"] == "process/closed").await;
-    wait_until("it is gone", || !lives(&word));
+    wait_until("it is gone", || !lives(&word)).await;
     serving.signal(rustix::process::Signal::TERM);
     assert_eq!(
         serving.end(),
@@ -184,10 +184,10 @@ async fn what_a_client_runs_ends_with_the_executor() {
     client
         .send(json!({"id": 2, "method": "process/start", "params": start("p", &script)}))
         .await;
-    wait_until("it runs", || lives(&word));
+    wait_until("it runs", || lives(&word)).await;
     serving.signal(rustix::process::Signal::TERM);
     assert_eq!(serving.end().0, Some(0));
-    wait_until("it is gone", || !lives(&word));
+    wait_until("it is gone", || !lives(&word)).await;
 }
 
 #[test]

@@ -3,7 +3,7 @@
 #![cfg(feature = "cli")]
 
 use std::path::Path;
-use std::process::{Command, Output, Stdio};
+use std::process::{Child, Command, Output, Stdio};
 use std::sync::mpsc::sync_channel;
 use std::time::Duration;
 
@@ -15,6 +15,8 @@ use tempfile::TempDir;
 
 const KEY: &str = "sk-canary-key-4d";
 const BOUND: Duration = Duration::from_secs(60);
+/// The longest one run of the binary may take.
+const RUN_MAX: Duration = Duration::from_secs(120);
 
 fn command(place: &Path, arguments: &[&str]) -> Command {
     let mut turn = Command::new(env!("CARGO_BIN_EXE_dwell"));
@@ -29,6 +31,28 @@ fn command(place: &Path, arguments: &[&str]) -> Command {
     turn
 }
 
+/// What a child said to its end; one that does not come to it is killed.
+fn end(child: Child) -> Output {
+    let pid = rustix::process::Pid::from_child(&child);
+    let (tell, told) = sync_channel(1);
+    std::thread::spawn(move || tell.send(child.wait_with_output()));
+    if let Ok(output) = told.recv_timeout(RUN_MAX) {
+        return output.unwrap();
+    }
+    rustix::process::kill_process(pid, rustix::process::Signal::KILL).unwrap();
+    let output = told.recv_timeout(BOUND).unwrap().unwrap();
+    panic!("not over after {RUN_MAX:?}: {}{}", out(&output), err(&output));
+}
+
+fn output(command: &mut Command) -> Output {
+    let command = command.stdin(Stdio::null());
+    end(command
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap())
+}
+
 /// Runs it in a directory with two files, and sees that nothing is left elsewhere.
 fn run(arguments: &[&str], variables: &[(&str, &str)]) -> Output {
     let (place, about) = (TempDir::new().unwrap(), TempDir::new().unwrap());
@@ -36,11 +60,7 @@ fn run(arguments: &[&str], variables: &[(&str, &str)]) -> Output {
         std::fs::write(about.path().join(name), "x").unwrap();
     }
     let mut turn = command(place.path(), arguments);
-    let output = turn
-        .current_dir(about.path())
-        .envs(variables.iter().copied())
-        .output()
-        .unwrap();
+    let output = output(turn.current_dir(about.path()).envs(variables.iter().copied()));
     assert_eq!(
         std::fs::read_dir(place.path()).unwrap().count(),
         0,
@@ -181,10 +201,8 @@ fn the_workspace_is_known_before_the_model_is_asked_and_within_two_round_trips()
     let model = Model::playing(|seen| vec![created("r"), message(&seen.request.to_string()), completed("r")]);
     let endpoint = model.model.url();
     let place = TempDir::new().unwrap();
-    let output = command(place.path(), &["--json", "--endpoint", &endpoint, "x"])
-        .current_dir(about.path())
-        .output()
-        .unwrap();
+    let mut turn = command(place.path(), &["--json", "--endpoint", &endpoint, "x"]);
+    let output = output(turn.current_dir(about.path()));
     let value: Value = serde_json::from_slice(&output.stdout).unwrap();
     assert_eq!(
         (&value["instruction_files"], &value["skills"]),
@@ -192,7 +210,8 @@ fn the_workspace_is_known_before_the_model_is_asked_and_within_two_round_trips()
         "{}",
         err(&output)
     );
-    assert_eq!(value["round_trips_before_first_model_request"], 2);
+    let rounds = value["round_trips_before_first_model_request"].as_u64().unwrap();
+    assert!((1..=2).contains(&rounds), "{rounds}");
     let seen = model.model.seen();
     let told = seen[0].body["instructions"].as_str().unwrap();
     for expected in ["Always say please.", "bake: Bakes bread.", "AGENTS.md"] {
@@ -384,7 +403,7 @@ fn an_interrupt_ends_a_turn_and_leaves_nothing_behind() {
     was_asked.recv_timeout(BOUND).unwrap();
     let pid = rustix::process::Pid::from_child(&child);
     rustix::process::kill_process(pid, rustix::process::Signal::INT).unwrap();
-    let output = child.wait_with_output().unwrap();
+    let output = end(child);
     assert_eq!(output.status.code(), Some(130), "{}", err(&output));
     assert_eq!(std::fs::read_dir(place.path()).unwrap().count(), 0);
 }
@@ -395,10 +414,7 @@ fn an_executor_that_is_named_is_used_and_the_trace_is_kept() {
     let dwell = |arguments: &[&str]| {
         let mut dwell = Command::new(env!("CARGO_BIN_EXE_dwell"));
         let dwell = dwell.args(arguments).env_clear().env("DWELL_HOME", home.path());
-        dwell
-            .env("PATH", std::env::var_os("PATH").unwrap_or_default())
-            .output()
-            .unwrap()
+        output(dwell.env("PATH", std::env::var_os("PATH").unwrap_or_default()))
     };
     let key: Value = serde_json::from_slice(&dwell(&["key", "--json"]).stdout).unwrap();
     let bytes = key["public_key"].as_str().unwrap();

@@ -1,5 +1,7 @@
 //! The turns.
 
+use std::time::Duration;
+
 use dwell_testkit::{Cut, TcpFaultProxy};
 use serde_json::json;
 
@@ -76,7 +78,7 @@ fn a_turn_types_into_a_command_that_runs_on() {
     let types = |text: &str| {
         Step::Call(
             "write_stdin",
-            json!({"session_id": "$SESSION", "chars": text, "yield_time_ms": 2_000}),
+            json!({"session_id": "$SESSION", "chars": text, "yield_time_ms": 10_000}),
         )
     };
     let begun = json!({"cmd": asks, "tty": true, "yield_time_ms": 500});
@@ -174,7 +176,11 @@ async fn a_turn_outlives_its_connection() {
             turn
         });
         while !marker.exists() {
-            tokio::task::yield_now().await;
+            assert!(
+                !turning.is_finished(),
+                "round {round}: the turn was over before its command was half-way"
+            );
+            tokio::time::sleep(Duration::from_millis(5)).await;
         }
         proxy.cut(if round % 2 == 0 { Cut::Reset } else { Cut::Close });
         std::fs::remove_file(&marker).unwrap();

@@ -1,5 +1,7 @@
 //! The dialect over a sealed link to an executor elsewhere.
 
+use std::time::Duration;
+
 use dwell_actors::dialect::Bridge;
 use dwell_actors::executor::{Executor, ExecutorHandle};
 use dwell_actors::harness::Target;
@@ -8,7 +10,7 @@ use dwell_relay::{OsRandomness, StaticKeypair};
 use dwell_testkit::{Cut, TcpFaultProxy};
 use serde_json::{Value, json};
 
-use crate::client::{Client, exit_code, options, shell, start_with, written};
+use crate::client::{Client, bounded, exit_code, options, shell, start_with, written};
 
 fn keypair() -> StaticKeypair {
     StaticKeypair::generate(&mut OsRandomness::new()).unwrap()
@@ -85,7 +87,15 @@ async fn a_sealed_link_that_breaks_in_a_flood_is_resumed_and_the_client_does_not
             break;
         }
         if seq % 10 == 0 {
-            proxy.cut(Cut::Reset);
+            let before = proxy.accepted();
+            bounded(async {
+                // Again, as a connection that is only being made is not cut.
+                while proxy.accepted() == before {
+                    proxy.cut(Cut::Reset);
+                    tokio::time::sleep(Duration::from_millis(5)).await;
+                }
+            })
+            .await;
         }
     }
     assert!(proxy.accepted() > 3, "the control: links were lost");

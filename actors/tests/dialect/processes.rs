@@ -225,17 +225,24 @@ async fn standard_input_is_empty_unless_it_is_asked_for_and_the_leader_has_a_ses
 async fn what_a_background_child_writes_comes_between_the_exit_and_the_end() {
     let executor = executor().await;
     let (mut client, _) = Client::begin(&executor).await;
-    client
-        .call("process/start", shell("p", "(sleep 0.3; echo late) & exit 5"))
-        .await
-        .unwrap();
+    let dir = tempfile::tempdir().unwrap();
+    // It goes with the directory, so that nothing waits for it when this has failed.
+    let gate = dir.path().join("gate");
+    std::fs::write(&gate, "").unwrap();
+    let script = format!(
+        "(while [ -e '{}' ]; do sleep 0.01; done; echo late) & exit 5",
+        gate.display()
+    );
+    client.call("process/start", shell("p", &script)).await.unwrap();
+    assert_eq!(client.event("p").await["method"], "process/exited");
+    std::fs::remove_file(&gate).unwrap();
     let methods: Vec<_> = client
         .events("p")
         .await
         .iter()
         .map(|event| event["method"].clone())
         .collect();
-    assert_eq!(methods, ["process/exited", "process/output", "process/closed"]);
+    assert_eq!(methods, ["process/output", "process/closed"]);
     executor.shutdown().await;
 }
 

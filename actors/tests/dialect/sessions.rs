@@ -45,17 +45,30 @@ async fn a_session_is_taken_up_with_its_processes_its_numbers_and_its_writes() {
 async fn what_was_told_to_nobody_is_read_and_not_told_again() {
     let executor = executor().await;
     let (mut client, session) = Client::begin(&executor).await;
-    let piped = start_with(
-        "p",
-        &["/bin/sh", "-c", "echo a; sleep 0.4; echo b; read x; echo c"],
-        &json!({"pipeStdin": true}),
+    let dir = tempfile::tempdir().unwrap();
+    // The first goes with the directory, so that nothing waits for it when this has failed.
+    let (gate, said) = (dir.path().join("gate"), dir.path().join("said"));
+    std::fs::write(&gate, "").unwrap();
+    let script = format!(
+        "echo a; while [ -e '{}' ]; do sleep 0.01; done; echo b; : >'{}'; read x; echo c",
+        gate.display(),
+        said.display()
     );
+    let piped = start_with("p", &["/bin/sh", "-c", &script], &json!({"pipeStdin": true}));
     client.call("process/start", piped).await.unwrap();
     client.event("p").await;
     drop(client);
     // Its second line comes while nobody is there.
     let mut back = Client::connect(&executor).await;
-    tokio::time::sleep(Duration::from_millis(800)).await;
+    std::fs::remove_file(&gate).unwrap();
+    bounded(async {
+        while !said.exists() {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    })
+    .await;
+    // It is in the pipe; nothing but the executor sees it leave that.
+    tokio::time::sleep(Duration::from_millis(400)).await;
     back.resume(&session).await;
     let missed = back
         .call(

@@ -251,7 +251,7 @@ async fn walks_of_one_session_do_not_keep_anothers_small_read_waiting() {
             })
         })
         .collect();
-    let mut longest = Duration::ZERO;
+    let (mut longest, mut beside_all) = (Duration::ZERO, 0);
     while !walking.iter().all(tokio::task::JoinHandle::is_finished) {
         let begun = Instant::now();
         let read = bounded("a small read", reads.read_file(site.at("small"), 9))
@@ -259,10 +259,13 @@ async fn walks_of_one_session_do_not_keep_anothers_small_read_waiting() {
             .unwrap();
         assert_eq!(&read[..], b"small");
         longest = longest.max(begun.elapsed());
+        if !walking.iter().any(tokio::task::JoinHandle::is_finished) {
+            beside_all += 1;
+        }
     }
     for walk in walking {
         assert_eq!(walk.await.unwrap(), 5 * 10_101);
     }
     println!("the longest small read beside {WALKS_MAX} walks took {longest:?}");
-    assert!(longest < Duration::from_secs(2), "{longest:?}");
+    assert!(beside_all >= 10, "{beside_all} reads before any walk was over");
 }

@@ -14,6 +14,8 @@ use crate::support::{KEY, World, ask, bounded, logs, says};
 
 const REQUEST: &str = "model request";
 const TIMING: &str = "model server timing";
+/// Spans that are made one after the other are put on the wall clock by rates that may differ.
+const CLOCK_NS: u64 = 5_000_000;
 
 fn number(span: &Span, name: &str) -> Option<f64> {
     match span.attribute(name)? {
@@ -132,7 +134,8 @@ async fn the_servers_durations_are_not_on_the_clients_time_axis() {
     world.session.flush_traces().await;
     let (request, timing) = (&world.kept.named(REQUEST)[0], &world.kept.named(TIMING)[0]);
     assert_eq!(timing.duration_ns(), 0);
-    assert!((request.start_unix_ns..=request.end_unix_ns).contains(&timing.start_unix_ns));
+    let within = request.start_unix_ns - CLOCK_NS..=request.end_unix_ns + CLOCK_NS;
+    assert!(within.contains(&timing.start_unix_ns));
     // More than the whole: nothing is left, and that is said.
     assert_eq!(number(request, "dwell.model.unaccounted_us"), Some(0.0));
     assert_eq!(
@@ -188,8 +191,9 @@ async fn a_late_sideband_is_its_own_requests_and_nobody_waits_for_it() {
         match seen.request {
             1 => acts.extend([Act::Hold(Arc::clone(&held)), sideband(&json!(1), &metrics)]),
             2 => acts.insert(0, sideband(&json!(1), &metrics)),
-            // Nobody holds the stream by then.
-            _ => acts.push(sideband(&json!(null), &metrics)),
+            // Nobody holds the stream by then; what follows shows that the first was read.
+            3 => acts.extend([sideband(&json!(null), &metrics), sideband(&json!(2), &metrics)]),
+            _ => {}
         }
         acts
     })
@@ -207,15 +211,18 @@ async fn a_late_sideband_is_its_own_requests_and_nobody_waits_for_it() {
     for _ in 0..2 {
         world.answer(ask("x").sampled(true)).await;
     }
+    world
+        .until("the second's comes", |world| world.kept.named(TIMING).len() >= 2)
+        .await;
     world.answer(ask("x").sampled(true)).await;
     world.session.flush_traces().await;
     let timings = world.kept.named(TIMING);
     assert_eq!(
         timings.len(),
-        1,
+        2,
         "the second about it does not count, nor does one of nobody's"
     );
-    assert_eq!((timings[0].trace(), ordinals(&timings)), (trace, vec![1.0]));
+    assert_eq!((timings[0].trace(), ordinals(&timings)), (trace, vec![1.0, 2.0]));
     let request = world
         .kept
         .named(REQUEST)
@@ -229,7 +236,7 @@ async fn a_late_sideband_is_its_own_requests_and_nobody_waits_for_it() {
 async fn a_requests_parts_are_spans_below_it() {
     let world = World::new(|seen| {
         let mut acts = says(seen, "a b");
-        acts.insert(1, Act::Pause(Duration::from_millis(20)));
+        acts.insert(1, Act::Pause(Duration::from_millis(200)));
         acts
     })
     .await;
@@ -241,14 +248,15 @@ async fn a_requests_parts_are_spans_below_it() {
         assert_eq!(spans.len(), 1, "{name}");
         assert_eq!(spans[0].parent, request.span_id, "{name}");
         assert!(
-            spans[0].start_unix_ns >= request.start_unix_ns && spans[0].end_unix_ns <= request.end_unix_ns
+            spans[0].start_unix_ns + CLOCK_NS >= request.start_unix_ns
+                && spans[0].end_unix_ns <= request.end_unix_ns + CLOCK_NS
         );
     }
     assert_eq!(
         world.kept.named("mailbox ResponsesSession")[0].parent,
         request.span_id
     );
-    assert!(number(request, "dwell.model.first_token_us") >= Some(20_000.0));
+    assert!(number(request, "dwell.model.first_token_us") >= Some(100_000.0));
     // What is not sampled leaves nothing.
     world.answer(ask("x").sampled(false)).await;
     world.session.flush_traces().await;

@@ -7,6 +7,9 @@ use dwell_messages::{Role, Span};
 
 use crate::world::{World, bounded, options, project};
 
+/// Spans that are made one after the other are put on the wall clock by rates that may differ.
+const CLOCK_NS: u64 = 5_000_000;
+
 #[derive(Clone, Default)]
 struct Kept(Arc<Mutex<Vec<(Role, Span)>>>);
 
@@ -69,7 +72,9 @@ async fn the_trace_shows_the_stages_on_both_machines_and_no_path_in_it() {
     assert_eq!((asked.trace_id, asked.parent), (load.trace_id, load.span_id));
     assert_eq!((served.trace_id, served.parent), (load.trace_id, asked.span_id));
     let [walk, agents, skills, _] = stages(&kept, Role::Executor, &served);
-    assert!(agents.start_unix_ns >= walk.end_unix_ns && skills.start_unix_ns >= walk.end_unix_ns);
+    for stage in [&agents, &skills] {
+        assert!(stage.start_unix_ns + CLOCK_NS >= walk.end_unix_ns, "{stage:?}");
+    }
     let told = format!("{:?}", kept.0.lock().unwrap());
     assert!(!told.contains("project") && !told.contains("instructions") && !told.contains("what it does"));
     bounded("shutting down", harness.shutdown()).await;
@@ -91,7 +96,8 @@ async fn file_by_file_the_stages_overlap() {
     let load = kept.one(Role::Harness, "workspace load");
     let [walk, agents, skills, repository] = stages(&kept, Role::Harness, &load);
     let overlap = |a: &Span, b: &Span| a.start_unix_ns < b.end_unix_ns && b.start_unix_ns < a.end_unix_ns;
-    assert!(overlap(&agents, &skills) && overlap(&walk, &repository) && !overlap(&walk, &skills));
+    assert!(overlap(&agents, &skills) && overlap(&walk, &repository));
+    assert!(skills.start_unix_ns + CLOCK_NS >= walk.end_unix_ns);
     let times = loaded.timings.stages;
     assert!(
         times.skills.at_us >= times.root_walk.took_us && times.repository.at_us < times.root_walk.took_us

@@ -128,6 +128,12 @@ async fn more_loads_than_a_harness_has_room_for_are_refused_and_the_others_go_on
     // Message 1 and the first ping; no load gets through.
     let gate = world.gate(2).await;
     let harness = Arc::new(world.through(&gate, world.builder()).await);
+    bounded("the first ping", async {
+        while gate.passed() < 2 {
+            tokio::task::yield_now().await;
+        }
+    })
+    .await;
     let asks = options(&cwd, dir.path());
     let mut loads = tokio::task::JoinSet::new();
     for _ in 0..=LOADS_MAX {
