@@ -98,6 +98,11 @@ impl Gateway {
         })));
     }
 
+    /// Waits until the spans of what ended are with whoever keeps them.
+    pub(super) async fn flush(&self) {
+        self.behind.base.flush_own_traces().await;
+    }
+
     /// Everything ends.
     pub(super) fn end(&self) {
         for (_, session) in self.sessions.borrow_mut().drain() {

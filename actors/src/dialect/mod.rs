@@ -180,13 +180,18 @@ pub(crate) struct Serving {
 }
 
 impl Serving {
+    /// Waits until the gateway has ended, and with it everything that it had to write down.
+    pub(crate) async fn ended(&self) {
+        // A gateway that failed has nothing more to write.
+        drop(self.over.clone().wait_for(|over| *over).await);
+    }
+
     /// Waits until the one client on standard input is gone; for ever, where there is none.
     pub(crate) async fn client_is_gone(&self) {
         if self.url.is_some() {
             return std::future::pending().await;
         }
-        // A gateway that failed has no client either.
-        drop(self.over.clone().wait_for(|over| *over).await);
+        self.ended().await;
     }
 }
 
@@ -227,6 +232,8 @@ pub(crate) async fn serve(plan: Plan) {
         }
     }
     gateway.end();
+    // What its clients' calls took is written down before whoever ends this process goes on.
+    gateway.flush().await;
     ended.send_replace(true);
 }
 

@@ -820,13 +820,16 @@ impl ExecutorHandle {
                 let changed = self.shared.changed.notified();
                 let running = self.shared.running();
                 if running.is_empty() {
-                    return;
+                    break;
                 }
                 for framer in running {
                     let why = "the executor is shutting down";
                     drop(framer.control(FramerControl::WindDown(why.into())));
                 }
                 changed.await;
+            }
+            if let Some(dialect) = &self.dialect {
+                dialect.ended().await;
             }
         };
         // The library's own timer: the caller's runtime may have none.

@@ -880,6 +880,11 @@ impl Harness {
         run_recorder::barrier(&self.connected.metadata).await
     }
 
+    /// As `flush_traces`, of what was made here alone: nobody else is waited for.
+    pub(crate) async fn flush_own_traces(&self) {
+        self.collector.flush().await;
+    }
+
     /// Waits, at most `SPANS_WAIT`, for the spans that the executor still owes, and flushes them.
     pub async fn flush_traces(&self) {
         // The library's own timer: the caller's runtime may have none.
