@@ -274,7 +274,7 @@ impl RemoteFiles {
         }
     }
 
-    /// Copies on the executor's machine: see [`Copy`] for each option.
+    /// Copies on the executor's machine: see [`struct@Copy`] for each option.
     ///
     /// # Errors
     /// See the type. Of a directory what could be copied before then is there.
