@@ -372,7 +372,10 @@ impl World {
             2 if frames.len() > 1 => frames.swap(0, 1),
             3 => {
                 let payload = &mut frames[0].payload;
-                let at = usize::from(script.u16()) % payload.len();
+                // What was cut to nothing has no bit to turn.
+                let Some(at) = usize::from(script.u16()).checked_rem(payload.len()) else {
+                    return;
+                };
                 payload[at] ^= 1 << (script.byte() & 7);
             }
             4 => {
