@@ -9,7 +9,7 @@ use tokio::sync::oneshot;
 use tokio::task::{JoinHandle, JoinSet};
 
 use super::cost;
-use super::peer::{Client, Live, Name, Peer, Stands, Trouble, within};
+use super::peer::{Client, Live, Peer, Stands, Trouble, within};
 use super::plan::Plan;
 use super::task::Task;
 
@@ -434,21 +434,20 @@ async fn colds(entrant: &Entrant, plan: &Plan, mut pacer: Pacer) -> Sampled {
     Ok(Some(samples))
 }
 
-/// What each of several sessions adds to its server. They stay until all peers were weighed: room that one gave back
-/// would make the next one look smaller.
+/// What each of several sessions adds to its server, behind the first ones, for which it makes room that it has once. They
+/// stay until all peers were weighed: room that one gave back would make the next one look smaller.
 async fn idle_memory(entrant: &mut Entrant, plan: &Plan) -> Sampled {
     let holders = entrant.peer.holders();
     if holders.is_empty() {
         return Ok(None);
     }
-    let before = cost::memory_kib(&holders);
-    // A process or two for each of them.
-    let sessions = if entrant.peer.name() == Name::Ssh {
-        plan.idle_sessions().div_ceil(8)
-    } else {
-        plan.idle_sessions()
-    };
-    for _ in 0..sessions {
+    let (before_any, sessions) = plan.idle_sessions(entrant.peer.name());
+    let mut before = 0;
+    for session in 0..before_any + sessions {
+        if session == before_any {
+            tokio::time::sleep(SETTLE).await;
+            before = cost::memory_kib(&holders);
+        }
         let client = within(
             "a connection",
             CONNECT_LIMIT,

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::child;
 use super::measure::Measure;
-use super::peer::Trouble;
+use super::peer::{Name, Trouble};
 use super::task::{Expected, Task};
 
 /// The longest that samples of one peer and one round go on; a slow peer has fewer of them.
@@ -119,8 +119,24 @@ impl Plan {
         if self.quick { 1 } else { 5 }
     }
 
-    pub(crate) fn idle_sessions(&self) -> usize {
-        if self.quick { 8 } else { 32 }
+    /// Those that are there before any is weighed, and those that are. Together with the other way to the same executor
+    /// they stay below what it allows a client.
+    pub(crate) fn idle_sessions(&self, name: Name) -> (usize, usize) {
+        match (name, self.quick) {
+            // A process or two for each.
+            (Name::Ssh, true) => (1, 1),
+            (Name::Ssh, false) => (1, 6),
+            (
+                Name::Bare | Name::Direct | Name::Relay | Name::Json | Name::Codex | Name::CodexQuick,
+                quick,
+            ) => {
+                if quick {
+                    (4, 8)
+                } else {
+                    (8, 48)
+                }
+            }
+        }
     }
 
     /// What a child writes, and how many bytes that is.

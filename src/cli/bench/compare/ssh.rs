@@ -132,15 +132,19 @@ async fn write_configuration(ssh: &Path, dir: &Path, address: SocketAddr) -> Res
     };
     write("authorized_keys", read("client_key.pub")?)?;
     write("known_hosts", format!("{HOST} {}", read("host_key.pub")?))?;
-    // More sessions than are ever under way on one connection: ten are allowed otherwise.
+    // More sessions than are ever under way on one connection: ten are allowed otherwise. And a home without files that
+    // a shell reads when it starts: whoever's machine this is may have put anything into theirs.
+    let home = dir.join("home");
+    std::fs::create_dir(&home).map_err(failed("a home for ssh"))?;
     write(
         "sshd_config",
         format!(
             "ListenAddress {address}\nHostKey {}\nAuthorizedKeysFile {}\nPidFile none\nUsePAM no\nStrictModes no\n\
              PasswordAuthentication no\nKbdInteractiveAuthentication no\nPermitRootLogin prohibit-password\n\
-             MaxSessions 256\nMaxStartups 256\nUseDNS no\nPrintMotd no\nPrintLastLog no\nLogLevel ERROR\n",
+             SetEnv HOME={}\nMaxSessions 256\nMaxStartups 256\nUseDNS no\nPrintMotd no\nPrintLastLog no\nLogLevel ERROR\n",
             quoted(&dir.join("host_key")),
             quoted(&dir.join("authorized_keys")),
+            quoted(&home),
         ),
     )?;
     write(
