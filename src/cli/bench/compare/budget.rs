@@ -170,16 +170,18 @@ pub(crate) fn verdicts(results: &Results, latencies_ms: &[u32]) -> Vec<Verdict> 
             measured,
         });
     };
-    for name in [Name::Direct, Name::Relay, Name::Json] {
-        let label = name.label();
+    let ours = [Name::Direct, Name::Relay, Name::Json];
+    for name in ours {
         at_most(
-            format!("a call behind a long poll, {label}"),
+            format!("a call behind a long poll, {}", name.label()),
             POLLED_MAX_MS,
             Said::Millis,
             results.median(Measure::BehindPoll, name).map(|us| us / 1e3),
         );
+    }
+    for name in ours {
         at_most(
-            format!("an idle session, {label}"),
+            format!("an idle session, {}", name.label()),
             SESSION_MAX_KIB,
             Said::Kibibytes,
             results.median(Measure::IdleMemory, name),

@@ -12,7 +12,7 @@ use super::task::{Expected, Task};
 const SLICE: Duration = Duration::from_millis(1_500);
 const QUICK_SLICE: Duration = Duration::from_millis(200);
 /// Rounds at a latency, at most: they take long, and are told apart by whole round trips.
-const FAR_ROUNDS_MAX: usize = 3;
+const FAR_ROUNDS_MAX: usize = 2;
 /// The numbers whose every byte is compared: 14 MB.
 const NUMBERS: &str = "2000000";
 const QUICK_NUMBERS: &str = "100000";
@@ -99,9 +99,9 @@ impl Plan {
             | Measure::EchoPipeFlooded
             | Measure::EchoTerminal
             | Measure::EchoTerminalFlooded => (100, 10, 5),
-            Measure::BehindPoll => (4, 1, 1),
+            Measure::BehindPoll => (2, 1, 1),
             Measure::Cold => (4, 1, 2),
-            Measure::Processor => (400, 16, 0),
+            Measure::Processor => (240, 16, 0),
         };
         match (self.quick, round_trip.is_zero()) {
             (false, true) => near,

@@ -91,7 +91,7 @@ fn the_absent_the_troubled_and_the_unmet_are_named() {
     }
     let promise = |what: &str| {
         text.lines()
-            .rfind(|line| line.trim_start().starts_with(what))
+            .find(|line| line.trim_start().starts_with(what))
             .unwrap()
     };
     assert!(promise("one-shot, relay, over codex ").ends_with("  met"));
