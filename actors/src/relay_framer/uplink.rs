@@ -436,3 +436,7 @@ pub(crate) async fn read_loop<F: Future<Output = bool>>(
         }
     }
 }
+
+#[cfg(test)]
+#[path = "uplink_tests.rs"]
+mod tests;
