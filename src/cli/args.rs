@@ -168,7 +168,8 @@ pub(crate) enum Verb {
     /// The conversations that agents keep on this machine.
     #[command(after_help = super::threads::EXAMPLES)]
     Threads(super::threads::Threads),
-    /// Measure dwell on this machine.
+    /// Measure dwell on this machine, beside others.
+    #[command(after_help = super::bench::NOTES)]
     Bench(super::bench::Bench),
     /// Print the version.
     Version,

@@ -88,6 +88,26 @@ impl Fleet {
         home: &Path,
         arguments: &[&str],
     ) -> Result<Ready, Failure> {
+        self.spawn(role, home, arguments)?.ready().await
+    }
+
+    /// Starts an executor that serves a Codex CLI, and waits for the address: that is the one line it prints.
+    ///
+    /// Cancellation: as `start`.
+    pub(crate) async fn start_dialect(&mut self, home: &Path) -> Result<String, Failure> {
+        let arguments = ["--listen", "ws://127.0.0.1:0"];
+        self.spawn(Role::Executor, home, &arguments)?.line().await
+    }
+
+    /// The process that was started last; 0 without one.
+    pub(crate) fn newest(&self) -> u32 {
+        self.members
+            .last()
+            .and_then(|member| member.child.id())
+            .unwrap_or(0)
+    }
+
+    fn spawn(&mut self, role: Role, home: &Path, arguments: &[&str]) -> Result<&mut Member, Failure> {
         let name = role_name(role);
         let program = std::env::current_exe()
             .map_err(|error| Failure::because("demo", "this program's own file is not known", &error))?;
@@ -111,8 +131,7 @@ impl Fleet {
             .map_err(|error| Failure::because("demo", &format!("the {name} cannot be started"), &error))?;
         let stdout = child.stdout.take().map(BufReader::new);
         self.members.push(Member { role, child, stdout });
-        let member = self.members.last_mut().expect("one was pushed just now");
-        member.ready().await
+        Ok(self.members.last_mut().expect("one was pushed just now"))
     }
 
     /// Ends all of them, last started first: TERM, a grace, KILL.
@@ -145,6 +164,18 @@ pub(crate) fn introduce(relay: &Ready, executor: &Ready, client: &PublicKey) {
 impl Member {
     async fn ready(&mut self) -> Result<Ready, Failure> {
         let name = role_name(self.role);
+        let line = self.line().await?;
+        Ready::parse(&line, self.role).ok_or_else(|| {
+            Failure::new(
+                "demo",
+                format!("the {name} said something else than that it serves"),
+            )
+        })
+    }
+
+    /// The first line that it prints.
+    async fn line(&mut self) -> Result<String, Failure> {
+        let name = role_name(self.role);
         let stdout = self.stdout.as_mut().expect("its standard output is a pipe");
         let mut line = String::new();
         let mut bounded = stdout.take(READY_LINE_MAX_BYTES);
@@ -160,12 +191,7 @@ impl Member {
             )),
             Ok(Ok(0)) => Err(Failure::new("demo", format!("the {name} ended before it served"))
                 .advise("what it said of that is above")),
-            Ok(Ok(_)) => Ready::parse(&line, self.role).ok_or_else(|| {
-                Failure::new(
-                    "demo",
-                    format!("the {name} said something else than that it serves"),
-                )
-            }),
+            Ok(Ok(_)) => Ok(line),
         }
     }
 

@@ -38,6 +38,9 @@ const CLEAR_MAX_BYTES: usize = 256 * 1024;
 const WRITE_TIMEOUT: Duration = Duration::from_secs(30);
 /// Bytes one read may bring.
 const READ_BYTES: usize = 128 * 1024;
+/// The same until a read has brought so many: most connections are idle, and where pages are huge, room that nothing was
+/// put into is memory all the same.
+const READ_FIRST_BYTES: usize = 4 * 1024;
 
 /// What comes back when a message's last byte has been written.
 #[derive(Default)]
@@ -345,8 +348,7 @@ impl Uplink {
             let mut out = std::mem::take(&mut *self.out.borrow_mut());
             let mut sent = std::mem::take(&mut *self.sent.borrow_mut());
             if out.is_empty() {
-                out.clear();
-                out.reserve(WRITE_BYTES + TURN_BYTES);
+                // It grows with what is sent, and stays as large: an idle connection's is small.
                 sent.append(&mut self.gather(&mut out).0);
             }
             if out.is_empty() {
@@ -404,6 +406,7 @@ pub(crate) async fn read_loop<F: Future<Output = bool>>(
     (mut decoder, meters): (OuterDecoder, Arc<Meters>),
     mut on_frame: impl FnMut(OuterFrame, Tick) -> F,
 ) -> ConnectionError {
+    let mut wanted = READ_FIRST_BYTES;
     loop {
         let arrived = Tick::now();
         loop {
@@ -418,13 +421,22 @@ pub(crate) async fn read_loop<F: Future<Output = bool>>(
             }
         }
         let buffer = decoder.buffer_mut();
-        if buffer.capacity() - buffer.len() < READ_BYTES / 2 {
-            buffer.reserve(READ_BYTES);
+        if buffer.capacity() - buffer.len() < wanted / 2 {
+            buffer.reserve(wanted);
         }
         match reader.read_buf(buffer).await {
             Ok(0) => return ConnectionError::Closed,
-            Ok(read) => meters.moved(Direction::In, read),
+            Ok(read) => {
+                if read >= READ_FIRST_BYTES / 2 {
+                    wanted = READ_BYTES;
+                }
+                meters.moved(Direction::In, read);
+            }
             Err(error) => return error.into(),
         }
     }
 }
+
+#[cfg(test)]
+#[path = "uplink_tests.rs"]
+mod tests;

@@ -314,6 +314,7 @@ mod tests {
         let calibration = Calibration {
             spawn_us: 800,
             echo_us: 60,
+            sync_us: 400,
         };
         let cases = [figures(BUDGET_US, 1_000, 10), figures(0, 1_000, 11)];
         let told = text(&ask, &calibration, &cases);

@@ -15,6 +15,8 @@ use super::statistics::Sorted;
 const ECHO_BYTES: usize = 64;
 /// Samples of each kind.
 const SAMPLES: usize = 200;
+/// Syncs are slow where disks are.
+const SYNCS: usize = 20;
 
 /// Microseconds at the median.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -23,6 +25,8 @@ pub(crate) struct Calibration {
     pub(crate) spawn_us: u64,
     /// 64 bytes to another thread and back, by TCP.
     pub(crate) echo_us: u64,
+    /// 64 bytes at the end of a file in the temporary directory, and the file synced.
+    pub(crate) sync_us: u64,
 }
 
 impl Calibration {
@@ -49,9 +53,12 @@ impl Calibration {
         }
         let echoes =
             echoes().map_err(|error| Failure::because("bench", "an echo over loopback failed", &error))?;
+        let syncs = syncs()
+            .map_err(|error| Failure::because("bench", "a temporary file could not be synced", &error))?;
         Ok(Self {
             spawn_us: spawns.into_iter().collect::<Sorted>().median(),
             echo_us: echoes.median(),
+            sync_us: syncs.median(),
         })
     }
 }
@@ -83,5 +90,17 @@ fn echoes() -> std::io::Result<Sorted> {
     drop(near);
     // It ends with the connection.
     drop(echo.join());
+    Ok(samples.into_iter().collect())
+}
+
+fn syncs() -> std::io::Result<Sorted> {
+    let mut file = tempfile::tempfile()?;
+    let mut samples = Vec::with_capacity(SYNCS);
+    for _ in 0..SYNCS {
+        let begun = Instant::now();
+        file.write_all(&[7; ECHO_BYTES])?;
+        file.sync_data()?;
+        samples.push(micros(begun));
+    }
     Ok(samples.into_iter().collect())
 }

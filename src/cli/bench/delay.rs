@@ -11,8 +11,9 @@ use std::time::{Duration, Instant};
 const PIECES_MAX: usize = 1_024;
 /// Bytes of one piece at most.
 const PIECE_BYTES: usize = 64 * 1024;
-/// Connections that are carried, one after the other or at a time; links that die are dialled again.
-const CONNECTIONS_MAX: usize = 64;
+/// Connections that are carried, one after the other or at a time: links that die are dialled again, and some clients
+/// come anew for each command.
+const CONNECTIONS_MAX: usize = 4_096;
 
 /// Bytes, and when they are due at the other end.
 type Piece = (Instant, Vec<u8>);

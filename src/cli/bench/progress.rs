@@ -1,53 +1,52 @@
 //! How far a benchmark is, on standard error: one line that is written over on a terminal, one line a case elsewhere.
 
-use std::io::{IsTerminal as _, Write as _};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-/// Between two updates of the line.
-const INTERVAL: Duration = Duration::from_millis(100);
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+
+/// So often the line is written anew where nothing is done meanwhile.
+const TICK: Duration = Duration::from_millis(250);
 
 /// The progress of one case.
 #[derive(Debug)]
 pub(crate) struct Progress {
-    what: &'static str,
-    of: usize,
-    shown: Option<Instant>,
-    live: bool,
+    bar: ProgressBar,
 }
 
 impl Progress {
-    pub(crate) fn begin(what: &'static str, of: usize) -> Self {
-        let live = std::io::stderr().is_terminal();
-        if !live {
+    pub(crate) fn begin(what: &str, of: usize) -> Self {
+        let bar = ProgressBar::with_draw_target(Some(of as u64), ProgressDrawTarget::stderr());
+        // A template of ours that does not parse leaves the library's own.
+        if let Ok(style) =
+            ProgressStyle::with_template("{spinner} {msg:<44} {wide_bar} {pos}/{len} {elapsed_precise}")
+        {
+            bar.set_style(style);
+        }
+        if bar.is_hidden() {
             super::super::output::note(&format!("{what}: {of} runs"));
+        } else {
+            bar.enable_steady_tick(TICK);
         }
-        Self {
-            what,
-            of,
-            shown: None,
-            live,
+        bar.set_message(what.to_owned());
+        Self { bar }
+    }
+
+    /// What is done now.
+    pub(crate) fn say(&self, what: &str) {
+        if self.bar.is_hidden() {
+            super::super::output::note(what);
         }
+        self.bar.set_message(what.to_owned());
     }
 
     /// So many are done.
     pub(crate) fn at(&mut self, done: usize) {
-        if self.live && self.shown.is_none_or(|shown| shown.elapsed() >= INTERVAL) {
-            self.shown = Some(Instant::now());
-            self.write(&format!("{}: {done} of {}", self.what, self.of));
-        }
-    }
-
-    fn write(&self, line: &str) {
-        let mut err = std::io::stderr().lock();
-        // To the line's beginning, and its old end away; a terminal that is gone is no error.
-        drop(write!(err, "\r\x1b[K{line}").and_then(|()| err.flush()));
+        self.bar.set_position(done as u64);
     }
 }
 
 impl Drop for Progress {
     fn drop(&mut self) {
-        if self.live {
-            self.write("");
-        }
+        self.bar.finish_and_clear();
     }
 }

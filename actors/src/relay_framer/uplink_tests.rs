@@ -1,0 +1,78 @@
+//! Tests of a connection's reader.
+
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+use dwell_messages::kinds::OuterKind;
+use dwell_relay::encode_outer;
+use tokio::io::ReadBuf;
+
+use super::*;
+
+/// Bytes that come piece by piece, and how many each read would have taken.
+struct Pieces {
+    left: VecDeque<Vec<u8>>,
+    rooms: Rc<RefCell<Vec<usize>>>,
+}
+
+impl AsyncRead for Pieces {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        _: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<std::io::Result<()>> {
+        self.rooms.borrow_mut().push(buffer.remaining());
+        if let Some(mut piece) = self.left.pop_front() {
+            let rest = piece.split_off(piece.len().min(buffer.remaining()));
+            buffer.put_slice(&piece);
+            if !rest.is_empty() {
+                self.left.push_front(rest);
+            }
+        }
+        Poll::Ready(Ok(()))
+    }
+}
+
+fn frame(kind: OuterKind, payload: &[u8]) -> Vec<u8> {
+    let mut out = BytesMut::new();
+    encode_outer(&mut out, kind, StreamId([7; 16]), 0, payload);
+    out.to_vec()
+}
+
+/// The frames that were read, and the room that each read had.
+async fn read(pieces: Vec<Vec<u8>>) -> (usize, Vec<usize>) {
+    let rooms = Rc::<RefCell<Vec<usize>>>::default();
+    let reader = Pieces {
+        left: pieces.into(),
+        rooms: Rc::clone(&rooms),
+    };
+    let frames = Rc::<Cell<usize>>::default();
+    let counted = Rc::clone(&frames);
+    let over = read_loop(reader, (OuterDecoder::default(), Arc::default()), |_, _| {
+        counted.set(counted.get() + 1);
+        std::future::ready(true)
+    })
+    .await;
+    assert!(matches!(over, ConnectionError::Closed), "{over}");
+    let rooms = rooms.borrow().clone();
+    (frames.get(), rooms)
+}
+
+/// An idle session took 450 KiB: each connection had room for as much as it might ever read and write at once.
+#[tokio::test]
+async fn a_connection_on_which_little_comes_has_little_room_and_one_that_much_comes_on_has_much() {
+    let small = || frame(OuterKind::Ping, &[0; 8]);
+    let (frames, rooms) = read((0..500).map(|_| small()).collect()).await;
+    assert_eq!(frames, 500);
+    assert!(
+        rooms.iter().all(|room| *room <= 2 * READ_FIRST_BYTES),
+        "{rooms:?}"
+    );
+    let record = frame(OuterKind::Data, &[1; 16 * 1024]);
+    let (frames, rooms) = read(vec![small(), record.clone(), record]).await;
+    assert_eq!(frames, 3);
+    assert!(
+        rooms.last().is_some_and(|room| *room >= READ_BYTES / 2),
+        "{rooms:?}"
+    );
+}
