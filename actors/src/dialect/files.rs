@@ -17,9 +17,10 @@ use dwell_messages::files::{
 use dwell_messages::{ErrorCode, WireError};
 use serde_bytes::ByteBuf;
 use serde_json::{Map, Value};
-use tokio::sync::Mutex;
+use tokio::sync::{Mutex, OwnedSemaphorePermit};
 
 use super::command::NO_SANDBOX;
+use super::held::{Held, LIST_BYTES};
 use crate::files::{self as service, RemoteFiles, WriteOptions};
 
 /// Bytes of a file that is read at once: what one message carries as base64.
@@ -94,6 +95,7 @@ impl Handles {
 pub(super) struct Served {
     pub(super) files: RemoteFiles,
     pub(super) handles: Rc<Handles>,
+    pub(super) held: Held,
     pub(super) sandbox_off: bool,
 }
 
@@ -140,6 +142,14 @@ impl Served {
                 Ok(nothing(()))
             }
             other => Err(Fault::unknown_method(other.method().name())),
+        }
+    }
+
+    /// Room for the answer, where that may be large.
+    pub(super) async fn room(&self, call: &Call) -> Option<OwnedSemaphorePermit> {
+        match answer_bytes(call) {
+            0 => None,
+            bytes => self.held.answer(bytes).await,
         }
     }
 
@@ -266,6 +276,37 @@ fn block_length(length: u64) -> Result<usize, Fault> {
             let text = format!("a block has 1 to {BLOCK_MAX_BYTES} bytes, not {length}");
             Err(Fault::invalid_request(text))
         }
+    }
+}
+
+/// What an answer may hold. How large a file is is known only when it was read.
+fn answer_bytes(call: &Call) -> u64 {
+    match call {
+        Call::ReadFile(_) => READ_FILE_MAX_BYTES,
+        Call::ReadBlock(ask) => ask.len.min(BLOCK_MAX_BYTES as u64),
+        Call::ReadDirectory(_) | Call::Walk(_) => LIST_BYTES,
+        Call::WriteFile(_)
+        | Call::CreateDirectory(_)
+        | Call::GetMetadata(_)
+        | Call::Canonicalize(_)
+        | Call::Remove(_)
+        | Call::Copy(_)
+        | Call::OpenFile(_)
+        | Call::WriteBlock(_)
+        | Call::CloseFile(_)
+        | Call::Initialize(_)
+        | Call::EnvironmentInfo
+        | Call::EnvironmentStatus
+        | Call::ReadEnvironmentConfig(_)
+        | Call::DiscoverRoots(_)
+        | Call::DiscoverCapabilities(_)
+        | Call::Start(_)
+        | Call::Read(_)
+        | Call::Write(_)
+        | Call::Signal(_)
+        | Call::Terminate(_)
+        | Call::WatchMissing(_)
+        | Call::Http(_) => 0,
     }
 }
 

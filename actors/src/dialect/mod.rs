@@ -6,8 +6,8 @@
 //! promises: its numbers, what can be read again, and sessions that wait for their client.
 //!
 //! Everything of one gateway is on one arbiter and made of tasks: a reader and a writer a connection, one for each process
-//! and for each request that waits. Bounds are beside what they bound, in `outbox`, `writes`, `log`, `session`, `gateway`,
-//! `connection` and `socket`. Full: a client that does not read makes its own commands wait. Stop: connections are closed
+//! and for each request that waits. Bounds are beside what they bound, in `outbox`, `held`, `writes`, `log`, `session`,
+//! `gateway`, `connection` and `socket`. Full: a client that does not read makes its own commands wait. Stop: connections are closed
 //! without a word, and what their sessions run is killed.
 
 mod auth;
@@ -18,6 +18,7 @@ mod discovery;
 mod files;
 mod gateway;
 mod head;
+mod held;
 mod line;
 mod log;
 mod outbox;
@@ -43,6 +44,7 @@ pub use bridge::Bridge;
 pub use connection::CALLS_MAX;
 pub use files::{DIRECTORY_MAX_ENTRIES, READ_FILE_MAX_BYTES};
 pub use gateway::SESSIONS_MAX;
+pub use held::{ANSWERS_MAX_BYTES, REQUESTS_MAX_BYTES};
 pub use line::PROBE_TIMEOUT;
 pub use log::{LOGGED_CHUNKS_MAX, WRITE_IDS_MAX};
 pub use outbox::{OUTBOUND_MAX, OUTBOUND_MAX_BYTES};

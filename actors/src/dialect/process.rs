@@ -196,8 +196,14 @@ impl Process {
         !is_exited
     }
 
-    /// What it has told, once there is something or the time is over. Cancellation safe.
-    pub(super) async fn read(&self, read: &Read) -> ReadAnswer {
+    /// What it has told.
+    pub(super) fn read(&self, read: &Read) -> ReadAnswer {
+        let after = read.after_seq.unwrap_or(0);
+        self.log.borrow().read(after, read.max_bytes)
+    }
+
+    /// Returns once there is something to read, or the time is over. Cancellation safe.
+    pub(super) async fn news(&self, read: &Read) {
         let after = read.after_seq.unwrap_or(0);
         let wait = Duration::from_millis(read.wait_ms.unwrap_or(0));
         if !wait.is_zero() && !self.log.borrow().has_news(after) {
@@ -212,7 +218,6 @@ impl Process {
             };
             drop(tokio::time::timeout(wait, news).await);
         }
-        self.log.borrow().read(after, read.max_bytes)
     }
 
     fn output(&self, stream: OutputStream, data: Bytes) -> Vec<u8> {
