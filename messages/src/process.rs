@@ -4,6 +4,7 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use serde_bytes::ByteBuf;
 
+use crate::confinement::Confinement;
 use crate::timings::Timings;
 
 /// Most bytes one `Output` or `Write` carries.
@@ -174,6 +175,10 @@ pub struct Start {
     /// Bytes of output kept on the executor's disk while nobody takes them; absent: the executor's default.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub spool_bytes: Option<u64>,
+    /// What it may reach; absent: whatever the executor may. Only to an executor that says it can: an older one would
+    /// pass it over.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub confinement: Option<Confinement>,
     /// Whether it may outlive the executor.
     #[serde(default, skip_serializing_if = "is_false")]
     pub outlive: bool,

@@ -317,7 +317,7 @@ impl Connection {
             files,
             handles: Rc::clone(&self.handles),
             held: self.held.clone(),
-            sandbox_off: session.is_sandbox_off(),
+            wish: session.wish(),
         };
         let held = match self.room(&asked) {
             Ok(held) => held,

@@ -19,8 +19,9 @@ use serde_bytes::ByteBuf;
 use serde_json::{Map, Value};
 use tokio::sync::{Mutex, OwnedSemaphorePermit};
 
-use super::command::NO_SANDBOX;
+use super::command::Wish;
 use super::held::{Held, LIST_BYTES};
+use super::reach::within;
 use crate::files::{self as service, RemoteFiles, WriteOptions};
 
 /// Bytes of a file that is read at once: what one message carries as base64.
@@ -96,7 +97,7 @@ pub(super) struct Served {
     pub(super) files: RemoteFiles,
     pub(super) handles: Rc<Handles>,
     pub(super) held: Held,
-    pub(super) sandbox_off: bool,
+    pub(super) wish: Wish,
 }
 
 impl Served {
@@ -105,8 +106,11 @@ impl Served {
     /// # Errors
     /// Why there is none.
     pub(super) async fn answer(&self, id: &Id, call: Call) -> Result<Vec<u8>, Fault> {
-        self.check(sandbox_of(&call))?;
         let files = &self.files;
+        let (call, links_to_open) = match self.wish.confinement(sandbox_of(&call))? {
+            Some(confinement) => within(call, &confinement, files).await?,
+            None => (call, Links::Follow),
+        };
         let nothing = |()| encode_response(id, &Value::Object(Map::new()));
         match call {
             Call::ReadFile(ask) => read_file(files, ask).await.map(|data| encode_response(id, &data)),
@@ -131,7 +135,10 @@ impl Served {
             Call::Walk(ask) => walk(files, ask).await.map(|walked| encode_response(id, &walked)),
             Call::Remove(ask) => remove(files, ask).await.map(nothing),
             Call::Copy(ask) => copy(files, ask).await.map(nothing),
-            Call::OpenFile(ask) => self.open(ask).await.map(|opened| encode_response(id, &opened)),
+            Call::OpenFile(ask) => self
+                .open(ask, links_to_open)
+                .await
+                .map(|opened| encode_response(id, &opened)),
             Call::ReadBlock(ask) => self
                 .read_block(ask)
                 .await
@@ -153,14 +160,7 @@ impl Served {
         }
     }
 
-    fn check(&self, sandbox: Option<&Value>) -> Result<(), Fault> {
-        match sandbox {
-            Some(_) if !self.sandbox_off => Err(Fault::failed(NO_SANDBOX)),
-            Some(_) | None => Ok(()),
-        }
-    }
-
-    async fn open(&self, ask: OpenFile) -> Result<OpenedFile, Fault> {
+    async fn open(&self, ask: OpenFile, links: Links) -> Result<OpenedFile, Fault> {
         let path = path(&ask.path)?;
         let opened = self.handles.take(&ask, self.files.fresh_handle())?;
         let _turn = opened.turn.lock().await;
@@ -175,7 +175,7 @@ impl Served {
             permissions: Some(NEW_FILE),
             atomic: false,
             sync: false,
-            links: Links::Follow,
+            links,
         });
         if let Err(error) = self.files.call(request).await {
             self.handles.forget(&ask.handle_id, &opened);

@@ -393,6 +393,7 @@ fn start(command: Command, context: &TraceContext, unattended: bool) -> Start {
         retention_bytes: command.retention,
         overflow: command.overflow,
         spool_bytes: command.spool,
+        confinement: command.confinement,
         outlive: command.outlive,
         unattended,
         credit: OUTPUT_WINDOW_BYTES,

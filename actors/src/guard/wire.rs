@@ -380,6 +380,7 @@ fn write_kind(writer: Writer, kind: SpawnErrorKind) -> Writer {
         SpawnErrorKind::GuardLost => (14, 0, 0),
         // The executor has refused these before anybody was asked.
         SpawnErrorKind::EmptyArgv
+        | SpawnErrorKind::Unconfined { .. }
         | SpawnErrorKind::NulByte { .. }
         | SpawnErrorKind::ArgumentTooLong { .. }
         | SpawnErrorKind::InvalidEnvironmentName { .. } => (12, libc::EINVAL, 0),

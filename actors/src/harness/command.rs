@@ -6,6 +6,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use dwell_messages::TraceContext;
+use dwell_messages::confinement::Confinement;
 use dwell_messages::process::{Drain, Limits, Overflow, Pty, TerminalSize};
 
 use crate::dispatcher::Mode;
@@ -54,6 +55,8 @@ pub struct Command {
     pub(crate) parent: Option<TraceContext>,
     pub(crate) sampled: Option<bool>,
     pub(crate) output_limit: usize,
+    /// Only to an executor that says it can.
+    pub(crate) confinement: Option<Confinement>,
 }
 
 impl Command {
@@ -82,6 +85,7 @@ impl Command {
             parent: None,
             sampled: None,
             output_limit: OUTPUT_LIMIT_BYTES,
+            confinement: None,
         }
     }
 

@@ -204,6 +204,8 @@ pub(crate) struct Process {
     deadline: Option<TimerGuard>,
     terminate_early: Option<(Duration, Ending)>,
     program: String,
+    /// Whether its leader is what confines it, and deaf.
+    is_confined: bool,
     /// Its place among what is unfinished.
     watched: Option<Entered<Watched>>,
     /// Its place under its client's cap, given back with its last event.
@@ -246,6 +248,7 @@ impl Process {
             deadline: None,
             terminate_early: None,
             program: String::new(),
+            is_confined: false,
             watched: None,
             slot: None,
         }
@@ -335,6 +338,7 @@ impl Process {
         } else {
             responder.unhurried()
         };
+        self.is_confined = start.confinement.is_some();
         let (request, withheld) = start::request(start, &self.context());
         account.lap(Segment::Dispatch, Tick::now());
         self.starting = Some(Starting {
@@ -551,6 +555,7 @@ impl Process {
         let running = self.running.as_ref().ok_or_else(gone)?;
         let group = running.group.as_ref().ok_or_else(gone)?;
         let sent = match (signal.target, &running.terminal) {
+            (SignalTarget::Leader, _) if self.is_confined => group.signal_group(signal.signal),
             (SignalTarget::Leader, _) => group.signal_leader(signal.signal),
             (SignalTarget::Foreground, Some(terminal)) => group.signal_foreground(terminal, signal.signal),
             (SignalTarget::Foreground, None) | (SignalTarget::Tree, _) => group.signal_group(signal.signal),

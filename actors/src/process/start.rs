@@ -46,6 +46,7 @@ pub(super) fn request(start: Start, context: &TraceContext) -> (SpawnRequest, Ve
         },
         terminal: start.pty.map(|pty| size(pty.size)),
         limits: limits(&start.limits),
+        confinement: start.confinement,
         detach: start.outlive,
     };
     (request, withheld)
@@ -126,6 +127,7 @@ pub(super) fn error_code(kind: &SpawnErrorKind) -> ErrorCode {
         | SpawnErrorKind::ArgumentTooLong { .. }
         | SpawnErrorKind::InvalidEnvironmentName { .. }
         | SpawnErrorKind::LimitRefused { .. }
+        | SpawnErrorKind::Unconfined { .. }
         | SpawnErrorKind::DetachUnavailable => ErrorCode::BadRequest,
         SpawnErrorKind::CwdUnusable { .. } => ErrorCode::BadCwd,
         SpawnErrorKind::ResourceExhausted { .. }

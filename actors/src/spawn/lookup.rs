@@ -51,6 +51,18 @@ pub(super) fn resolve(request: &SpawnRequest) -> Result<PathBuf, SpawnErrorKind>
     }
 }
 
+/// Whether a program that was found could be executed, asked before it is. What the kernel says of its format, or of an
+/// interpreter that is missing, only executing it tells.
+///
+/// # Errors
+/// As `diagnose`.
+pub(super) fn check(request: &SpawnRequest, program: &Path) -> Result<(), SpawnErrorKind> {
+    if let Some(problem) = cwd_problem(request) {
+        return Err(problem);
+    }
+    executable(&seen_from_here(request, program)).map_err(|errno| diagnose(request, program, errno))
+}
+
 /// What the errno of a failed start meant. Asked after the failure and not before it, so the good path pays
 /// nothing; what it sees may be newer than the failure, and then the errno alone decides.
 pub(super) fn diagnose(request: &SpawnRequest, program: &Path, errno: Errno) -> SpawnErrorKind {

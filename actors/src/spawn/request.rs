@@ -1,5 +1,7 @@
 //! What to start.
 
+use dwell_messages::confinement::Confinement;
+
 use super::environment::Environment;
 use super::error::{Place, SpawnError, SpawnErrorKind};
 
@@ -25,6 +27,8 @@ pub struct SpawnRequest {
     pub terminal: Option<TerminalSize>,
     /// What the command may use at most.
     pub limits: Limits,
+    /// What the command may reach. `None`: whatever the executor may.
+    pub confinement: Option<Confinement>,
     /// Whether the command may outlive the executor. Its pipes do not: what it writes after the executor's end fails.
     pub detach: bool,
 }

@@ -1,5 +1,6 @@
 //! Starting processes, and what they tell.
 
+use dwell_actors::dialect::Sandbox;
 use serde_json::{Value, json};
 
 use crate::client::{
@@ -292,7 +293,7 @@ async fn what_asks_for_a_sandbox_is_refused_unless_the_operator_said_otherwise_a
     );
     executor.shutdown().await;
 
-    let executor = executor_with(options().sandbox_off()).await;
+    let executor = executor_with(options().sandbox(Sandbox::Off)).await;
     let (mut client, _) = Client::begin(&executor).await;
     for (name, more) in [("a", sandbox), ("b", json!({}))] {
         let started = client

@@ -11,6 +11,7 @@ mod frame;
 mod http;
 mod method;
 mod process;
+mod sandbox;
 mod session;
 mod strict;
 mod uri;
@@ -34,6 +35,7 @@ pub use process::{
     Accepted, Chunk, Closed, EnvPolicy, Exited, Interrupt, Output, Read, ReadAnswer, Signal, Start, Started,
     StreamName, Terminate, Terminated, Write, WriteStatus,
 };
+pub use sandbox::{Unclear, confinement_of};
 pub use session::{
     Capabilities, EnvironmentInfo, EnvironmentStatus, InheritName, Initialize, Initialized, ShellInfo,
 };

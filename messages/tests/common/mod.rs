@@ -445,6 +445,7 @@ pub(crate) fn start() -> Start {
         retention_bytes: Some(1 << 21),
         overflow: Overflow::Ring,
         spool_bytes: Some(1 << 24),
+        confinement: None,
         outlive: true,
         unattended: true,
         credit: 262_144,
