@@ -374,8 +374,22 @@ async fn codes_and_signals_of_a_confined_command_are_its_own() {
     assert!(!env.text.contains("DWELL"), "{env:?}");
     let mut loaders = serving.confined("loaders", "echo $LD_LIBRARY_PATH");
     loaders["env"]["LD_LIBRARY_PATH"] = json!("/somewhere else");
-    client.call("process/start", loaders).await.unwrap();
+    client.call("process/start", loaders.clone()).await.unwrap();
     assert_eq!(client.ended("loaders").await.text, "/somewhere else\n");
+    let mut named = serving.confined("named", "tr '\\0' ' ' < /proc/$$/cmdline; true");
+    named["arg0"] = json!("another name");
+    client.call("process/start", named).await.unwrap();
+    let named = client.ended("named").await;
+    assert!(named.text.starts_with("another name -c "), "{named:?}");
+    // What a loader obeys takes effect inside: the program that it tells of is the command, not what confines it.
+    loaders["processId"] = json!("told");
+    loaders["env"] = json!({"LD_TRACE_LOADED_OBJECTS": "1"});
+    client.call("process/start", loaders).await.unwrap();
+    let told = client.ended("told").await;
+    assert!(
+        told.text.contains("libtinfo") && !told.text.contains("libgcc_s"),
+        "{told:?}"
+    );
     let mut missing = serving.confined("missing", "");
     missing["argv"] = json!(["no-such-program"]);
     let error = client.call("process/start", missing).await.unwrap_err();

@@ -148,6 +148,9 @@ impl Default for Drain {
 pub struct Start {
     /// Program and arguments, as bytes.
     pub argv: Vec<ByteBuf>,
+    /// The program, where it is not what the command is told as its own name: that stays `argv`'s first.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub program: Option<ByteBuf>,
     /// Working directory; absent: the executor's own.
     #[serde(default)]
     pub cwd: Option<ByteBuf>,
@@ -193,6 +196,13 @@ pub struct Start {
     /// The span that the process's own spans belong under: the call, not the request, which ends long before.
     #[serde(default)]
     pub launch: Option<ByteBuf>,
+}
+
+impl Start {
+    /// What is executed, if the command has anything.
+    pub fn executed(&self) -> Option<&ByteBuf> {
+        self.program.as_ref().or(self.argv.first())
+    }
 }
 
 /// What happens to output for which there is no room.

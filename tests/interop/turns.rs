@@ -165,7 +165,11 @@ async fn a_turn_outlives_its_connection() {
     if !confined("turns::a_turn_outlives_its_connection") {
         return;
     }
-    let rounds = std::env::var("DWELL_INTEROP_ROUNDS").map_or(5, |rounds| rounds.parse().unwrap());
+    let rounds = if std::env::var_os("DWELL_SOAK").is_some() {
+        50
+    } else {
+        5
+    };
     for round in 0..rounds {
         let world = World::start(&[]);
         let upstream = world.url.strip_prefix("ws://").unwrap().parse().unwrap();
@@ -249,6 +253,23 @@ fn a_turn_in_the_clis_default_sandbox_writes_inside_of_the_workspace_alone() {
         assert!(
             added.contains("A sub/new") && world.work().join("sub/new").exists(),
             "{added}"
+        );
+        // Without being asked for a policy it lets nothing be written at all.
+        let turn = world.turn(
+            &world.url,
+            None,
+            vec![exec("cat inside; echo no > inside"), exec("cat inside")],
+        );
+        let [refused, kept] = &turn.outputs[..] else {
+            panic!("two outputs: {:?} {}", turn.outputs, turn.said);
+        };
+        assert!(
+            refused.contains("yes") && refused.contains("Read-only file system"),
+            "{refused}"
+        );
+        assert!(
+            kept.contains("exited with code 0") && kept.contains("yes"),
+            "{kept}"
         );
         // The control: it is the policy that keeps it.
         world.turn(&world.url, FULL, vec![exec(&write)]);

@@ -23,7 +23,7 @@ pub use self::plan::Unenforceable;
 use self::plan::{Seen, mounts};
 pub(crate) use self::shim::recognise;
 pub(crate) use self::trial::equip;
-use crate::spawn::Environment;
+use crate::spawn::{Environment, SpawnRequest};
 
 /// Where bubblewrap is if no directory of `PATH` has it.
 const BUBBLEWRAP: &str = "/usr/bin/bwrap";
@@ -53,8 +53,7 @@ impl Confiner {
     /// Why the whole is not enforced.
     pub(crate) fn wrap(
         &self,
-        argv: &[Vec<u8>],
-        environment: &Environment,
+        request: &SpawnRequest,
         cwd: &[u8],
         confinement: &Confinement,
     ) -> Result<(Vec<Vec<u8>>, Environment), Unenforceable> {
@@ -91,7 +90,8 @@ impl Confiner {
             shim::NO_NETWORK
         }]);
         // What a loader would obey must not be obeyed out here, where nothing is confined yet.
-        let (inside, outside): (Vec<_>, Vec<_>) = environment
+        let (inside, outside): (Vec<_>, Vec<_>) = request
+            .env
             .pairs()
             .iter()
             .cloned()
@@ -100,7 +100,9 @@ impl Confiner {
         for (name, value) in inside {
             say(&[&[name.as_slice(), b"=", value.as_slice()].concat()]);
         }
-        line.extend(argv.iter().cloned());
+        // The program, and then what it is told.
+        line.extend(request.program().cloned());
+        line.extend(request.argv.iter().cloned());
         Ok((line, Environment::exact(outside)))
     }
 }

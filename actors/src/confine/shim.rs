@@ -9,7 +9,8 @@ use crate::spawn::sys;
 
 /// First argument of the link outside; bubblewrap's whole line follows.
 pub(super) const OUTSIDE: &[u8] = b"--dwell-confines-from-outside";
-/// First argument of the link inside. `NETWORK` or `NO_NETWORK`, the number of variables, they, and the command follow.
+/// First argument of the link inside. `NETWORK` or `NO_NETWORK`, the number of variables, they, the program, and what
+/// it is told follow.
 pub(super) const INSIDE: &[u8] = b"--dwell-confines-from-inside";
 pub(super) const NETWORK: &[u8] = b"network";
 pub(super) const NO_NETWORK: &[u8] = b"no-network";
@@ -48,11 +49,11 @@ fn inside(mut line: impl Iterator<Item = OsString>) {
         fail("the command was cut short")
     };
     let variables: Vec<OsString> = line.by_ref().take(count).collect();
-    let Some(program) = line.next() else {
+    let (Some(program), Some(name)) = (line.next(), line.next()) else {
         fail("no program was named")
     };
     let mut command = Command::new(program);
-    command.args(line);
+    command.arg0(name).args(line);
     for variable in &variables {
         let bytes = variable.as_bytes();
         if let Some(at) = bytes.iter().position(|byte| *byte == b'=') {

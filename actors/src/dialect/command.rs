@@ -71,15 +71,13 @@ pub(super) fn command(start: &Start, wish: Wish, parent: Option<TraceContext>) -
         return Err(Fault::failed(NO_SANDBOX));
     }
     let confinement = wish.confinement(start.sandbox.as_ref())?;
-    if start.arg0.is_some() {
-        return Err(Fault::failed(
-            "arg0 is not supported: a command is told its program's own name",
-        ));
-    }
     let mut command = Command::from_argv(&start.argv)
         .current_dir(OsString::from_vec(path_of(&start.cwd)?))
         // The gateway keeps what can be read again.
         .retention(0);
+    if let Some(name) = &start.arg0 {
+        command = command.arg0(name);
+    }
     command.confinement = confinement;
     command = environment(command, start);
     if start.tty {

@@ -280,6 +280,28 @@ impl Process {
     }
 }
 
+/// Whether an exit is held back, for what the command still had to say.
+enum Hold {
+    Not,
+    Until(ExitStatus, Instant),
+    /// It was, for long enough.
+    Over,
+}
+
+/// The next event of a run, or the exit that was held back. Its children may go on writing: it is not held longer for that.
+async fn next(run: &mut Run, hold: &mut Hold) -> Option<RunEvent> {
+    let Hold::Until(status, until) = *hold else {
+        return run.next().await;
+    };
+    if Instant::now() < until
+        && let Ok(event) = tokio::time::timeout_at(until, run.next()).await
+    {
+        return event;
+    }
+    *hold = Hold::Over;
+    Some(RunEvent::Exited(status))
+}
+
 /// Takes a run's events to its end, and what is kept of it away when its time is over.
 async fn pump(
     process: Rc<Process>,
@@ -294,22 +316,8 @@ async fn pump(
         }
     };
     let mut started = Some(started);
-    let mut held: Option<(ExitStatus, Instant)> = None;
-    loop {
-        let event = match held {
-            None => run.next().await,
-            Some((status, until)) => match tokio::time::timeout_at(until, run.next()).await {
-                Ok(event) => event,
-                Err(_) => {
-                    held = None;
-                    if let Some(exited) = process.exited(Some(status)) {
-                        line.tell(exited).await;
-                    }
-                    continue;
-                }
-            },
-        };
-        let Some(event) = event else { break };
+    let mut hold = Hold::Not;
+    while let Some(event) = next(&mut run, &mut hold).await {
         let message = match event {
             RunEvent::Started { .. } => {
                 if process.phase.get() == Phase::Cancelled {
@@ -329,8 +337,10 @@ async fn pump(
                 continue;
             }
             // What it still had to say may be why it failed.
-            RunEvent::Exited(status) if process.is_confined() && !status.success() => {
-                held = Some((status, Instant::now() + DENIAL_WAIT));
+            RunEvent::Exited(status)
+                if process.is_confined() && !status.success() && matches!(hold, Hold::Not) =>
+            {
+                hold = Hold::Until(status, Instant::now() + DENIAL_WAIT);
                 continue;
             }
             RunEvent::Exited(status) => match process.exited(Some(status)) {

@@ -319,8 +319,7 @@ impl Process {
         self.launch = launch_context(&context, &start);
         self.credit.begin(start.credit, start.unattended);
         self.program = start
-            .argv
-            .first()
+            .executed()
             .map(|program| program_name(program))
             .unwrap_or_default();
         self.terms = terms(&start);

@@ -37,6 +37,7 @@ pub(super) fn request(start: Start, context: &TraceContext) -> (SpawnRequest, Ve
     let withheld = resolved.withheld.iter().filter(secret).map(text).collect();
     let request = SpawnRequest {
         argv: start.argv.into_iter().map(ByteBuf::into_vec).collect(),
+        program: start.program.map(ByteBuf::into_vec),
         cwd: start.cwd.map(ByteBuf::into_vec),
         env: resolved.environment,
         stdin: if start.stdin {

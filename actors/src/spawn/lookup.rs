@@ -23,7 +23,7 @@ const DEFAULT_PATH: &[u8] = b"/bin:/usr/bin";
 /// [`SpawnErrorKind::ProgramMissing`] or [`SpawnErrorKind::NotExecutable`], or the working directory's error when
 /// that is the cause.
 pub(super) fn resolve(request: &SpawnRequest) -> Result<PathBuf, SpawnErrorKind> {
-    let name = request.argv.first().ok_or(SpawnErrorKind::EmptyArgv)?;
+    let name = request.program().ok_or(SpawnErrorKind::EmptyArgv)?;
     if name.contains(&b'/') {
         return Ok(PathBuf::from(OsStr::from_bytes(name)));
     }

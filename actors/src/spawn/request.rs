@@ -17,6 +17,8 @@ pub const TERMINAL_SIDE_MAX: u16 = 4_096;
 pub struct SpawnRequest {
     /// The program and its arguments. A program without a slash is looked up in the `PATH` of `env`.
     pub argv: Vec<Vec<u8>>,
+    /// The program, where it is not the first of `argv`.
+    pub program: Option<Vec<u8>>,
     /// The working directory; `None` is the executor's own. A relative program or `PATH` entry counts from it.
     pub cwd: Option<Vec<u8>>,
     /// The whole environment of the command; nothing is added.
@@ -149,6 +151,11 @@ impl std::fmt::Display for LimitName {
 }
 
 impl SpawnRequest {
+    /// What is executed.
+    pub(crate) fn program(&self) -> Option<&Vec<u8>> {
+        self.program.as_ref().or(self.argv.first())
+    }
+
     /// Says whether the kernel could take this at all, without asking it anything.
     ///
     /// # Errors
@@ -161,6 +168,10 @@ impl SpawnRequest {
         for (index, argument) in self.argv.iter().enumerate() {
             check_string(argument, Place::Argument(index))?;
             check_length(argument.len(), Place::Argument(index))?;
+        }
+        if let Some(program) = &self.program {
+            check_string(program, Place::Argument(0))?;
+            check_length(program.len(), Place::Argument(0))?;
         }
         if let Some(cwd) = &self.cwd {
             check_string(cwd, Place::Cwd)?;

@@ -137,9 +137,10 @@ fn confine(
     lookup::check(request, &program)?;
     let cwd = directory(request.cwd.take());
     let (argv, env) = confiner
-        .wrap(&request.argv, &request.env, &cwd, confinement)
+        .wrap(request, &cwd, confinement)
         .map_err(|why| SpawnErrorKind::Unconfined { why })?;
-    (request.argv, request.env, request.cwd) = (argv, env, Some(cwd));
+    (request.program, request.cwd) = (None, Some(cwd));
+    (request.argv, request.env) = (argv, env);
     Ok(())
 }
 

@@ -32,18 +32,19 @@ async fn files_that_nobody_takes_are_not_read_ahead() {
         other.call("fs/readFile", ask.clone()).await.unwrap();
     }
     std::fs::write(&path, vec![b'1'; FILE_BYTES]).unwrap();
-    let mut before = 0;
+    let (mut before, mut met) = (0, 0);
     for id in asked {
-        let answer = idle.answer(&json!(id)).await;
-        // One that met the writing has met two files.
-        let data = answer.map_or_else(|_| vec![b'1'], |answer| bytes(&answer["dataBase64"]));
-        before += usize::from(data[0] == b'0');
+        match idle.answer(&json!(id)).await {
+            Ok(answer) => before += usize::from(bytes(&answer["dataBase64"])[0] == b'0'),
+            // It was being read when it was written.
+            Err(_) => met += 1,
+        }
     }
     // As text, what waits to be written; as much again for the sockets, and the two.
     let room = 2 * OUTBOUND_MAX_BYTES / FILE_BYTES + 2;
     assert!(
-        (1..=room).contains(&before),
-        "{before} of {ASKED}, room for {room}"
+        (1..=room).contains(&before) && met <= 2,
+        "{before} of {ASKED} and {met}, room for {room} and 2"
     );
     executor.shutdown().await;
 }

@@ -446,6 +446,7 @@ pub(crate) fn start() -> Start {
         overflow: Overflow::Ring,
         spool_bytes: Some(1 << 24),
         confinement: None,
+        program: None,
         outlive: true,
         unattended: true,
         credit: 262_144,
