@@ -13,6 +13,8 @@ mod disk_faults;
 #[cfg(feature = "system-tests")]
 mod files;
 #[cfg(feature = "system-tests")]
+mod first_turn;
+#[cfg(feature = "system-tests")]
 mod flood;
 mod keeping;
 mod kills;

@@ -34,7 +34,7 @@ use crate::keys::{AuthorizedClients, Grant};
 use crate::mailbox::Mailbox;
 use crate::metrics::families;
 use crate::oversight::{Overseen, Oversight, OversightError};
-use crate::process::{SPOOL_BYTES, SpoolPlace};
+use crate::process::{Attention, SPOOL_BYTES, SpoolPlace};
 use crate::process_supervisor::IDLE_LIFE;
 use crate::relay_framer::{FramerControl, RelayFramer, Transport};
 use crate::runtime::{Place, Runtime, RuntimeError};
@@ -416,6 +416,7 @@ impl ExecutorBuilder {
             past: Mutex::default(),
             detached_life: self.detached_life,
             idle_life: self.idle_life,
+            attention: Arc::default(),
             spool: SpoolPlace {
                 dir: self.spool_dir.unwrap_or_else(std::env::temp_dir),
                 limit: self.spool_bytes,
@@ -522,6 +523,7 @@ pub(crate) struct Shared {
     pub(crate) detached_life: Duration,
     pub(crate) idle_life: Duration,
     pub(crate) spool: SpoolPlace,
+    pub(crate) attention: Arc<Attention>,
     stopping: AtomicBool,
     changed: Notify,
 }

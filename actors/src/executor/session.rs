@@ -132,6 +132,7 @@ impl SessionUpper {
             taken: 0,
             idle_life: shared.idle_life,
             spool: shared.spool.clone(),
+            attention: Arc::clone(&shared.attention),
         };
         let options = |capacity| HostOptions::new(capacity).escalating(ends_link(&framer));
         let (supervising, dispatching) = (options(SUPERVISOR_MAILBOX_MAX), options(DISPATCHER_MAILBOX_MAX));

@@ -5,6 +5,7 @@
 //! that was reserved for them. Full: the supervisor waits. Stop: a process that is dropped is killed. Who sends: the
 //! `ProcessSupervisor`, and its own tasks. A panic kills the process and tells the supervisor.
 
+mod attention;
 mod credit;
 mod overdue;
 mod reader;
@@ -48,6 +49,8 @@ use reader::ReaderReport;
 use start::{error_code, launch_context};
 use stdin::Stdin;
 
+pub(crate) use attention::Attention;
+pub use attention::{SHARE_BYTES, TYPED_MAX_BYTES, TYPING_LASTS, WINDOW, WINDOW_BYTES};
 pub(crate) use credit::{Credit, Presence};
 pub use spool::SPOOL_BYTES;
 pub(crate) use spool::SpoolPlace;
@@ -160,6 +163,7 @@ pub(crate) struct SessionView {
     /// How long a session is there that is of no use to anybody.
     pub(crate) idle_life: Duration,
     pub(crate) spool: SpoolPlace,
+    pub(crate) attention: Arc<Attention>,
 }
 
 /// What the client asked for beside the command itself.
@@ -484,6 +488,7 @@ impl Process {
                 presence: self.session.presence.clone(),
                 overflow: self.terms.overflow,
                 spool: self.session.spool.at_most(self.terms.spool_bytes),
+                attention: Arc::clone(&self.session.attention),
             });
             let context = self.context();
             tasks.push(turn.spawn(async move {
@@ -539,6 +544,7 @@ impl Process {
         responder: Responder,
         turn: &mut Turn<'_, Self>,
     ) {
+        self.session.attention.wrote(write.data.len(), turn.now());
         let stdin = self.running.as_ref().and_then(|running| running.stdin.as_ref());
         match stdin {
             Some(stdin) => stdin.write(write, responder, context, account, turn),

@@ -10,6 +10,7 @@ use std::sync::Arc;
 use dwell_messages::process::{CHUNK_MAX_BYTES, Overflow};
 use dwell_messages::{Envelope, OutputStream, TraceContext};
 
+use super::attention::{Attention, Share};
 use super::credit::{Credit, Presence};
 use super::spool::{Spool, SpoolPlace};
 use crate::in_flight::Waits;
@@ -32,6 +33,7 @@ pub(super) struct Source {
     pub(super) presence: Presence,
     pub(super) overflow: Overflow,
     pub(super) spool: SpoolPlace,
+    pub(super) attention: Arc<Attention>,
 }
 
 /// What a reader has to tell at its end: all there ever is of it, however much it read.
@@ -41,6 +43,7 @@ pub(crate) struct ReaderReport {
     chunks: u64,
     credit_wait_ticks: u64,
     room_wait_ticks: u64,
+    yielded_ticks: u64,
     spooled: u64,
     spool_ticks: u64,
     skipped: u64,
@@ -67,6 +70,7 @@ impl ReaderReport {
             .number(semconv::STREAM_CHUNKS, self.chunks)
             .number(semconv::STREAM_CREDIT_WAIT_US, micros(self.credit_wait_ticks))
             .number(semconv::STREAM_ROOM_WAIT_US, micros(self.room_wait_ticks))
+            .number(semconv::STREAM_YIELDED_US, micros(self.yielded_ticks))
             .number(semconv::MAILBOX_COUNT, self.bulk.count())
             .number(semconv::MAILBOX_RESIDENCE_TOTAL_US, self.bulk.total_us())
             .number(semconv::MAILBOX_RESIDENCE_LONGEST_US, self.bulk.longest_us())
@@ -94,6 +98,7 @@ pub(super) async fn read(source: Source) -> ReaderReport {
         chunks: 0,
         credit_wait_ticks: 0,
         room_wait_ticks: 0,
+        yielded_ticks: 0,
         spooled: 0,
         spool_ticks: 0,
         skipped: 0,
@@ -120,6 +125,8 @@ pub(super) async fn read(source: Source) -> ReaderReport {
         presence: source.presence,
         overflow: source.overflow,
         spool: Spool::new(&source.spool),
+        attention: source.attention,
+        share: Share::default(),
         delivered: 0,
         at_end: false,
         report,
@@ -141,6 +148,8 @@ struct Reader {
     presence: Presence,
     overflow: Overflow,
     spool: Spool,
+    attention: Arc<Attention>,
+    share: Share,
     /// Bytes handed to the delivery, or dropped; `report.end` counts those taken from the pipe.
     delivered: u64,
     at_end: bool,
@@ -275,11 +284,22 @@ impl Reader {
             Ok(Some(data)) => {
                 self.came(Tick::now());
                 let event = self.record.output(self.stream, self.report.end, &data);
-                self.report.end += data.len() as u64;
+                let bytes = data.len() as u64;
+                self.report.end += bytes;
                 self.put(slot, data, event);
+                self.leave_time(bytes).await;
                 true
             }
             other => self.pipe_ended(other),
+        }
+    }
+
+    /// Waits a moment, if somebody types and this floods.
+    async fn leave_time(&mut self, bytes: u64) {
+        let before = Tick::now();
+        if let Some(pause) = self.attention.brought(&mut self.share, bytes, before) {
+            tokio::time::sleep(pause).await;
+            self.report.yielded_ticks += Tick::now().ticks_since(before);
         }
     }
 

@@ -122,6 +122,8 @@ pub const STREAM_CHUNKS: &str = "dwell.stream.chunks";
 pub const STREAM_CREDIT_WAIT_US: &str = "dwell.stream.credit_wait_us";
 /// How long the reader waited for room on its way, in microseconds.
 pub const STREAM_ROOM_WAIT_US: &str = "dwell.stream.room_wait_us";
+/// How long the reader left the machine to somebody who typed, in microseconds.
+pub const STREAM_YIELDED_US: &str = "dwell.stream.yielded_us";
 /// Bytes that went to the disk first.
 pub const STREAM_SPOOLED_BYTES: &str = "dwell.stream.spooled_bytes";
 /// How long writing to the spool took in all, in microseconds.

@@ -185,7 +185,9 @@ fn command(trace: &Trace, us: u64) -> Cause {
     }
     // While output goes to the spool the wait for credit is no wait of the command.
     let blocked_us = match most(semconv::STREAM_SPOOLED_BYTES) {
-        0 => most(semconv::STREAM_CREDIT_WAIT_US).saturating_add(most(semconv::STREAM_ROOM_WAIT_US)),
+        0 => most(semconv::STREAM_CREDIT_WAIT_US)
+            .saturating_add(most(semconv::STREAM_ROOM_WAIT_US))
+            .saturating_add(most(semconv::STREAM_YIELDED_US)),
         _ => 0,
     };
     Cause::Command {

@@ -1,13 +1,15 @@
 //! What dwell's own tests share: a census of what a test leaves behind, waiting for an event with a bound, a home
-//! directory of its own, certificates, finding its processes, a TCP proxy that does to bytes what networks do, and one that
-//! does to frames what a hostile relay could.
+//! directory of its own, certificates, finding its processes, a TCP proxy that does to bytes what networks do, one that does
+//! to frames what a hostile relay could, and a line that takes its time.
 
 mod authority;
 mod census;
 mod home;
 mod hostile;
+mod long_line;
 mod processes;
 mod proxy;
+mod sys;
 mod wait;
 
 pub use authority::Authority;
@@ -17,6 +19,7 @@ pub use hostile::{
     Applied, Canaries, FrameLane, FrameRule, FrameStep, HostileProxy, Hostility, LOG_MAX, RuleKind, Seen,
     Watch,
 };
+pub use long_line::{End, LongLine};
 pub use processes::{MarkedProcess, Marker};
 pub use proxy::{CAPTURE_MAX_BYTES, Cut, Direction, Fault, Lane, Plan, Step, TcpFaultProxy};
 pub use wait::{TimedOut, wait_until};
