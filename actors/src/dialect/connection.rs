@@ -275,34 +275,31 @@ impl Connection {
         // With a parent this request has a span of its own, and the run hangs below that.
         let span = span_id();
         let parent = asked.context.as_ref().map(|context| context.child(span));
-        let started = match session.start(start, parent) {
-            Ok(started) => started,
+        // First: what is refused for want of room does not run.
+        let begun = self
+            .room(&asked)
+            .and_then(|held| session.start(start, parent).map(|started| (held, started)));
+        let (held, started) = match begun {
+            Ok(begun) => begun,
             Err(fault) => {
                 record(session, &asked, span, Some("refused"));
                 return self.refuse(&asked.id, &fault).await;
             }
         };
         let (outbox, session, name) = (self.outbox.clone(), Rc::clone(session), start.process_id.clone());
-        let id = asked.id.clone();
-        let limited = Asked {
-            id: id.clone(),
-            method: asked.method,
-            context: None,
-            begun: asked.begun,
-            bytes: asked.bytes,
-        };
-        self.beside(&limited, async move {
+        self.calls.spawn_local(async move {
             let outcome = started
                 .await
                 .unwrap_or_else(|_| Err(Fault::failed("the session ended while the command was started")));
             record(&session, &asked, span, outcome.as_ref().err().map(|_| "refused"));
             let message = match outcome {
-                Ok(()) => encode_response(&id, &session.started(name)),
-                Err(fault) => encode_error(&id, &fault),
+                Ok(()) => encode_response(&asked.id, &session.started(name)),
+                Err(fault) => encode_error(&asked.id, &fault),
             };
             drop(outbox.send(message).await);
-        })
-        .await
+            drop(held);
+        });
+        Ok(())
     }
 
     /// Files are another thread's, and take their time.

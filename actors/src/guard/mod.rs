@@ -169,7 +169,7 @@ pub enum GuardProblem {
     },
 }
 
-/// Makes this program able to be its own guard. Call it first in `main`, before any thread is started: in the guard it
+/// Makes this program able to be its own guard, and what confines commands inside of bubblewrap. Call it first in `main`, before any thread is started: in the guard it
 /// runs the guard and never returns; otherwise it returns at once.
 pub fn init() {
     crate::confine::recognise();

@@ -4,7 +4,7 @@ use dwell_actors::dialect::{OUTBOUND_MAX_BYTES, REQUESTS_MAX_BYTES};
 use dwell_messages::dialect::{ID_MAX_BYTES, uri_of};
 use serde_json::{Value, json};
 
-use crate::client::{Client, base64, bytes, executor, start};
+use crate::client::{Client, base64, bytes, executor, refused, start};
 
 fn uri(path: &std::path::Path) -> String {
     uri_of(path.as_os_str().as_encoded_bytes())
@@ -68,6 +68,16 @@ async fn requests_are_refused_beyond_their_bytes_and_a_small_one_is_served() {
         refusal.code == -32603 && refusal.message.contains(&REQUESTS_MAX_BYTES.to_string()),
         "{refusal:?}"
     );
+    // Regression: a start was refused for want of room, and ran.
+    let mut start = start("q", &["sleep", "1000"]);
+    start["metadata"] = json!("x".repeat(15 * 1024 * 1024));
+    let refusal = client.call("process/start", start).await.unwrap_err();
+    assert!(
+        refusal.message.contains(&REQUESTS_MAX_BYTES.to_string()),
+        "{refusal:?}"
+    );
+    let unknown = client.call("process/read", json!({"processId": "q"})).await;
+    assert_eq!(unknown, refused(-32600, "unknown process id q"));
     let ended = client.call("process/terminate", json!({"processId": "p"})).await;
     assert_eq!(
         ended,
