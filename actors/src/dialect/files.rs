@@ -20,8 +20,8 @@ use serde_json::{Map, Value};
 use tokio::sync::{Mutex, OwnedSemaphorePermit};
 
 use super::command::Wish;
-use super::held::{Held, LIST_BYTES};
-use super::reach::within;
+use super::held::{Held, answer_bytes};
+use super::reach::{sandbox_of, within};
 use crate::files::{self as service, RemoteFiles, WriteOptions};
 
 /// Bytes of a file that is read at once: what one message carries as base64.
@@ -276,68 +276,6 @@ fn block_length(length: u64) -> Result<usize, Fault> {
             let text = format!("a block has 1 to {BLOCK_MAX_BYTES} bytes, not {length}");
             Err(Fault::invalid_request(text))
         }
-    }
-}
-
-/// What an answer may hold. How large a file is is known only when it was read.
-fn answer_bytes(call: &Call) -> u64 {
-    match call {
-        Call::ReadFile(_) => READ_FILE_MAX_BYTES,
-        Call::ReadBlock(ask) => ask.len.min(BLOCK_MAX_BYTES as u64),
-        Call::ReadDirectory(_) | Call::Walk(_) => LIST_BYTES,
-        Call::WriteFile(_)
-        | Call::CreateDirectory(_)
-        | Call::GetMetadata(_)
-        | Call::Canonicalize(_)
-        | Call::Remove(_)
-        | Call::Copy(_)
-        | Call::OpenFile(_)
-        | Call::WriteBlock(_)
-        | Call::CloseFile(_)
-        | Call::Initialize(_)
-        | Call::EnvironmentInfo
-        | Call::EnvironmentStatus
-        | Call::ReadEnvironmentConfig(_)
-        | Call::DiscoverRoots(_)
-        | Call::DiscoverCapabilities(_)
-        | Call::Start(_)
-        | Call::Read(_)
-        | Call::Write(_)
-        | Call::Signal(_)
-        | Call::Terminate(_)
-        | Call::WatchMissing(_)
-        | Call::Http(_) => 0,
-    }
-}
-
-fn sandbox_of(call: &Call) -> Option<&Value> {
-    match call {
-        Call::ReadFile(ask) => ask.sandbox.as_ref(),
-        Call::WriteFile(ask) => ask.sandbox.as_ref(),
-        Call::CreateDirectory(ask) => ask.sandbox.as_ref(),
-        Call::GetMetadata(ask) => ask.sandbox.as_ref(),
-        Call::Canonicalize(ask) => ask.sandbox.as_ref(),
-        Call::ReadDirectory(ask) => ask.sandbox.as_ref(),
-        Call::Walk(ask) => ask.sandbox.as_ref(),
-        Call::Remove(ask) => ask.sandbox.as_ref(),
-        Call::Copy(ask) => ask.sandbox.as_ref(),
-        Call::OpenFile(ask) => ask.sandbox.as_ref(),
-        Call::Initialize(_)
-        | Call::EnvironmentInfo
-        | Call::EnvironmentStatus
-        | Call::ReadEnvironmentConfig(_)
-        | Call::DiscoverRoots(_)
-        | Call::DiscoverCapabilities(_)
-        | Call::Start(_)
-        | Call::Read(_)
-        | Call::Write(_)
-        | Call::Signal(_)
-        | Call::Terminate(_)
-        | Call::ReadBlock(_)
-        | Call::WriteBlock(_)
-        | Call::CloseFile(_)
-        | Call::WatchMissing(_)
-        | Call::Http(_) => None,
     }
 }
 

@@ -6,14 +6,17 @@
 
 use std::sync::Arc;
 
+use dwell_messages::dialect::{BLOCK_MAX_BYTES, Call};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+
+use super::files::READ_FILE_MAX_BYTES;
 
 /// Bytes of the requests of a connection that are served beside each other, one in any case.
 pub const REQUESTS_MAX_BYTES: usize = 128 * 1024 * 1024;
 /// Bytes of what is read for a connection at a time, as they are on the disk: as text they are a third more.
 pub const ANSWERS_MAX_BYTES: usize = 96 * 1024 * 1024;
-/// What an answer counts that is small, or whose size nobody knows before: a list of names.
-pub(super) const LIST_BYTES: u64 = 16 * 1024 * 1024;
+/// What an answer counts whose size nobody knows before: a list of names.
+const LIST_BYTES: u64 = 16 * 1024 * 1024;
 /// In what bytes are counted.
 const UNIT_BYTES: usize = 1_024;
 
@@ -49,6 +52,37 @@ impl Held {
     }
 }
 
+/// What an answer may hold. How large a file is is known only when it was read.
+pub(super) fn answer_bytes(call: &Call) -> u64 {
+    match call {
+        Call::ReadFile(_) => READ_FILE_MAX_BYTES,
+        Call::ReadBlock(ask) => ask.len.min(BLOCK_MAX_BYTES as u64),
+        Call::ReadDirectory(_) | Call::Walk(_) => LIST_BYTES,
+        Call::WriteFile(_)
+        | Call::CreateDirectory(_)
+        | Call::GetMetadata(_)
+        | Call::Canonicalize(_)
+        | Call::Remove(_)
+        | Call::Copy(_)
+        | Call::OpenFile(_)
+        | Call::WriteBlock(_)
+        | Call::CloseFile(_)
+        | Call::Initialize(_)
+        | Call::EnvironmentInfo
+        | Call::EnvironmentStatus
+        | Call::ReadEnvironmentConfig(_)
+        | Call::DiscoverRoots(_)
+        | Call::DiscoverCapabilities(_)
+        | Call::Start(_)
+        | Call::Read(_)
+        | Call::Write(_)
+        | Call::Signal(_)
+        | Call::Terminate(_)
+        | Call::WatchMissing(_)
+        | Call::Http(_) => 0,
+    }
+}
+
 /// Never more than there are: whatever is larger goes alone.
 fn units(bytes: u64, most: usize) -> u32 {
     let most = most / UNIT_BYTES;
@@ -58,7 +92,6 @@ fn units(bytes: u64, most: usize) -> u32 {
 
 #[cfg(test)]
 mod tests {
-    use super::super::READ_FILE_MAX_BYTES;
     use super::*;
 
     #[tokio::test]

@@ -12,11 +12,44 @@ use dwell_messages::ErrorCode;
 use dwell_messages::confinement::{ConfinedPath, Confinement, Reach};
 use dwell_messages::dialect::{Call, CreateDirectory, Fault, OpenMode, Remove, WriteFile, path_of};
 use dwell_messages::files::Links;
+use serde_json::Value;
 
 use super::command::NO_SANDBOX;
 use crate::files::RemoteFiles;
 
 const EROFS: i32 = 30;
+
+/// The policy that a request about files carries.
+pub(super) fn sandbox_of(call: &Call) -> Option<&Value> {
+    match call {
+        Call::ReadFile(ask) => ask.sandbox.as_ref(),
+        Call::WriteFile(ask) => ask.sandbox.as_ref(),
+        Call::CreateDirectory(ask) => ask.sandbox.as_ref(),
+        Call::GetMetadata(ask) => ask.sandbox.as_ref(),
+        Call::Canonicalize(ask) => ask.sandbox.as_ref(),
+        Call::ReadDirectory(ask) => ask.sandbox.as_ref(),
+        Call::Walk(ask) => ask.sandbox.as_ref(),
+        Call::Remove(ask) => ask.sandbox.as_ref(),
+        Call::Copy(ask) => ask.sandbox.as_ref(),
+        Call::OpenFile(ask) => ask.sandbox.as_ref(),
+        Call::Initialize(_)
+        | Call::EnvironmentInfo
+        | Call::EnvironmentStatus
+        | Call::ReadEnvironmentConfig(_)
+        | Call::DiscoverRoots(_)
+        | Call::DiscoverCapabilities(_)
+        | Call::Start(_)
+        | Call::Read(_)
+        | Call::Write(_)
+        | Call::Signal(_)
+        | Call::Terminate(_)
+        | Call::ReadBlock(_)
+        | Call::WriteBlock(_)
+        | Call::CloseFile(_)
+        | Call::WatchMissing(_)
+        | Call::Http(_) => None,
+    }
+}
 
 /// Makes of a request one that does only what a policy allows, and says what becomes of links on the way to what is opened.
 ///
