@@ -17,9 +17,11 @@ use dwell_messages::files::{
 use dwell_messages::{ErrorCode, WireError};
 use serde_bytes::ByteBuf;
 use serde_json::{Map, Value};
-use tokio::sync::Mutex;
+use tokio::sync::{Mutex, OwnedSemaphorePermit};
 
-use super::command::NO_SANDBOX;
+use super::command::Wish;
+use super::held::{Held, answer_bytes};
+use super::reach::{sandbox_of, within};
 use crate::files::{self as service, RemoteFiles, WriteOptions};
 
 /// Bytes of a file that is read at once: what one message carries as base64.
@@ -94,7 +96,8 @@ impl Handles {
 pub(super) struct Served {
     pub(super) files: RemoteFiles,
     pub(super) handles: Rc<Handles>,
-    pub(super) sandbox_off: bool,
+    pub(super) held: Held,
+    pub(super) wish: Wish,
 }
 
 impl Served {
@@ -103,8 +106,11 @@ impl Served {
     /// # Errors
     /// Why there is none.
     pub(super) async fn answer(&self, id: &Id, call: Call) -> Result<Vec<u8>, Fault> {
-        self.check(sandbox_of(&call))?;
         let files = &self.files;
+        let (call, links_to_open) = match self.wish.confinement(sandbox_of(&call))? {
+            Some(confinement) => within(call, &confinement, files).await?,
+            None => (call, Links::Follow),
+        };
         let nothing = |()| encode_response(id, &Value::Object(Map::new()));
         match call {
             Call::ReadFile(ask) => read_file(files, ask).await.map(|data| encode_response(id, &data)),
@@ -129,7 +135,10 @@ impl Served {
             Call::Walk(ask) => walk(files, ask).await.map(|walked| encode_response(id, &walked)),
             Call::Remove(ask) => remove(files, ask).await.map(nothing),
             Call::Copy(ask) => copy(files, ask).await.map(nothing),
-            Call::OpenFile(ask) => self.open(ask).await.map(|opened| encode_response(id, &opened)),
+            Call::OpenFile(ask) => self
+                .open(ask, links_to_open)
+                .await
+                .map(|opened| encode_response(id, &opened)),
             Call::ReadBlock(ask) => self
                 .read_block(ask)
                 .await
@@ -143,14 +152,15 @@ impl Served {
         }
     }
 
-    fn check(&self, sandbox: Option<&Value>) -> Result<(), Fault> {
-        match sandbox {
-            Some(_) if !self.sandbox_off => Err(Fault::failed(NO_SANDBOX)),
-            Some(_) | None => Ok(()),
+    /// Room for the answer, where that may be large.
+    pub(super) async fn room(&self, call: &Call) -> Option<OwnedSemaphorePermit> {
+        match answer_bytes(call) {
+            0 => None,
+            bytes => self.held.answer(bytes).await,
         }
     }
 
-    async fn open(&self, ask: OpenFile) -> Result<OpenedFile, Fault> {
+    async fn open(&self, ask: OpenFile, links: Links) -> Result<OpenedFile, Fault> {
         let path = path(&ask.path)?;
         let opened = self.handles.take(&ask, self.files.fresh_handle())?;
         let _turn = opened.turn.lock().await;
@@ -165,7 +175,7 @@ impl Served {
             permissions: Some(NEW_FILE),
             atomic: false,
             sync: false,
-            links: Links::Follow,
+            links,
         });
         if let Err(error) = self.files.call(request).await {
             self.handles.forget(&ask.handle_id, &opened);
@@ -266,37 +276,6 @@ fn block_length(length: u64) -> Result<usize, Fault> {
             let text = format!("a block has 1 to {BLOCK_MAX_BYTES} bytes, not {length}");
             Err(Fault::invalid_request(text))
         }
-    }
-}
-
-fn sandbox_of(call: &Call) -> Option<&Value> {
-    match call {
-        Call::ReadFile(ask) => ask.sandbox.as_ref(),
-        Call::WriteFile(ask) => ask.sandbox.as_ref(),
-        Call::CreateDirectory(ask) => ask.sandbox.as_ref(),
-        Call::GetMetadata(ask) => ask.sandbox.as_ref(),
-        Call::Canonicalize(ask) => ask.sandbox.as_ref(),
-        Call::ReadDirectory(ask) => ask.sandbox.as_ref(),
-        Call::Walk(ask) => ask.sandbox.as_ref(),
-        Call::Remove(ask) => ask.sandbox.as_ref(),
-        Call::Copy(ask) => ask.sandbox.as_ref(),
-        Call::OpenFile(ask) => ask.sandbox.as_ref(),
-        Call::Initialize(_)
-        | Call::EnvironmentInfo
-        | Call::EnvironmentStatus
-        | Call::ReadEnvironmentConfig(_)
-        | Call::DiscoverRoots(_)
-        | Call::DiscoverCapabilities(_)
-        | Call::Start(_)
-        | Call::Read(_)
-        | Call::Write(_)
-        | Call::Signal(_)
-        | Call::Terminate(_)
-        | Call::ReadBlock(_)
-        | Call::WriteBlock(_)
-        | Call::CloseFile(_)
-        | Call::WatchMissing(_)
-        | Call::Http(_) => None,
     }
 }
 

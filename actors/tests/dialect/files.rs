@@ -3,6 +3,7 @@
 use std::os::unix::fs::symlink;
 use std::path::Path;
 
+use dwell_actors::dialect::Sandbox;
 use dwell_messages::dialect::{HANDLES_MAX, uri_of};
 use serde_json::{Value, json};
 
@@ -399,7 +400,7 @@ async fn methods_that_there_are_not_are_not_there() {
 #[tokio::test]
 async fn what_asks_for_a_sandbox_is_refused_with_files_too() {
     let confined = json!({"path": "file:///etc/hostname", "sandbox": {"permissions": {"type": "managed"}}});
-    let unconfined = executor_with(options().sandbox_off()).await;
+    let unconfined = executor_with(options().sandbox(Sandbox::Off)).await;
     let executor = executor().await;
     let (mut client, _) = Client::begin(&executor).await;
     for method in [

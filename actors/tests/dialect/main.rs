@@ -9,6 +9,7 @@ mod connections;
 mod ending;
 mod files;
 mod handshake;
+mod held;
 mod isolation;
 mod messages;
 mod processes;

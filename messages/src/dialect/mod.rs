@@ -11,6 +11,7 @@ mod frame;
 mod http;
 mod method;
 mod process;
+mod sandbox;
 mod session;
 mod strict;
 mod uri;
@@ -29,11 +30,12 @@ pub use files::{
 };
 pub use frame::{Carrier, Id, Incoming, Malformed, encode_error, encode_notification, encode_response};
 pub use http::{BodyDelta, Header, HttpAnswer, HttpRequest, RedirectPolicy};
-pub use method::{Call, Group, INITIALIZED, Method, notification};
+pub use method::{Call, Group, ID_MAX_BYTES, INITIALIZED, Method, notification};
 pub use process::{
     Accepted, Chunk, Closed, EnvPolicy, Exited, Interrupt, Output, Read, ReadAnswer, Signal, Start, Started,
     StreamName, Terminate, Terminated, Write, WriteStatus,
 };
+pub use sandbox::{Unclear, confinement_of};
 pub use session::{
     Capabilities, EnvironmentInfo, EnvironmentStatus, InheritName, Initialize, Initialized, ShellInfo,
 };
