@@ -6,6 +6,7 @@
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 #![cfg(feature = "system-tests")]
 
+mod conformance;
 mod mock;
 mod turns;
 mod world;

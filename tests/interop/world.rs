@@ -41,7 +41,7 @@ pub(crate) fn confined(test: &str) -> bool {
 }
 
 /// The CLI's binary; fetched once.
-fn codex() -> PathBuf {
+pub(crate) fn codex() -> PathBuf {
     if let Some(given) = std::env::var_os("DWELL_CODEX") {
         return given.into();
     }
