@@ -7,6 +7,7 @@
 #![cfg(feature = "system-tests")]
 
 mod conformance;
+mod environment;
 mod mock;
 mod turns;
 mod world;

@@ -19,7 +19,9 @@ use std::sync::Arc;
 use futures_util::StreamExt as _;
 use serde_json::Value;
 
-use self::lab::{Lab, Server, fits};
+pub(crate) use self::lab::{BOUND, Server};
+use self::lab::{Lab, fits};
+pub(crate) use self::steps::awaits;
 use crate::world::{codex, confined};
 
 /// Conversations under way at a time: most of them wait.
