@@ -31,6 +31,8 @@ pub const DIRECTORY_MAX_ENTRIES: usize = 60_000;
 /// Permissions of a file that is created, less the executor's umask.
 const NEW_FILE: u32 = 0o644;
 const EBADF: i32 = 9;
+const ENOTDIR: i32 = 20;
+const EISDIR: i32 = 21;
 const ELOOP: i32 = 40;
 
 /// Open files of a connection, by its client's names for them.
@@ -306,8 +308,20 @@ async fn read_file(files: &RemoteFiles, ask: ReadFile) -> Result<FileContents, F
             let text = format!("file is too large to read: limit is {READ_FILE_MAX_BYTES} bytes");
             Err(Fault::invalid_request(text))
         }
-        Err(error) => Err(file_fault(&ask.path, error)),
+        Err(error) => Err(file_fault(&ask.path, linked(files, &path, error).await)),
     }
+}
+
+/// A link that was not to be followed: where it is not the last part of its path, that is no directory.
+async fn linked(files: &RemoteFiles, path: &ByteBuf, error: WireError) -> WireError {
+    if error.code != ErrorCode::SymlinkLoop {
+        return error;
+    }
+    let kept = files.metadata_of(path, Links::Keep).await;
+    if kept.is_ok_and(|kept| kept.kind != FileKind::Symlink) {
+        return WireError::new(ErrorCode::NotADirectory, error.message).with_errno(Some(ENOTDIR));
+    }
+    error
 }
 
 /// A file whose path has no link in it: part by part, each of the same file.
@@ -351,8 +365,11 @@ async fn write_file(files: &RemoteFiles, ask: WriteFile) -> Result<(), Fault> {
         links: links(ask.follow_symlinks),
         ..WriteOptions::default()
     };
-    let written = files.write_file(&path, data.0, options).await;
-    written.map(drop).map_err(|error| file_fault(&ask.path, error))
+    match files.write_file(&path, data.0, options).await {
+        Ok(_) => Ok(()),
+        Err(error) if error.code == ErrorCode::IsADirectory => Err(Fault::of_file_errno(EISDIR)),
+        Err(error) => Err(file_fault(&ask.path, linked(files, &path, error).await)),
+    }
 }
 
 async fn metadata(files: &RemoteFiles, ask: GetMetadata) -> Result<FileInfo, Fault> {
@@ -368,10 +385,12 @@ async fn metadata(files: &RemoteFiles, ask: GetMetadata) -> Result<FileInfo, Fau
     if !ask.follow_symlinks {
         return match files.metadata_of(&path, Links::Refuse).await {
             Ok(metadata) => Ok(info(&metadata, false)),
-            Err(error) if error.code == ErrorCode::SymlinkLoop => {
-                Err(Fault::invalid_request("path contains a symbolic link"))
-            }
-            Err(error) => Err(fault(error)),
+            Err(error) => match linked(files, &path, error).await {
+                error if error.code == ErrorCode::SymlinkLoop => {
+                    Err(Fault::invalid_request("path contains a symbolic link"))
+                }
+                error => Err(fault(error)),
+            },
         };
     }
     // What it leads to, and whether it is a link itself, in one round trip.
@@ -508,7 +527,7 @@ fn file_fault(uri: &str, error: WireError) -> Fault {
     match error.code {
         ErrorCode::IsADirectory | ErrorCode::NotAFile => {
             let path = path_of(uri).unwrap_or_default();
-            Fault::invalid_request(format!("path {} is not a file", String::from_utf8_lossy(&path)))
+            Fault::invalid_request(format!("path `{}` is not a file", String::from_utf8_lossy(&path)))
         }
         _ => fault(error),
     }

@@ -40,12 +40,12 @@ async fn a_file_is_written_and_read_whole() {
     let directory = client.call("fs/readFile", json!({"path": uri(dir.path())})).await;
     assert_eq!(
         directory,
-        refused(-32600, &format!("path {} is not a file", dir.path().display()))
+        refused(-32600, &format!("path `{}` is not a file", dir.path().display()))
     );
     let device = client
         .call("fs/readFile", json!({"path": "file:///dev/null"}))
         .await;
-    assert_eq!(device, refused(-32600, "path /dev/null is not a file"));
+    assert_eq!(device, refused(-32600, "path `/dev/null` is not a file"));
     executor.shutdown().await;
 }
 

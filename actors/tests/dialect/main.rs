@@ -8,6 +8,7 @@ mod client;
 mod connections;
 mod ending;
 mod files;
+mod foreign;
 mod handshake;
 mod held;
 mod isolation;

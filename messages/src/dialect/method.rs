@@ -37,6 +37,8 @@ pub enum Group {
     Session,
     /// The environment.
     EnvironmentInfo,
+    /// Whether it is ready.
+    EnvironmentStatus,
     /// Processes.
     Exec,
     /// Files.
@@ -53,6 +55,7 @@ impl Group {
         match self {
             Self::Session => "session",
             Self::EnvironmentInfo => "environment info",
+            Self::EnvironmentStatus => "environment status",
             Self::Exec => "exec",
             Self::Filesystem => "filesystem",
             Self::Http => "http",
@@ -104,7 +107,7 @@ macro_rules! methods {
 methods! {
     Initialize = "initialize" in Session,
     EnvironmentInfo = "environment/info" in EnvironmentInfo,
-    EnvironmentStatus = "environment/status" in EnvironmentInfo,
+    EnvironmentStatus = "environment/status" in EnvironmentStatus,
     ReadEnvironmentConfig = "environmentConfig/read" in Capabilities,
     DiscoverRoots = "capabilityRoots/discoverV1" in Capabilities,
     DiscoverCapabilities = "capabilities/discoverV2" in Capabilities,

@@ -7,6 +7,7 @@ mod blob;
 mod capabilities;
 mod fault;
 mod files;
+mod follow;
 mod frame;
 mod http;
 mod method;
@@ -28,7 +29,10 @@ pub use files::{
     ReadDirectory, ReadFile, Remove, Walk, WalkEntry, WalkError, WalkKind, WalkOptions, Walked, WatchMissing,
     Watching, WriteBlock, WriteFile,
 };
-pub use frame::{Carrier, Id, Incoming, Malformed, encode_error, encode_notification, encode_response};
+pub use follow::{FollowError, Follower, Numbered, PENDING_MAX, PENDING_MAX_BYTES, Told};
+pub use frame::{
+    Carrier, Id, Incoming, Malformed, encode_error, encode_notification, encode_request, encode_response,
+};
 pub use http::{BodyDelta, Header, HttpAnswer, HttpRequest, RedirectPolicy};
 pub use method::{Call, Group, ID_MAX_BYTES, INITIALIZED, Method, notification};
 pub use process::{
