@@ -131,7 +131,7 @@ pub(crate) const CASES: &[Case] = &[
         ],
         r#"["-32603 Permission denied (os error 13)", {"processId": "q"}, {"exit": 7}]"#,
     ),
-    Case::differs(
+    Case::same(
         "start.arg0",
         "6.1",
         &[
@@ -139,7 +139,6 @@ pub(crate) const CASES: &[Case] = &[
             ("@run", r#"{"processId":"q","arg0":null}"#),
         ],
         r#"[{"processId": "p"}, {"processId": "q"}]"#,
-        r#"["-32603 arg0 is not supported*", {"processId": "q"}]"#,
     ),
     Case::scene(
         "start.terminated-before-it-runs",
