@@ -114,6 +114,8 @@ impl Pair {
 fn start(credit: u64) -> Request {
     Request::Start(Box::new(Start {
         argv: vec![ByteBuf::from("true")],
+        program: None,
+        confinement: None,
         cwd: None,
         env: EnvironmentPolicy::default(),
         stdin: true,

@@ -58,17 +58,23 @@ pub(super) fn start(
         set: BTreeMap::new(),
         include_only: texts("a pattern", &asked.env.include)?,
     };
+    // There the first of `argv` is what is executed, and the name beside it what the command is told.
+    let mut argv = texts("an argument", &asked.argv)?;
+    let mut arg0 = None;
+    if let (Some(program), Some(first)) = (&asked.program, argv.first_mut()) {
+        arg0 = Some(std::mem::replace(first, text("a program's name", program)?));
+    }
     Ok(json::Start {
         process_id: name.to_owned(),
         metadata: None,
-        argv: texts("an argument", &asked.argv)?,
+        argv,
         cwd,
         env_policy: Some(env_policy),
         shell_snapshot: None,
         env,
         tty: asked.pty.is_some(),
         pipe_stdin: asked.stdin && asked.pty.is_none(),
-        arg0: None,
+        arg0,
         sandbox: None,
         enforce_managed_network: false,
         managed_network: None,
@@ -85,6 +91,9 @@ fn check(asked: &Start) -> Result<(), WireError> {
     };
     if asked.limits != Limits::default() {
         return cannot("limits of a command");
+    }
+    if asked.confinement.is_some() {
+        return cannot("dwell's words for what confines a command");
     }
     if asked.unattended || asked.outlive {
         return cannot("commands that run on without a client");
@@ -142,6 +151,7 @@ fn errno(message: &str) -> Option<i32> {
 
 #[cfg(test)]
 mod tests {
+    use dwell_messages::confinement::Confinement;
     use dwell_messages::process::{EnvironmentPolicy, Pty, TerminalSize};
 
     use super::*;
@@ -149,6 +159,8 @@ mod tests {
     fn asked() -> Start {
         Start {
             argv: vec![ByteBuf::from("true")],
+            program: None,
+            confinement: None,
             cwd: None,
             env: EnvironmentPolicy::default(),
             stdin: false,
@@ -176,12 +188,16 @@ mod tests {
 
     #[test]
     fn what_the_dialect_has_no_words_for_is_refused_and_not_passed_over() {
-        let mut refused = vec![asked(); 5];
+        let mut refused = vec![asked(); 6];
         refused[0].limits.open_files = Some(1);
         refused[1].unattended = true;
         refused[2].outlive = true;
         refused[3].spool_bytes = Some(1);
         refused[4].pty = pty(25);
+        refused[5].confinement = Some(Confinement {
+            network: true,
+            paths: Vec::new(),
+        });
         for asked in refused {
             let error = start("p", asked, &EnvironmentInfo::default(), &TraceContext::default()).unwrap_err();
             assert_eq!(error.code, ErrorCode::UnknownMethod, "{error}");
@@ -216,6 +232,17 @@ mod tests {
                 .unwrap()
                 .cwd,
             "file:///a%20b"
+        );
+    }
+
+    #[test]
+    fn a_program_that_is_told_another_name_is_executed_all_the_same() {
+        let mut asked = asked();
+        asked.program = Some(ByteBuf::from("/bin/sh"));
+        let start = start("p", asked, &EnvironmentInfo::default(), &TraceContext::default()).unwrap();
+        assert_eq!(
+            (start.argv, start.arg0),
+            (vec!["/bin/sh".into()], Some("true".into()))
         );
     }
 
