@@ -407,7 +407,7 @@ async fn ended(lab: Lab, signal: &str) -> Value {
     let mut own = Own::start(&lab, &["--listen", "ws://127.0.0.1:0"]);
     let mut client = Client::connect(&own.line()).await;
     client.initialize(Value::Null).await;
-    let script = lab.here(": >$DIR/up; exec tail -f $DIR/file");
+    let script = lab.here(": >$DIR/up; sleep 30; :");
     client
         .call(
             "process/start",

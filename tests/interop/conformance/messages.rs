@@ -355,15 +355,15 @@ async fn behind_a_wait(lab: Lab) -> Value {
 
 async fn flows(lab: Lab) -> Value {
     let mut client = lab.begin().await;
-    for name in ["p", "q"] {
-        let start = steps::start(&json!({"processId": name, "argv": ["sleep", "1000"]}));
-        client.call("process/start", start).await;
+    let script = lab.here("while [ ! -e $DIR/go ]; do sleep 0.01; done; echo a; sleep 1000");
+    for (name, script) in [("p", "sleep 1000"), ("q", &script)] {
+        let start = json!({"processId": name, "argv": ["sh", "-c", script]});
+        client.call("process/start", steps::start(&start)).await;
     }
-    let start = steps::start(&json!({"processId": "r", "argv": ["sh", "-c", "sleep 0.2; echo a"]}));
-    client.call("process/start", start).await;
     client
         .ask("process/read", json!({"processId": "p", "waitMs": 5_000}))
         .await;
+    std::fs::write(lab.path("go"), "").unwrap();
     client.read().await.unwrap()["method"].clone()
 }
 

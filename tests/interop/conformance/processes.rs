@@ -603,7 +603,7 @@ pub(crate) async fn lives(lab: &Lab) -> &'static str {
 
 async fn left_the_group(lab: Lab) -> Value {
     let mut client = lab.begin().await;
-    let script = lab.here("setsid sh -c ': >$DIR/up; exec tail -f $DIR/file' $DIR/file & sleep 1000");
+    let script = lab.here("setsid sh -c ': >$DIR/up; sleep 30; :' $DIR/file & sleep 1000");
     client
         .call(
             "process/start",
@@ -617,9 +617,8 @@ async fn left_the_group(lab: Lab) -> Value {
 
 async fn outlives(lab: Lab) -> Value {
     let mut client = lab.begin().await;
-    let script = lab.here(
-        "sh -c ': >$DIR/up; exec tail -f $DIR/file' $DIR/file & while [ ! -e $DIR/up ]; do sleep 0.01; done",
-    );
+    let script =
+        lab.here("sh -c ': >$DIR/up; sleep 30; :' $DIR/file & while [ ! -e $DIR/up ]; do sleep 0.01; done");
     client
         .call(
             "process/start",
