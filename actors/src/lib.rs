@@ -4,6 +4,7 @@ pub mod access;
 pub mod account;
 mod address;
 pub mod config;
+pub mod confine;
 pub mod dialect;
 pub mod dispatcher;
 mod durable_dir;

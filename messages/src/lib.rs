@@ -3,6 +3,7 @@
 //! No actix, no tokio and no sockets in here: whoever embeds only the vocabulary gets only that.
 
 pub mod codec;
+pub mod confinement;
 pub mod dialect;
 pub mod envelope;
 pub mod error;

@@ -4,6 +4,7 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use serde_bytes::ByteBuf;
 
+use crate::confinement::Confinement;
 use crate::timings::Timings;
 
 /// Most bytes one `Output` or `Write` carries.
@@ -147,6 +148,9 @@ impl Default for Drain {
 pub struct Start {
     /// Program and arguments, as bytes.
     pub argv: Vec<ByteBuf>,
+    /// The program, where it is not what the command is told as its own name: that stays `argv`'s first.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub program: Option<ByteBuf>,
     /// Working directory; absent: the executor's own.
     #[serde(default)]
     pub cwd: Option<ByteBuf>,
@@ -174,6 +178,10 @@ pub struct Start {
     /// Bytes of output kept on the executor's disk while nobody takes them; absent: the executor's default.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub spool_bytes: Option<u64>,
+    /// What it may reach; absent: whatever the executor may. Only to an executor that says it can: an older one would
+    /// pass it over.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub confinement: Option<Confinement>,
     /// Whether it may outlive the executor.
     #[serde(default, skip_serializing_if = "is_false")]
     pub outlive: bool,
@@ -188,6 +196,13 @@ pub struct Start {
     /// The span that the process's own spans belong under: the call, not the request, which ends long before.
     #[serde(default)]
     pub launch: Option<ByteBuf>,
+}
+
+impl Start {
+    /// What is executed, if the command has anything.
+    pub fn executed(&self) -> Option<&ByteBuf> {
+        self.program.as_ref().or(self.argv.first())
+    }
 }
 
 /// What happens to output for which there is no room.

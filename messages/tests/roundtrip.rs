@@ -5,6 +5,7 @@ mod common;
 
 use bytes::Bytes;
 use dwell_messages::codec;
+use dwell_messages::confinement::{ConfinedPath, Confinement, Reach};
 use dwell_messages::error::{ErrorCode, WireError};
 use dwell_messages::files::{
     Access, Block, BlockWritten, Canonical, Canonicalize, Close, Closed as FileClosed, Contents, Copied,
@@ -108,6 +109,16 @@ fn status() -> impl Strategy<Value = ExitStatus> {
     ]
 }
 
+fn confinement() -> impl Strategy<Value = Confinement> {
+    let reach = prop_oneof![Just(Reach::Read), Just(Reach::Write)];
+    let path = (argument(), reach, any::<bool>()).prop_map(|(path, access, optional)| ConfinedPath {
+        path,
+        access,
+        optional,
+    });
+    (any::<bool>(), vec(path, 0..4)).prop_map(|(network, paths)| Confinement { network, paths })
+}
+
 fn start() -> impl Strategy<Value = Start> {
     let inherit = prop_oneof![Just(Inherit::Core), Just(Inherit::All), Just(Inherit::None)];
     let patterns = (vec(octets(9), 0..3), vec(octets(9), 0..3), any::<bool>());
@@ -139,6 +150,8 @@ fn start() -> impl Strategy<Value = Start> {
         any::<u64>(),
         any::<u32>(),
         proptest::option::of(octets(27)),
+        proptest::option::of(argument()),
+        proptest::option::of(confinement()),
     );
     (
         vec(argument(), 0..6),
@@ -152,10 +165,12 @@ fn start() -> impl Strategy<Value = Start> {
                 argv,
                 cwd,
                 env,
-                (stdin, credit, grace_ms, launch),
+                (stdin, credit, grace_ms, launch, program, confinement),
                 (pty, limits, drain, retention_bytes, [outlive, unattended], (overflow, spool_bytes)),
             )| Start {
                 argv,
+                program,
+                confinement,
                 cwd,
                 env,
                 stdin,

@@ -30,6 +30,7 @@ Examples:
   dwell run --on build -- uname -a         the executor that `dwell trust` knows as build
   dwell run -- uname -a                    the one of $DWELL_EXECUTOR
   dwell run --timeout 60 --limit memory=2G -- make test
+  dwell run --environment ws://127.0.0.1:7436 --tty=never -- make     on a `codex exec-server`
   dwell run -- bash                     a terminal, when this is one; Ctrl-] three times leaves it
   tar c src | dwell run -- tar xC /tmp  input and output are bytes, untouched
   id=$(dwell run --detach -- make)         it runs on without this side; then dwell logs -f $id, dwell attach $id
@@ -324,10 +325,16 @@ pub(crate) struct Reach {
         value_name = "KEY",
         env = "DWELL_EXECUTOR",
         value_parser = public_key,
-        required_unless_present = "on"
+        required_unless_present_any = ["on", "environment"]
     )]
     pub(crate) executor: Option<PublicKey>,
-    /// What admits this side to a relay that others can reach; better in the environment, where `ps` does not show it.
+    /// Only with `dwell run`: no executor of dwell's, but a server of Codex's JSON dialect, such as `codex exec-server`:
+    /// ws://HOST:PORT. Nothing is sealed on the way there: for loopback, or what a tunnel protects. Overrides all of the
+    /// above.
+    #[arg(long, value_name = "URL")]
+    pub(crate) environment: Option<String>,
+    /// What admits this side to a relay that others can reach, or to such a server; better in the environment, where `ps`
+    /// does not show it.
     #[arg(long, value_name = "TEXT", env = "DWELL_RELAY_TOKEN", hide_env_values = true, value_parser = token)]
     pub(crate) relay_token: Option<String>,
     #[command(flatten)]
@@ -366,6 +373,7 @@ impl OptionalReach {
             direct: self.direct,
             on: self.on,
             executor: self.executor,
+            environment: None,
             relay_token: self.relay_token,
             trusting,
         }

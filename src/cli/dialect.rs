@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, ValueEnum};
-use dwell_actors::dialect::{Auth, CLOCK_SKEW, DialectOptions, Endpoint, Signed};
+use dwell_actors::dialect::{self, Auth, CLOCK_SKEW, DialectOptions, Endpoint, Signed};
 
 use super::failure::Failure;
 
@@ -33,8 +33,9 @@ pub(crate) struct Dialect {
     /// How far two clocks may be apart [default: 30].
     #[arg(long, value_name = "SECS")]
     pub(crate) ws_max_clock_skew_seconds: Option<u64>,
-    /// `off`: run unconfined what a client of ws:// or stdio asks to be confined. Otherwise that is refused.
-    #[arg(long, value_name = "off")]
+    /// What becomes of what a client of ws:// or stdio asks to be confined. `refuse`: it never runs. `off`: it runs
+    /// unconfined. Otherwise bubblewrap confines it, where that can, and else it is refused.
+    #[arg(long, value_name = "refuse|off")]
     pub(crate) sandbox: Option<Sandbox>,
     /// Bytes of each process's output that a client of ws:// or stdio can read again [default: 1048576].
     #[arg(long, value_name = "BYTES")]
@@ -53,6 +54,8 @@ pub(crate) enum WsAuth {
 /// What becomes of a wish to be confined.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, ValueEnum)]
 pub(crate) enum Sandbox {
+    /// It is refused.
+    Refuse,
     /// It is passed over.
     Off,
 }
@@ -95,7 +98,8 @@ impl Dialect {
             options = options.retention(bytes);
         }
         Ok(match self.sandbox {
-            Some(Sandbox::Off) => options.sandbox_off(),
+            Some(Sandbox::Off) => options.sandbox(dialect::Sandbox::Off),
+            Some(Sandbox::Refuse) => options.sandbox(dialect::Sandbox::Refused),
             None => options,
         })
     }

@@ -10,7 +10,7 @@ use dwell_relay::{OsRandomness, StaticKeypair, fingerprint};
 
 use super::address::{as_dialled, to_listen, with_port};
 use super::args::Executor;
-use super::dialect;
+use super::dialect::{self, Sandbox};
 use super::exit;
 use super::failure::Failure;
 use super::identity::{self, Own};
@@ -80,7 +80,7 @@ pub(crate) async fn serve(ask: Executor, json: bool) -> Result<u8, Failure> {
 
 /// Serves a Codex CLI. Standard output is the protocol's, or has the address alone: whoever started this reads it.
 async fn serve_dialect(ask: &Executor, spec: ExecutorSpec, stop: &mut Stop) -> Result<u8, Failure> {
-    if ask.dialect.sandbox.is_some() {
+    if ask.dialect.sandbox == Some(Sandbox::Off) {
         tracing::warn!("--sandbox=off: what a client asks to be confined runs unconfined");
     }
     let has_relay = spec.relay.is_some();

@@ -42,6 +42,8 @@ const UNHEARD: Duration = Duration::from_secs(10);
 pub(crate) enum Route {
     Relay(String),
     Direct(String),
+    /// No executor: the URL of a server of the JSON dialect.
+    Environment(String),
 }
 
 #[derive(Debug)]
@@ -97,6 +99,7 @@ fn reached(executor: PublicKey, route: &Route, trust: Trust, token: Option<Vec<u
     let target = match route {
         Route::Relay(address) => Target::relay(Address::from(address.as_str()).trusting(trust), executor),
         Route::Direct(address) => Target::direct(Address::from(address.as_str()).trusting(trust), executor),
+        Route::Environment(url) => Target::dialect(url),
     };
     match token {
         Some(token) => target.token(token),
@@ -510,6 +513,10 @@ fn not_connected(error: &ConnectError, route: &Route, client: &PublicKey) -> Fai
             "is an executor running there? on its machine: dwell executor --listen {}",
             authority(address)
         )),
+        (ConnectError::Unreachable { .. } | ConnectError::Failed { .. }, Route::Environment(_)) => failure.advise(
+            "is it running there? on its machine: codex exec-server --listen ws://127.0.0.1:PORT; its token, if it asks \
+             for one, is $DWELL_RELAY_TOKEN",
+        ),
         // An executor that does not know the client answers as it answers garbage: by closing.
         (ConnectError::HandshakeRefused { .. } | ConnectError::Failed { .. }, _) => failure
             .advise(

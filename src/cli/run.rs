@@ -26,7 +26,11 @@ use super::trust;
 pub(crate) async fn run(ask: Run, json: bool) -> Result<u8, Failure> {
     let mut stop = Stop::listen()?;
     let home = identity::home()?;
-    let (executor, route) = target(&ask.reach, &home)?;
+    let (executor, route) = match &ask.reach.environment {
+        // Nobody there has a key.
+        Some(url) => (PublicKey([0; 32]), Route::Environment(url.clone())),
+        None => target(&ask.reach, &home)?,
+    };
     let own = identity::load_or_make(&home, Role::Harness)?;
     if own.created {
         output::note(&format!("dwell: made this machine's key {}", own.pair.public()));
@@ -44,7 +48,19 @@ pub(crate) async fn run(ask: Run, json: bool) -> Result<u8, Failure> {
         Tty::Always => true,
         Tty::Never => false,
     };
-    let input = if tty || stdin::is_forwarded() {
+    // What has nothing in it needs no end.
+    let is_foreign = ask.reach.environment.is_some();
+    let forwards = stdin::is_forwarded() && !(is_foreign && stdin::is_null());
+    if is_foreign && !tty && forwards {
+        // It would wait for ever for an end that nobody can tell it of.
+        stop.orderly(session.shutdown()).await;
+        return Err(Failure::new(
+            "refused",
+            "a server of the JSON dialect cannot be told where a command's input ends",
+        )
+        .advise("give it none: </dev/null"));
+    }
+    let input = if tty || forwards {
         Some(stdin::read()?)
     } else {
         None
@@ -125,6 +141,13 @@ async fn detach(session: Session, ask: Run, stop: &mut Stop, json: bool) -> Resu
 
 /// Which executor, and how it is reached. A name stands before a key; an address that is given, before a known one.
 pub(crate) fn target(ask: &Reach, home: &Home) -> Result<(PublicKey, Route), Failure> {
+    if ask.environment.is_some() {
+        return Err(Failure::new(
+            "usage",
+            "only `dwell run` can use an environment that is no executor",
+        )
+        .advise("leave --environment out, and name an executor with --on NAME or --executor KEY"));
+    }
     let known = ask.on.as_ref().map(|name| trust::named(home, name)).transpose()?;
     let executor = known
         .as_ref()

@@ -1,6 +1,7 @@
 //! This process's own standard input, read on a thread that may block for ever.
 
 use std::io::{IsTerminal as _, Read as _};
+use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _};
 
 use bytes::Bytes;
 use tokio::sync::mpsc;
@@ -15,6 +16,16 @@ const AHEAD_CHUNKS: usize = 4;
 /// Whether there is input to forward: everything but a terminal.
 pub(crate) fn is_forwarded() -> bool {
     !std::io::stdin().is_terminal()
+}
+
+/// Whether it is the device that has nothing in it.
+pub(crate) fn is_null() -> bool {
+    let device = |path: &str| {
+        let found = std::fs::metadata(path).ok()?;
+        found.file_type().is_char_device().then(|| found.rdev())
+    };
+    let input = device("/dev/stdin");
+    input.is_some() && input == device("/dev/null")
 }
 
 /// The input chunk by chunk; it ends where the input does, and at a read error, which is logged.

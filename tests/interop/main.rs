@@ -7,6 +7,8 @@
 #![cfg(feature = "system-tests")]
 
 mod bench;
+mod conformance;
+mod environment;
 mod mock;
 mod turns;
 mod world;

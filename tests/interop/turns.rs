@@ -4,12 +4,15 @@ use std::time::Duration;
 
 use dwell_testkit::{Cut, TcpFaultProxy};
 use serde_json::json;
+use tempfile::TempDir;
 
 use crate::mock::{Step, exec, patch};
 use crate::world::{World, confined};
 
 /// What runs unconfined is asked for so.
 const FULL: Option<&str> = Some("danger-full-access");
+/// What runs confined to its workspace.
+const WORKSPACE: Option<&str> = Some("workspace-write");
 
 #[test]
 fn a_turn_runs_commands_that_succeed_fail_and_are_not_there() {
@@ -162,7 +165,11 @@ async fn a_turn_outlives_its_connection() {
     if !confined("turns::a_turn_outlives_its_connection") {
         return;
     }
-    let rounds = std::env::var("DWELL_INTEROP_ROUNDS").map_or(5, |rounds| rounds.parse().unwrap());
+    let rounds = if std::env::var_os("DWELL_SOAK").is_some() {
+        50
+    } else {
+        5
+    };
     for round in 0..rounds {
         let world = World::start(&[]);
         let upstream = world.url.strip_prefix("ws://").unwrap().parse().unwrap();
@@ -211,12 +218,74 @@ async fn a_turn_outlives_its_connection() {
     }
 }
 
+/// The CLI's own default policy: what is outside of the workspace can be read, and what is inside written.
+#[test]
+fn a_turn_in_the_clis_default_sandbox_writes_inside_of_the_workspace_alone() {
+    if !confined("turns::a_turn_in_the_clis_default_sandbox_writes_inside_of_the_workspace_alone") {
+        return;
+    }
+    for bridged in [false, true] {
+        let world = if bridged {
+            World::start_bridged()
+        } else {
+            World::start(&[])
+        };
+        // The CLI lets what is below /tmp be written, and the world is there.
+        let elsewhere = TempDir::new_in("/var/tmp").unwrap();
+        let outside = elsewhere.path().join("outside");
+        let write = format!("echo no > {}", outside.display());
+        let read = "head -c 5 /etc/passwd && echo yes > inside && cat inside";
+        let added = patch("*** Add File: sub/new\n+line\n");
+        let turn = world.turn(&world.url, WORKSPACE, vec![exec(read), exec(&write), added]);
+        let [inside, refused, added] = &turn.outputs[..] else {
+            panic!("three outputs: {:?} {}", turn.outputs, turn.said);
+        };
+        assert!(
+            inside.contains("exited with code 0") && inside.contains("root:yes"),
+            "{inside}"
+        );
+        assert!(world.work().join("inside").exists(), "{inside}");
+        assert!(
+            !outside.exists() && refused.contains("Read-only file system"),
+            "{refused}"
+        );
+        assert!(!refused.contains("exited with code 0"), "{refused}");
+        assert!(
+            added.contains("A sub/new") && world.work().join("sub/new").exists(),
+            "{added}"
+        );
+        // Without being asked for a policy it lets nothing be written at all.
+        let turn = world.turn(
+            &world.url,
+            None,
+            vec![exec("cat inside; echo no > inside"), exec("cat inside")],
+        );
+        let [refused, kept] = &turn.outputs[..] else {
+            panic!("two outputs: {:?} {}", turn.outputs, turn.said);
+        };
+        assert!(
+            refused.contains("yes") && refused.contains("Read-only file system"),
+            "{refused}"
+        );
+        assert!(
+            kept.contains("exited with code 0") && kept.contains("yes"),
+            "{kept}"
+        );
+        // The control: it is the policy that keeps it.
+        world.turn(&world.url, FULL, vec![exec(&write)]);
+        assert!(outside.exists());
+    }
+}
+
 #[test]
 fn what_the_cli_wants_confined_does_not_run_unless_the_operator_said_so() {
     if !confined("turns::what_the_cli_wants_confined_does_not_run_unless_the_operator_said_so") {
         return;
     }
-    for (arguments, runs) in [(&[][..], false), (&["--sandbox", "off"][..], true)] {
+    for (arguments, runs) in [
+        (&["--sandbox", "refuse"][..], false),
+        (&["--sandbox", "off"][..], true),
+    ] {
         let world = World::start(arguments);
         let outside = world.home().join("outside");
         let turn = world.turn(

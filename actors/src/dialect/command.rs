@@ -4,8 +4,10 @@ use std::ffi::OsString;
 use std::os::unix::ffi::OsStringExt as _;
 use std::time::Duration;
 
-use dwell_messages::dialect::{EnvPolicy, Fault, InheritName, Start, path_of};
+use dwell_messages::confinement::Confinement;
+use dwell_messages::dialect::{EnvPolicy, Fault, InheritName, Start, confinement_of, path_of};
 use dwell_messages::{ErrorCode, TraceContext};
+use serde_json::Value;
 
 use crate::harness::{Command, Inherit, RunError};
 
@@ -27,31 +29,56 @@ const WITHHELD: [&str; 2] = [
 ];
 
 /// What is said where a client wants a command, or a file operation, confined.
-pub(super) const NO_SANDBOX: &str = "this executor cannot confine what it runs: it refuses what asks for a sandbox unless its operator gave \
-                          --sandbox=off, and then runs it unconfined";
+pub(super) const NO_SANDBOX: &str = "this executor cannot confine that: it refuses what asks for a sandbox that it cannot enforce as a whole, \
+                          unless its operator gave --sandbox=off, and then runs it unconfined";
+
+/// What becomes of a wish to be confined.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Wish {
+    /// The executor enforces it.
+    Enforced,
+    /// Nothing here can enforce it.
+    Refused,
+    /// It is passed over: the operator's word.
+    PassedOver,
+}
+
+impl Wish {
+    /// What a `sandbox` member comes to; `None`: nothing.
+    ///
+    /// # Errors
+    /// It is refused, or not understood.
+    pub(super) fn confinement(self, sandbox: Option<&Value>) -> Result<Option<Confinement>, Fault> {
+        let Some(sandbox) = sandbox else { return Ok(None) };
+        match self {
+            Self::PassedOver => Ok(None),
+            Self::Refused => Err(Fault::failed(NO_SANDBOX)),
+            Self::Enforced => match confinement_of(sandbox) {
+                Ok(confinement) => Ok(Some(confinement)),
+                Err(unclear) => Err(Fault::failed(format!("{NO_SANDBOX} ({})", unclear.0))),
+            },
+        }
+    }
+}
 
 /// The command of a start.
 ///
 /// # Errors
 /// What is wrong with it.
-pub(super) fn command(
-    start: &Start,
-    sandbox_off: bool,
-    parent: Option<TraceContext>,
-) -> Result<Command, Fault> {
-    let confined = start.sandbox.is_some() || start.enforce_managed_network || start.network_proxy.is_some();
-    if confined && !sandbox_off {
+pub(super) fn command(start: &Start, wish: Wish, parent: Option<TraceContext>) -> Result<Command, Fault> {
+    let wants_proxy = start.enforce_managed_network || start.network_proxy.is_some();
+    if wants_proxy && wish != Wish::PassedOver {
         return Err(Fault::failed(NO_SANDBOX));
     }
-    if start.arg0.is_some() {
-        return Err(Fault::failed(
-            "arg0 is not supported: a command is told its program's own name",
-        ));
-    }
+    let confinement = wish.confinement(start.sandbox.as_ref())?;
     let mut command = Command::from_argv(&start.argv)
         .current_dir(OsString::from_vec(path_of(&start.cwd)?))
         // The gateway keeps what can be read again.
         .retention(0);
+    if let Some(name) = &start.arg0 {
+        command = command.arg0(name);
+    }
+    command.confinement = confinement;
     command = environment(command, start);
     if start.tty {
         command = command.pty(ROWS, COLUMNS).drain(TERMINAL_IDLE, TERMINAL_TOTAL);
@@ -120,9 +147,12 @@ fn fits(pattern: &str, name: &str) -> bool {
 }
 
 /// What a client is told of a command that did not start.
-pub(super) fn refusal(error: &RunError) -> Fault {
+pub(super) fn refusal(error: &RunError, is_confined: bool) -> Fault {
     let errno = error.errno();
     match (error.code(), errno) {
+        (Some(ErrorCode::BadRequest), None) if is_confined => {
+            Fault::failed(format!("{NO_SANDBOX} ({error})"))
+        }
         // A program without a name is one that is not there.
         (Some(ErrorCode::EmptyArgv), _) => Fault::of_spawn_errno(ENOENT),
         (Some(ErrorCode::SpawnFailed | ErrorCode::BadCwd | ErrorCode::ResourceExhausted), Some(errno)) => {
@@ -138,7 +168,7 @@ mod tests {
 
     use super::*;
 
-    fn start(more: &serde_json::Value) -> Start {
+    fn start(more: &Value) -> Start {
         let mut all = json!({"processId": "p", "argv": ["true"], "cwd": "file:///w%20x", "env": {"A": "1"}, "tty": false});
         for (name, value) in more.as_object().unwrap() {
             all[name] = value.clone();
@@ -146,8 +176,8 @@ mod tests {
         serde_json::from_value(all).unwrap()
     }
 
-    fn made(more: &serde_json::Value) -> Command {
-        command(&start(more), false, None).unwrap()
+    fn made(more: &Value) -> Command {
+        command(&start(more), Wish::Enforced, None).unwrap()
     }
 
     fn set(command: &Command) -> Vec<(&str, &str)> {
@@ -197,14 +227,20 @@ mod tests {
             json!({"enforceManagedNetwork": true}),
             json!({"networkProxy": {}}),
         ] {
-            let fault = command(&start(&confined), false, None).unwrap_err();
+            let fault = command(&start(&confined), Wish::Refused, None).unwrap_err();
             assert!(
                 fault.code == -32603 && fault.message.contains("--sandbox=off"),
                 "{fault}"
             );
-            assert!(command(&start(&confined), true, None).is_ok());
+            let passed_over = command(&start(&confined), Wish::PassedOver, None).unwrap();
+            assert_eq!(passed_over.confinement, None);
+            // None of these is one that could be enforced.
+            assert!(command(&start(&confined), Wish::Enforced, None).is_err());
         }
-        assert!(command(&start(&json!({"sandbox": null})), false, None).is_ok());
+        assert!(command(&start(&json!({"sandbox": null})), Wish::Refused, None).is_ok());
+        let disabled =
+            json!({"sandbox": {"permissions": {"type": "disabled"}, "windowsSandboxLevel": "disabled"}});
+        assert!(made(&disabled).confinement.is_some());
     }
 
     #[test]

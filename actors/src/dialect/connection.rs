@@ -7,17 +7,19 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use dwell_messages::dialect::{
-    Accepted, Call, EnvironmentStatus, Fault, Id, Incoming, Initialize, Initialized, Method, Start,
-    Terminated, WriteStatus, encode_error, encode_response,
+    Accepted, Call, EnvironmentStatus, Fault, ID_MAX_BYTES, Id, Incoming, Initialize, Initialized, Method,
+    Start, Terminated, WriteStatus, encode_error, encode_response,
 };
 use dwell_messages::{SpanId, SpanKind, TraceContext};
 use serde::Serialize;
 use serde_json::Value;
+use tokio::sync::OwnedSemaphorePermit;
 use tokio::task::JoinSet;
 
 use super::discovery;
 use super::files::{Handles, Served};
 use super::gateway::Gateway;
+use super::held::{Held, REQUESTS_MAX_BYTES};
 use super::line::Liveness;
 use super::outbox::{Gone, Outbox};
 use super::session::Session;
@@ -71,6 +73,7 @@ pub(super) struct Connection {
     state: State,
     calls: JoinSet<()>,
     handles: Rc<Handles>,
+    held: Held,
 }
 
 /// A request that is being served.
@@ -79,6 +82,8 @@ struct Asked {
     method: Method,
     context: Option<TraceContext>,
     begun: Tick,
+    /// Of its message.
+    bytes: usize,
 }
 
 impl Connection {
@@ -91,6 +96,7 @@ impl Connection {
             state: State::New,
             calls: JoinSet::new(),
             handles: Rc::default(),
+            held: Held::default(),
         }
     }
 
@@ -108,7 +114,7 @@ impl Connection {
                 trace,
             }) => {
                 let context = trace.context().map(TraceContext::received);
-                self.request(id, &method, params, context).await
+                self.request(id, &method, params, context, message.len()).await
             }
             Ok(Incoming::Notification { method, .. }) => self.heard(&method),
             // Nothing is ever asked of a client.
@@ -139,7 +145,14 @@ impl Connection {
         name: &str,
         params: Value,
         context: Option<TraceContext>,
+        bytes: usize,
     ) -> Result<(), Over> {
+        if let Id::Text(text) = &id
+            && text.len() > ID_MAX_BYTES
+        {
+            let text = format!("a request's id has at most {ID_MAX_BYTES} bytes");
+            return self.refuse(&Id::NOBODY, &Fault::invalid_request(text)).await;
+        }
         let Some(method) = Method::of(name) else {
             return self.refuse(&id, &Fault::unknown_method(name)).await;
         };
@@ -148,6 +161,7 @@ impl Connection {
             method,
             context,
             begun: Tick::now(),
+            bytes,
         };
         if method == Method::Initialize {
             return self.initialize(asked.id, params).await;
@@ -188,14 +202,15 @@ impl Connection {
             Call::Start(start) => self.start(session, asked, &start).await,
             Call::Read(read) => match session.process(&read.process_id) {
                 Some(process) if read.wait_ms.unwrap_or(0) == 0 => {
-                    let answer = process.read(&read).await;
+                    let answer = process.read(&read);
                     self.answer(&id, &answer).await
                 }
                 Some(process) => {
-                    let outbox = self.outbox.clone();
+                    let (outbox, held) = (self.outbox.clone(), self.held.clone());
                     self.beside(&asked, async move {
-                        let answer = process.read(&read).await;
-                        drop(outbox.send(encode_response(&id, &answer)).await);
+                        process.news(&read).await;
+                        let _room = held.answer(process.kept_bytes()).await;
+                        drop(outbox.send(encode_response(&id, &process.read(&read))).await);
                     })
                     .await
                 }
@@ -260,33 +275,31 @@ impl Connection {
         // With a parent this request has a span of its own, and the run hangs below that.
         let span = span_id();
         let parent = asked.context.as_ref().map(|context| context.child(span));
-        let started = match session.start(start, parent) {
-            Ok(started) => started,
+        // First: what is refused for want of room does not run.
+        let begun = self
+            .room(&asked)
+            .and_then(|held| session.start(start, parent).map(|started| (held, started)));
+        let (held, started) = match begun {
+            Ok(begun) => begun,
             Err(fault) => {
                 record(session, &asked, span, Some("refused"));
                 return self.refuse(&asked.id, &fault).await;
             }
         };
         let (outbox, session, name) = (self.outbox.clone(), Rc::clone(session), start.process_id.clone());
-        let id = asked.id.clone();
-        let limited = Asked {
-            id: id.clone(),
-            method: asked.method,
-            context: None,
-            begun: asked.begun,
-        };
-        self.beside(&limited, async move {
+        self.calls.spawn_local(async move {
             let outcome = started
                 .await
                 .unwrap_or_else(|_| Err(Fault::failed("the session ended while the command was started")));
             record(&session, &asked, span, outcome.as_ref().err().map(|_| "refused"));
             let message = match outcome {
-                Ok(()) => encode_response(&id, &session.started(name)),
-                Err(fault) => encode_error(&id, &fault),
+                Ok(()) => encode_response(&asked.id, &session.started(name)),
+                Err(fault) => encode_error(&asked.id, &fault),
             };
             drop(outbox.send(message).await);
-        })
-        .await
+            drop(held);
+        });
+        Ok(())
     }
 
     /// Files are another thread's, and take their time.
@@ -300,14 +313,18 @@ impl Connection {
         let served = Served {
             files,
             handles: Rc::clone(&self.handles),
-            sandbox_off: session.is_sandbox_off(),
+            held: self.held.clone(),
+            wish: session.wish(),
         };
-        if self.calls.len() >= CALLS_MAX {
-            return self.refuse(&asked.id, &too_many()).await;
-        }
+        let held = match self.room(&asked) {
+            Ok(held) => held,
+            Err(fault) => return self.refuse(&asked.id, &fault).await,
+        };
         let (outbox, session) = (self.outbox.clone(), Rc::clone(session));
         self.calls.spawn_local(async move {
+            let _room = served.room(&call).await;
             let answer = served.answer(&asked.id, call).await;
+            drop(held);
             record(&session, &asked, span, answer.as_ref().err().map(|_| "refused"));
             let message = answer.unwrap_or_else(|fault| encode_error(&asked.id, &fault));
             drop(outbox.send(message).await);
@@ -317,13 +334,29 @@ impl Connection {
 
     /// Serves a request beside the others.
     async fn beside(&mut self, asked: &Asked, work: impl Future<Output = ()> + 'static) -> Result<(), Over> {
-        if self.calls.len() >= CALLS_MAX {
-            let text =
-                format!("{CALLS_MAX} requests of this connection are being served: wait for one to end");
-            return self.refuse(&asked.id, &Fault::failed(text)).await;
-        }
-        self.calls.spawn_local(work);
+        let held = match self.room(asked) {
+            Ok(held) => held,
+            Err(fault) => return self.refuse(&asked.id, &fault).await,
+        };
+        self.calls.spawn_local(async move {
+            work.await;
+            drop(held);
+        });
         Ok(())
+    }
+
+    /// Room for one more request to be served beside the others.
+    fn room(&self, asked: &Asked) -> Result<OwnedSemaphorePermit, Fault> {
+        if self.calls.len() >= CALLS_MAX {
+            return Err(Fault::failed(format!(
+                "{CALLS_MAX} requests of this connection are being served: wait for one to end"
+            )));
+        }
+        self.held.request(asked.bytes).ok_or_else(|| {
+            Fault::failed(format!(
+                "requests of {REQUESTS_MAX_BYTES} bytes are being served for this connection: wait for one to end"
+            ))
+        })
     }
 
     /// The handshake has an order of its own: nothing is looked at meanwhile.
@@ -421,12 +454,6 @@ impl Drop for Connection {
             }
         }
     }
-}
-
-fn too_many() -> Fault {
-    Fault::failed(format!(
-        "{CALLS_MAX} requests of this connection are being served: wait for one to end"
-    ))
 }
 
 /// The span of a request that came with a parent.

@@ -17,9 +17,11 @@ use dwell_messages::files::{
 use dwell_messages::{ErrorCode, WireError};
 use serde_bytes::ByteBuf;
 use serde_json::{Map, Value};
-use tokio::sync::Mutex;
+use tokio::sync::{Mutex, OwnedSemaphorePermit};
 
-use super::command::NO_SANDBOX;
+use super::command::Wish;
+use super::held::{Held, answer_bytes};
+use super::reach::{sandbox_of, within};
 use crate::files::{self as service, RemoteFiles, WriteOptions};
 
 /// Bytes of a file that is read at once: what one message carries as base64.
@@ -29,6 +31,8 @@ pub const DIRECTORY_MAX_ENTRIES: usize = 60_000;
 /// Permissions of a file that is created, less the executor's umask.
 const NEW_FILE: u32 = 0o644;
 const EBADF: i32 = 9;
+const ENOTDIR: i32 = 20;
+const EISDIR: i32 = 21;
 const ELOOP: i32 = 40;
 
 /// Open files of a connection, by its client's names for them.
@@ -94,7 +98,8 @@ impl Handles {
 pub(super) struct Served {
     pub(super) files: RemoteFiles,
     pub(super) handles: Rc<Handles>,
-    pub(super) sandbox_off: bool,
+    pub(super) held: Held,
+    pub(super) wish: Wish,
 }
 
 impl Served {
@@ -103,8 +108,11 @@ impl Served {
     /// # Errors
     /// Why there is none.
     pub(super) async fn answer(&self, id: &Id, call: Call) -> Result<Vec<u8>, Fault> {
-        self.check(sandbox_of(&call))?;
         let files = &self.files;
+        let (call, links_to_open) = match self.wish.confinement(sandbox_of(&call))? {
+            Some(confinement) => within(call, &confinement, files).await?,
+            None => (call, Links::Follow),
+        };
         let nothing = |()| encode_response(id, &Value::Object(Map::new()));
         match call {
             Call::ReadFile(ask) => read_file(files, ask).await.map(|data| encode_response(id, &data)),
@@ -129,7 +137,10 @@ impl Served {
             Call::Walk(ask) => walk(files, ask).await.map(|walked| encode_response(id, &walked)),
             Call::Remove(ask) => remove(files, ask).await.map(nothing),
             Call::Copy(ask) => copy(files, ask).await.map(nothing),
-            Call::OpenFile(ask) => self.open(ask).await.map(|opened| encode_response(id, &opened)),
+            Call::OpenFile(ask) => self
+                .open(ask, links_to_open)
+                .await
+                .map(|opened| encode_response(id, &opened)),
             Call::ReadBlock(ask) => self
                 .read_block(ask)
                 .await
@@ -143,14 +154,15 @@ impl Served {
         }
     }
 
-    fn check(&self, sandbox: Option<&Value>) -> Result<(), Fault> {
-        match sandbox {
-            Some(_) if !self.sandbox_off => Err(Fault::failed(NO_SANDBOX)),
-            Some(_) | None => Ok(()),
+    /// Room for the answer, where that may be large.
+    pub(super) async fn room(&self, call: &Call) -> Option<OwnedSemaphorePermit> {
+        match answer_bytes(call) {
+            0 => None,
+            bytes => self.held.answer(bytes).await,
         }
     }
 
-    async fn open(&self, ask: OpenFile) -> Result<OpenedFile, Fault> {
+    async fn open(&self, ask: OpenFile, links: Links) -> Result<OpenedFile, Fault> {
         let path = path(&ask.path)?;
         let opened = self.handles.take(&ask, self.files.fresh_handle())?;
         let _turn = opened.turn.lock().await;
@@ -165,7 +177,7 @@ impl Served {
             permissions: Some(NEW_FILE),
             atomic: false,
             sync: false,
-            links: Links::Follow,
+            links,
         });
         if let Err(error) = self.files.call(request).await {
             self.handles.forget(&ask.handle_id, &opened);
@@ -269,37 +281,6 @@ fn block_length(length: u64) -> Result<usize, Fault> {
     }
 }
 
-fn sandbox_of(call: &Call) -> Option<&Value> {
-    match call {
-        Call::ReadFile(ask) => ask.sandbox.as_ref(),
-        Call::WriteFile(ask) => ask.sandbox.as_ref(),
-        Call::CreateDirectory(ask) => ask.sandbox.as_ref(),
-        Call::GetMetadata(ask) => ask.sandbox.as_ref(),
-        Call::Canonicalize(ask) => ask.sandbox.as_ref(),
-        Call::ReadDirectory(ask) => ask.sandbox.as_ref(),
-        Call::Walk(ask) => ask.sandbox.as_ref(),
-        Call::Remove(ask) => ask.sandbox.as_ref(),
-        Call::Copy(ask) => ask.sandbox.as_ref(),
-        Call::OpenFile(ask) => ask.sandbox.as_ref(),
-        Call::Initialize(_)
-        | Call::EnvironmentInfo
-        | Call::EnvironmentStatus
-        | Call::ReadEnvironmentConfig(_)
-        | Call::DiscoverRoots(_)
-        | Call::DiscoverCapabilities(_)
-        | Call::Start(_)
-        | Call::Read(_)
-        | Call::Write(_)
-        | Call::Signal(_)
-        | Call::Terminate(_)
-        | Call::ReadBlock(_)
-        | Call::WriteBlock(_)
-        | Call::CloseFile(_)
-        | Call::WatchMissing(_)
-        | Call::Http(_) => None,
-    }
-}
-
 fn path(uri: &str) -> Result<ByteBuf, Fault> {
     path_of(uri).map(ByteBuf::from)
 }
@@ -327,8 +308,20 @@ async fn read_file(files: &RemoteFiles, ask: ReadFile) -> Result<FileContents, F
             let text = format!("file is too large to read: limit is {READ_FILE_MAX_BYTES} bytes");
             Err(Fault::invalid_request(text))
         }
-        Err(error) => Err(file_fault(&ask.path, error)),
+        Err(error) => Err(file_fault(&ask.path, linked(files, &path, error).await)),
     }
+}
+
+/// A link that was not to be followed: where it is not the last part of its path, that is no directory.
+async fn linked(files: &RemoteFiles, path: &ByteBuf, error: WireError) -> WireError {
+    if error.code != ErrorCode::SymlinkLoop {
+        return error;
+    }
+    let kept = files.metadata_of(path, Links::Keep).await;
+    if kept.is_ok_and(|kept| kept.kind != FileKind::Symlink) {
+        return WireError::new(ErrorCode::NotADirectory, error.message).with_errno(Some(ENOTDIR));
+    }
+    error
 }
 
 /// A file whose path has no link in it: part by part, each of the same file.
@@ -372,8 +365,11 @@ async fn write_file(files: &RemoteFiles, ask: WriteFile) -> Result<(), Fault> {
         links: links(ask.follow_symlinks),
         ..WriteOptions::default()
     };
-    let written = files.write_file(&path, data.0, options).await;
-    written.map(drop).map_err(|error| file_fault(&ask.path, error))
+    match files.write_file(&path, data.0, options).await {
+        Ok(_) => Ok(()),
+        Err(error) if error.code == ErrorCode::IsADirectory => Err(Fault::of_file_errno(EISDIR)),
+        Err(error) => Err(file_fault(&ask.path, linked(files, &path, error).await)),
+    }
 }
 
 async fn metadata(files: &RemoteFiles, ask: GetMetadata) -> Result<FileInfo, Fault> {
@@ -389,10 +385,12 @@ async fn metadata(files: &RemoteFiles, ask: GetMetadata) -> Result<FileInfo, Fau
     if !ask.follow_symlinks {
         return match files.metadata_of(&path, Links::Refuse).await {
             Ok(metadata) => Ok(info(&metadata, false)),
-            Err(error) if error.code == ErrorCode::SymlinkLoop => {
-                Err(Fault::invalid_request("path contains a symbolic link"))
-            }
-            Err(error) => Err(fault(error)),
+            Err(error) => match linked(files, &path, error).await {
+                error if error.code == ErrorCode::SymlinkLoop => {
+                    Err(Fault::invalid_request("path contains a symbolic link"))
+                }
+                error => Err(fault(error)),
+            },
         };
     }
     // What it leads to, and whether it is a link itself, in one round trip.
@@ -529,7 +527,7 @@ fn file_fault(uri: &str, error: WireError) -> Fault {
     match error.code {
         ErrorCode::IsADirectory | ErrorCode::NotAFile => {
             let path = path_of(uri).unwrap_or_default();
-            Fault::invalid_request(format!("path {} is not a file", String::from_utf8_lossy(&path)))
+            Fault::invalid_request(format!("path `{}` is not a file", String::from_utf8_lossy(&path)))
         }
         _ => fault(error),
     }

@@ -30,6 +30,7 @@ pub(super) struct ProcessLog {
     exit_code: Option<i32>,
     closed: bool,
     failure: Option<String>,
+    sandbox_denied: bool,
     write_ids: HashSet<String>,
     write_order: VecDeque<String>,
 }
@@ -43,6 +44,7 @@ impl ProcessLog {
             exit_code: None,
             closed: false,
             failure: None,
+            sandbox_denied: false,
             write_ids: HashSet::new(),
             write_order: VecDeque::new(),
         }
@@ -111,6 +113,11 @@ impl ProcessLog {
         self.failure.get_or_insert(why);
     }
 
+    /// Whether what confined it seems to have stopped it.
+    pub(super) fn denied(&mut self, denied: bool) {
+        self.sandbox_denied = denied;
+    }
+
     /// Whether its end is known.
     pub(super) fn is_exited(&self) -> bool {
         self.exit_code.is_some()
@@ -156,7 +163,7 @@ impl ProcessLog {
             exit_code: self.exit_code,
             closed: self.closed,
             failure: self.failure.clone(),
-            sandbox_denied: false,
+            sandbox_denied: self.sandbox_denied,
         }
     }
 

@@ -6,22 +6,25 @@
 //! promises: its numbers, what can be read again, and sessions that wait for their client.
 //!
 //! Everything of one gateway is on one arbiter and made of tasks: a reader and a writer a connection, one for each process
-//! and for each request that waits. Bounds are beside what they bound, in `outbox`, `writes`, `log`, `session`, `gateway`,
-//! `connection` and `socket`. Full: a client that does not read makes its own commands wait. Stop: connections are closed
+//! and for each request that waits. Bounds are beside what they bound, in `outbox`, `held`, `writes`, `log`, `session`,
+//! `gateway`, `connection` and `socket`. Full: a client that does not read makes its own commands wait. Stop: connections are closed
 //! without a word, and what their sessions run is killed.
 
 mod auth;
 mod bridge;
 mod command;
 mod connection;
+mod denial;
 mod discovery;
 mod files;
 mod gateway;
 mod head;
+mod held;
 mod line;
 mod log;
 mod outbox;
 mod process;
+mod reach;
 mod session;
 mod socket;
 mod stdio;
@@ -43,6 +46,7 @@ pub use bridge::Bridge;
 pub use connection::CALLS_MAX;
 pub use files::{DIRECTORY_MAX_ENTRIES, READ_FILE_MAX_BYTES};
 pub use gateway::SESSIONS_MAX;
+pub use held::{ANSWERS_MAX_BYTES, REQUESTS_MAX_BYTES};
 pub use line::PROBE_TIMEOUT;
 pub use log::{LOGGED_CHUNKS_MAX, WRITE_IDS_MAX};
 pub use outbox::{OUTBOUND_MAX, OUTBOUND_MAX_BYTES};
@@ -51,8 +55,10 @@ pub use session::{ENDED_KEPT_MAX, ENDED_KEPT_MAX_BYTES};
 pub use socket::{CONNECTIONS_MAX, PING_INTERVAL};
 pub use writes::{ACCEPTED_MAX_BYTES, WAITING_MAX_BYTES, WRITES_ACCEPTED_MAX, WRITES_WAITING_MAX};
 
+use self::command::Wish;
 use self::gateway::{Behind, Gateway};
 use self::session::Rules;
+use crate::executor::CONFINES;
 use crate::harness::{ConnectError, Harness, Target};
 use crate::terminal_delivery::RETENTION_BYTES;
 
@@ -68,6 +74,18 @@ pub enum Endpoint {
     Stdio,
 }
 
+/// What becomes of a client's wish that a command be confined.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum Sandbox {
+    /// It is enforced where the executor can enforce all of it, and refused otherwise.
+    #[default]
+    Enforced,
+    /// It is refused.
+    Refused,
+    /// It is passed over: the operator's word. Every start says so.
+    Off,
+}
+
 /// How the dialect is served.
 #[derive(Clone, Debug)]
 pub struct DialectOptions {
@@ -75,7 +93,7 @@ pub struct DialectOptions {
     auth: Auth,
     detached_life: Duration,
     retention_bytes: u64,
-    sandbox_off: bool,
+    sandbox: Sandbox,
     traces: Option<PathBuf>,
 }
 
@@ -87,7 +105,7 @@ impl DialectOptions {
             auth: Auth::Anybody,
             detached_life: DETACHED_LIFE,
             retention_bytes: RETENTION_BYTES,
-            sandbox_off: false,
+            sandbox: Sandbox::Enforced,
             traces: None,
         }
     }
@@ -113,10 +131,10 @@ impl DialectOptions {
         self
     }
 
-    /// Runs unconfined what asks to be confined, instead of refusing it: the operator's word. Every start says so.
+    /// What becomes of a wish to be confined. Default: it is enforced or refused.
     #[must_use]
-    pub fn sandbox_off(mut self) -> Self {
-        self.sandbox_off = true;
+    pub fn sandbox(mut self, sandbox: Sandbox) -> Self {
+        self.sandbox = sandbox;
         self
     }
 
@@ -274,6 +292,13 @@ async fn open(
         bytes(&home).as_deref(),
         bytes(&temporary).as_deref(),
     );
+    let capabilities = &base.environment().capabilities;
+    let confines = capabilities.iter().any(|capability| capability == CONFINES);
+    let wish = match options.sandbox {
+        Sandbox::Off => Wish::PassedOver,
+        Sandbox::Enforced if confines => Wish::Enforced,
+        Sandbox::Enforced | Sandbox::Refused => Wish::Refused,
+    };
     let behind = Behind {
         base,
         identity,
@@ -282,7 +307,7 @@ async fn open(
     };
     let rules = Rules {
         retention_bytes: options.retention_bytes,
-        sandbox_off: options.sandbox_off,
+        wish,
     };
     Ok((Gateway::new(behind, rules, options.detached_life), listener, url))
 }

@@ -15,8 +15,10 @@ use dwell_messages::dialect::{
 use dwell_messages::process::SignalTarget;
 use dwell_messages::{ExitStatus, OutputStream};
 use tokio::sync::{Notify, oneshot};
+use tokio::time::Instant;
 
 use super::command::refusal;
+use super::denial::Denial;
 use super::line::Line;
 use super::log::ProcessLog;
 use super::outbox::Outbox;
@@ -29,6 +31,8 @@ use crate::harness::{Run, RunEvent, RunStdin, Terminator};
 pub const ENDED_KEPT_FOR: Duration = Duration::from_secs(80);
 /// What is said where nothing more can be written.
 const WRITE_FAILED: &str = "failed to write to process stdin";
+/// How long the exit of a confined command that failed waits for its last output.
+const DENIAL_WAIT: Duration = Duration::from_millis(20);
 const SIGINT: i32 = 2;
 
 /// How far a process is.
@@ -62,6 +66,15 @@ impl Writer {
     }
 }
 
+/// What a process is from its start.
+pub(super) struct Facts {
+    pub(super) name: String,
+    pub(super) tty: bool,
+    pub(super) has_input: bool,
+    pub(super) is_confined: bool,
+    pub(super) retention_bytes: u64,
+}
+
 /// See the module.
 pub(super) struct Process {
     name: String,
@@ -69,6 +82,8 @@ pub(super) struct Process {
     has_input: bool,
     phase: Cell<Phase>,
     log: RefCell<ProcessLog>,
+    /// Where it is confined: whether that seems to be what stopped it.
+    denial: RefCell<Option<Denial>>,
     news: Notify,
     writes: RefCell<WriteQueue<Writer>>,
     more: Notify,
@@ -85,19 +100,19 @@ pub(super) type Written = Option<Result<WriteStatus, Fault>>;
 impl Process {
     /// A process that is being started. `started` hears whether it runs.
     pub(super) fn begin(
-        name: String,
-        (tty, pipe_stdin): (bool, bool),
+        facts: Facts,
         run: Run,
-        retention_bytes: u64,
         session: &Rc<Session>,
         started: oneshot::Sender<Result<(), Fault>>,
     ) -> Rc<Self> {
+        let log = ProcessLog::new(facts.tty, facts.retention_bytes);
         let process = Rc::new(Self {
-            name,
-            tty,
-            has_input: tty || pipe_stdin,
+            denial: RefCell::new(facts.is_confined.then(Denial::default)),
+            name: facts.name,
+            tty: facts.tty,
+            has_input: facts.has_input,
             phase: Cell::new(Phase::Starting),
-            log: RefCell::new(ProcessLog::new(tty, retention_bytes)),
+            log: RefCell::new(log),
             news: Notify::new(),
             writes: RefCell::default(),
             more: Notify::new(),
@@ -125,6 +140,11 @@ impl Process {
     pub(super) fn end(&self) {
         self.tasks.borrow_mut().clear();
         drop(self.writes.borrow_mut().close());
+    }
+
+    /// Whether it runs confined.
+    pub(super) fn is_confined(&self) -> bool {
+        self.denial.borrow().is_some()
     }
 
     /// Bytes of output that are kept.
@@ -196,8 +216,14 @@ impl Process {
         !is_exited
     }
 
-    /// What it has told, once there is something or the time is over. Cancellation safe.
-    pub(super) async fn read(&self, read: &Read) -> ReadAnswer {
+    /// What it has told.
+    pub(super) fn read(&self, read: &Read) -> ReadAnswer {
+        let after = read.after_seq.unwrap_or(0);
+        self.log.borrow().read(after, read.max_bytes)
+    }
+
+    /// Returns once there is something to read, or the time is over. Cancellation safe.
+    pub(super) async fn news(&self, read: &Read) {
         let after = read.after_seq.unwrap_or(0);
         let wait = Duration::from_millis(read.wait_ms.unwrap_or(0));
         if !wait.is_zero() && !self.log.borrow().has_news(after) {
@@ -212,10 +238,12 @@ impl Process {
             };
             drop(tokio::time::timeout(wait, news).await);
         }
-        self.log.borrow().read(after, read.max_bytes)
     }
 
     fn output(&self, stream: OutputStream, data: Bytes) -> Vec<u8> {
+        if let Some(denial) = &mut *self.denial.borrow_mut() {
+            denial.heard(stream, &data);
+        }
         let (seq, stream) = self.log.borrow_mut().output(stream, &data);
         self.news.notify_waiters();
         let output = Output {
@@ -229,12 +257,14 @@ impl Process {
 
     fn exited(&self, status: Option<ExitStatus>) -> Option<Vec<u8>> {
         let (seq, exit_code) = self.log.borrow_mut().exited(status)?;
+        let sandbox_denied = exit_code != 0 && self.denial.borrow().as_ref().is_some_and(Denial::is_likely);
+        self.log.borrow_mut().denied(sandbox_denied);
         self.news.notify_waiters();
         let exited = Exited {
             process_id: self.name.clone(),
             seq,
             exit_code,
-            sandbox_denied: Some(false),
+            sandbox_denied: Some(sandbox_denied),
         };
         Some(encode_notification(notification::EXITED, &exited))
     }
@@ -248,6 +278,28 @@ impl Process {
         };
         encode_notification(notification::CLOSED, &closed)
     }
+}
+
+/// Whether an exit is held back, for what the command still had to say.
+enum Hold {
+    Not,
+    Until(ExitStatus, Instant),
+    /// It was, for long enough.
+    Over,
+}
+
+/// The next event of a run, or the exit that was held back. Its children may go on writing: it is not held longer for that.
+async fn next(run: &mut Run, hold: &mut Hold) -> Option<RunEvent> {
+    let Hold::Until(status, until) = *hold else {
+        return run.next().await;
+    };
+    if Instant::now() < until
+        && let Ok(event) = tokio::time::timeout_at(until, run.next()).await
+    {
+        return event;
+    }
+    *hold = Hold::Over;
+    Some(RunEvent::Exited(status))
 }
 
 /// Takes a run's events to its end, and what is kept of it away when its time is over.
@@ -264,7 +316,8 @@ async fn pump(
         }
     };
     let mut started = Some(started);
-    while let Some(event) = run.next().await {
+    let mut hold = Hold::Not;
+    while let Some(event) = next(&mut run, &mut hold).await {
         let message = match event {
             RunEvent::Started { .. } => {
                 if process.phase.get() == Phase::Cancelled {
@@ -281,6 +334,13 @@ async fn pump(
             RunEvent::Gap(gap) => {
                 let text = format!("{} bytes of output were lost", gap.bytes());
                 process.log.borrow_mut().failed(text);
+                continue;
+            }
+            // What it still had to say may be why it failed.
+            RunEvent::Exited(status)
+                if process.is_confined() && !status.success() && matches!(hold, Hold::Not) =>
+            {
+                hold = Hold::Until(status, Instant::now() + DENIAL_WAIT);
                 continue;
             }
             RunEvent::Exited(status) => match process.exited(Some(status)) {
@@ -304,7 +364,7 @@ async fn pump(
     if let Some(started) = started.take() {
         let fault = match &finished {
             Ok(_) => Fault::failed("the command ended before it was known to run"),
-            Err(error) => refusal(error),
+            Err(error) => refusal(error, process.is_confined()),
         };
         forget(&session);
         drop(started.send(Err(fault)));

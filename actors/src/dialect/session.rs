@@ -9,9 +9,9 @@ use dwell_messages::TraceContext;
 use dwell_messages::dialect::{EnvironmentInfo, Fault, Start, Started};
 use tokio::sync::oneshot;
 
-use super::command::command;
+use super::command::{Wish, command};
 use super::line::Line;
-use super::process::Process;
+use super::process::{Facts, Process};
 use super::task::Task;
 use crate::harness::Harness;
 
@@ -24,7 +24,7 @@ pub const ENDED_KEPT_MAX_BYTES: u64 = 64 * 1024 * 1024;
 #[derive(Clone)]
 pub(super) struct Rules {
     pub(super) retention_bytes: u64,
-    pub(super) sandbox_off: bool,
+    pub(super) wish: Wish,
 }
 
 /// See the module.
@@ -65,8 +65,9 @@ impl Session {
         &self.harness
     }
 
-    pub(super) fn is_sandbox_off(&self) -> bool {
-        self.rules.sandbox_off
+    /// What becomes of a wish to be confined.
+    pub(super) fn wish(&self) -> Wish {
+        self.rules.wish
     }
 
     pub(super) fn environment(&self) -> &EnvironmentInfo {
@@ -93,20 +94,27 @@ impl Session {
         if self.processes.borrow().contains_key(&name) {
             return Err(Fault::invalid_request(format!("process {name} already exists")));
         }
-        let run = self.harness.exec(command(start, self.rules.sandbox_off, parent)?);
+        let command = command(start, self.rules.wish, parent)?;
         let (tell, started) = oneshot::channel();
-        let inputs = (start.tty, start.pipe_stdin);
-        let process = Process::begin(name.clone(), inputs, run, self.rules.retention_bytes, self, tell);
+        let facts = Facts {
+            name: name.clone(),
+            tty: start.tty,
+            has_input: start.tty || start.pipe_stdin,
+            is_confined: command.confinement.is_some(),
+            retention_bytes: self.rules.retention_bytes,
+        };
+        let process = Process::begin(facts, self.harness.exec(command), self, tell);
         self.processes.borrow_mut().insert(name, process);
         Ok(started)
     }
 
     /// What is answered to a start that runs.
     pub(super) fn started(&self, name: String) -> Started {
+        let is_confined = self.process(&name).is_some_and(|process| process.is_confined());
         Started {
             process_id: name,
-            sandbox_type: Some("none".into()),
-            sandbox: self.rules.sandbox_off.then(|| "off".into()),
+            sandbox_type: Some(if is_confined { "linuxSeccomp" } else { "none" }.into()),
+            sandbox: (self.rules.wish == Wish::PassedOver).then(|| "off".into()),
         }
     }
 

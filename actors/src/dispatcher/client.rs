@@ -188,7 +188,8 @@ impl Dispatcher {
             metadata: self.metadata.clone(),
             collector: self.collector.clone(),
         };
-        let program = command.argv.first().cloned().unwrap_or_default();
+        let program = command.program.as_ref().or(command.argv.first());
+        let program = program.cloned().unwrap_or_default();
         let (deadline, grace) = (command.deadline, command.grace);
         let owned = Arc::clone(&shared);
         let entered = self.collector.enter();
@@ -336,7 +337,8 @@ pub(crate) fn unwanted(dispatcher: &Mailbox<Dispatcher>, process: ProcessId) {
 
 /// Refused here, before anything is sent.
 fn check(command: &Command) -> Result<(), WireError> {
-    if command.argv.first().is_none_or(Vec::is_empty) {
+    let program = command.program.as_ref().or(command.argv.first());
+    if program.is_none_or(Vec::is_empty) {
         return Err(WireError::new(ErrorCode::EmptyArgv, "the command has no program"));
     }
     let nul = |bytes: &[u8]| bytes.contains(&0);
@@ -369,6 +371,7 @@ fn check(command: &Command) -> Result<(), WireError> {
 fn start(command: Command, context: &TraceContext, unattended: bool) -> Start {
     Start {
         argv: command.argv.into_iter().map(ByteBuf::from).collect(),
+        program: command.program.map(ByteBuf::from),
         cwd: command.cwd.map(ByteBuf::from),
         env: EnvironmentPolicy {
             inherit: match command.inherit {
@@ -393,6 +396,7 @@ fn start(command: Command, context: &TraceContext, unattended: bool) -> Start {
         retention_bytes: command.retention,
         overflow: command.overflow,
         spool_bytes: command.spool,
+        confinement: command.confinement,
         outlive: command.outlive,
         unattended,
         credit: OUTPUT_WINDOW_BYTES,

@@ -114,7 +114,7 @@ impl Dispatcher {
         let Request::Start(start) = request else {
             return self.pass.check(scopes_of(request), method, None).map(|()| None);
         };
-        let argv0 = start.argv.first().map(|argument| argument.as_slice());
+        let argv0 = start.executed().map(|program| program.as_slice());
         self.pass.check(scopes_of(request), method, argv0)?;
         self.pass.take_process(method, argv0).map(Some)
     }

@@ -25,6 +25,7 @@ use tokio::sync::{Notify, oneshot, watch};
 
 use crate::access::{AuditLog, Clients, Gate, PairingOffer, watch as watch_access};
 use crate::address::Address;
+use crate::confine;
 use crate::dialect::{self, DialectError, DialectOptions, Plan, Serving};
 use crate::files::FilePool;
 use crate::guard::GuardOptions;
@@ -54,6 +55,9 @@ pub const SHUTDOWN_GRACE: Duration = Duration::from_secs(10);
 pub const DETACHED_LIFE: Duration = Duration::from_secs(24 * 3_600);
 /// What an executor says it can whose sessions outlive their links.
 pub const DETACHES: &str = "detach";
+
+/// Among an environment's capabilities: commands are confined that ask for it, or refused.
+pub const CONFINES: &str = "confine";
 /// What an executor says it can that remembers the last seconds of calls which are not sampled.
 pub const FLIGHT: &str = "flight";
 /// The name under which an executor's own gateway reaches it.
@@ -229,7 +233,8 @@ impl ExecutorBuilder {
         self
     }
 
-    /// How commands are guarded. Default: by this very program, if it calls `guard::init()` first in `main`; else by
+    /// How commands are guarded. A guard's program is also what confines commands inside of bubblewrap, where that is
+    /// installed and works; without it what asks to be confined is refused. Default: by this very program, if it calls `guard::init()` first in `main`; else by
     /// nobody, as every start says.
     #[must_use]
     pub fn guard(mut self, options: GuardOptions) -> Self {
@@ -383,6 +388,12 @@ impl ExecutorBuilder {
             Some(oversight) => Some(oversight.start(&collector, &runtime)?),
             None => None,
         };
+        let own = self.guard.program.file();
+        let spawner = Spawner::with_guard(self.guard).map_err(local)?;
+        let confines = confine::equip(&spawner, own).await;
+        if let Err(why) = &confines {
+            tracing::info!(%why, "what asks to be confined is refused");
+        }
         let mut epoch = [0; 16];
         rng.fill(&mut epoch)
             .map_err(|error| ServeError::Local(error.to_string()))?;
@@ -392,8 +403,8 @@ impl ExecutorBuilder {
             identity: Arc::new(identity),
             gate,
             epoch,
-            environment: environment(!self.detached_life.is_zero(), self.flight),
-            spawner: Arc::new(Spawner::with_guard(self.guard).map_err(local)?),
+            environment: environment(!self.detached_life.is_zero(), self.flight, confines.is_ok()),
+            spawner: Arc::new(spawner),
             files: FilePool::new(),
             collector,
             sessions: DashMap::new(),
@@ -659,7 +670,7 @@ fn count(shared: &Arc<Shared>) {
     });
 }
 
-fn environment(detaches: bool, flight: bool) -> EnvironmentInfo {
+fn environment(detaches: bool, flight: bool, confines: bool) -> EnvironmentInfo {
     use std::os::unix::ffi::OsStringExt as _;
     let hostname = rustix::system::uname().nodename().to_string_lossy().into_owned();
     let cwd = std::env::current_dir()
@@ -677,6 +688,7 @@ fn environment(detaches: bool, flight: bool) -> EnvironmentInfo {
             .into_iter()
             .chain(detaches.then_some(DETACHES))
             .chain(flight.then_some(FLIGHT))
+            .chain(confines.then_some(CONFINES))
             .map(str::to_owned)
             .collect(),
     }

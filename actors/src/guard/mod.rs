@@ -122,6 +122,17 @@ pub struct GuardOptions {
     pub cgroups: bool,
 }
 
+impl GuardProgram {
+    /// Its file, where there is one that calls [`init`].
+    pub(crate) fn file(&self) -> Option<PathBuf> {
+        match self {
+            Self::Own if is_prepared() => std::env::current_exe().ok(),
+            Self::At(path, _) => Some(path.clone()),
+            Self::Own | Self::Nowhere => None,
+        }
+    }
+}
+
 impl Default for GuardOptions {
     fn default() -> Self {
         Self {
@@ -158,9 +169,10 @@ pub enum GuardProblem {
     },
 }
 
-/// Makes this program able to be its own guard. Call it first in `main`, before any thread is started: in the guard it
+/// Makes this program able to be its own guard, and what confines commands inside of bubblewrap. Call it first in `main`, before any thread is started: in the guard it
 /// runs the guard and never returns; otherwise it returns at once.
 pub fn init() {
+    crate::confine::recognise();
     match server::recognise() {
         Some(socket) => server::main(socket),
         None => IS_PREPARED.store(true, Ordering::Relaxed),

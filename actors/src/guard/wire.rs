@@ -254,6 +254,7 @@ fn write_request(mut writer: Writer, request: &SpawnRequest) -> Writer {
         .count(request.argv.len())
         .count(request.env.pairs().len())
         .option(request.cwd.is_some().then_some(0))
+        .flag(request.program.is_some())
         .flag(size.is_some())
         .flag(request.detach);
     let limits = &request.limits;
@@ -276,12 +277,15 @@ fn write_request(mut writer: Writer, request: &SpawnRequest) -> Writer {
     for (name, value) in request.env.pairs() {
         writer = writer.string(name).string(value);
     }
-    writer.string(request.cwd.as_deref().unwrap_or_default())
+    writer
+        .string(request.cwd.as_deref().unwrap_or_default())
+        .string(request.program.as_deref().unwrap_or_default())
 }
 
 fn read_request(reader: &mut Reader<'_>) -> Result<SpawnRequest, BadMessage> {
     let (arguments, pairs) = (reader.count()?, reader.count()?);
     let has_cwd = reader.option()?.is_some();
+    let has_program = reader.flag()?;
     let has_terminal = reader.flag()?;
     let detach = reader.flag()?;
     let mut limits = Limits {
@@ -305,8 +309,10 @@ fn read_request(reader: &mut Reader<'_>) -> Result<SpawnRequest, BadMessage> {
         env.push((reader.string()?, reader.string()?));
     }
     let cwd = reader.string()?;
+    let program = reader.string()?;
     Ok(SpawnRequest {
         argv,
+        program: has_program.then_some(program),
         cwd: has_cwd.then_some(cwd),
         env: Environment::exact(env),
         // The size was given to the terminal by its maker; here it only says that there is one.
@@ -380,6 +386,7 @@ fn write_kind(writer: Writer, kind: SpawnErrorKind) -> Writer {
         SpawnErrorKind::GuardLost => (14, 0, 0),
         // The executor has refused these before anybody was asked.
         SpawnErrorKind::EmptyArgv
+        | SpawnErrorKind::Unconfined { .. }
         | SpawnErrorKind::NulByte { .. }
         | SpawnErrorKind::ArgumentTooLong { .. }
         | SpawnErrorKind::InvalidEnvironmentName { .. } => (12, libc::EINVAL, 0),

@@ -10,6 +10,7 @@ use crate::spawn::{
 fn request() -> SpawnRequest {
     SpawnRequest {
         argv: vec![b"sh".to_vec(), b"-c".to_vec(), vec![255, 1, 2]],
+        program: Some(b"/bin/sh".to_vec()),
         cwd: Some(b"/tmp".to_vec()),
         env: Environment::exact([(b"A".to_vec(), b"1=2".to_vec()), (b"B".to_vec(), Vec::new())]),
         terminal: Some(TerminalSize::default()),

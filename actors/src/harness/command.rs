@@ -6,6 +6,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use dwell_messages::TraceContext;
+use dwell_messages::confinement::Confinement;
 use dwell_messages::process::{Drain, Limits, Overflow, Pty, TerminalSize};
 
 use crate::dispatcher::Mode;
@@ -33,6 +34,8 @@ pub enum Inherit {
 #[derive(Clone, Debug)]
 pub struct Command {
     pub(crate) argv: Vec<Vec<u8>>,
+    /// What is executed in place of the first of them.
+    pub(crate) program: Option<Vec<u8>>,
     pub(crate) cwd: Option<Vec<u8>>,
     pub(crate) inherit: Inherit,
     pub(crate) set: Vec<(Vec<u8>, Vec<u8>)>,
@@ -54,6 +57,8 @@ pub struct Command {
     pub(crate) parent: Option<TraceContext>,
     pub(crate) sampled: Option<bool>,
     pub(crate) output_limit: usize,
+    /// Only to an executor that says it can.
+    pub(crate) confinement: Option<Confinement>,
 }
 
 impl Command {
@@ -61,6 +66,7 @@ impl Command {
     pub fn new(program: impl AsRef<OsStr>) -> Self {
         Self {
             argv: vec![program.as_ref().as_bytes().to_vec()],
+            program: None,
             cwd: None,
             inherit: Inherit::Core,
             set: Vec::new(),
@@ -82,6 +88,7 @@ impl Command {
             parent: None,
             sampled: None,
             output_limit: OUTPUT_LIMIT_BYTES,
+            confinement: None,
         }
     }
 
@@ -147,6 +154,16 @@ impl Command {
     #[must_use]
     pub fn env_include(mut self, pattern: impl AsRef<OsStr>) -> Self {
         self.include.push(pattern.as_ref().as_bytes().to_vec());
+        self
+    }
+
+    /// What the command is told as its own name, in place of its program's.
+    #[must_use]
+    pub fn arg0(mut self, name: impl AsRef<OsStr>) -> Self {
+        if let Some(first) = self.argv.first_mut() {
+            let program = std::mem::replace(first, name.as_ref().as_bytes().to_vec());
+            self.program.get_or_insert(program);
+        }
         self
     }
 

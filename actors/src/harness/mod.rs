@@ -2,6 +2,7 @@
 
 mod command;
 mod dial;
+pub(crate) mod foreign;
 mod refusal;
 mod run;
 mod session;
@@ -87,6 +88,8 @@ pub struct Target {
     pub(crate) executor: PublicKey,
     pub(crate) relayed: bool,
     pub(crate) token: Vec<u8>,
+    /// Set where it is no executor of dwell's.
+    pub(crate) foreign: Option<foreign::Place>,
 }
 
 impl Target {
@@ -97,6 +100,7 @@ impl Target {
             executor,
             relayed: true,
             token: Vec::new(),
+            foreign: None,
         }
     }
 
@@ -107,13 +111,34 @@ impl Target {
             executor,
             relayed: false,
             token: Vec::new(),
+            foreign: None,
         }
     }
 
-    /// The relay's admission token, at most 255 bytes.
+    /// A server of the JSON dialect, such as a stock `codex exec-server`, at `ws://host:port` and a path if it has one.
+    /// Commands run there as they do on an executor; what such a server does not do is refused by a typed error, among it
+    /// files, workspaces, the end of a command's standard input and commands that run on without a client.
+    ///
+    /// **Nothing is sealed, and nobody proves who they are**: for loopback, or for what a tunnel protects.
+    pub fn dialect(url: impl Into<String>) -> Self {
+        let url = url.into();
+        Self {
+            address: Address::from(url.clone()),
+            executor: PublicKey([0; 32]),
+            relayed: false,
+            token: Vec::new(),
+            foreign: Some(foreign::Place { url, token: None }),
+        }
+    }
+
+    /// The relay's admission token, at most 255 bytes. To a server of the JSON dialect: what it is told as
+    /// `Authorization: Bearer`.
     #[must_use]
     pub fn token(mut self, token: impl Into<Vec<u8>>) -> Self {
         self.token = token.into();
+        if let Some(foreign) = &mut self.foreign {
+            foreign.token = Some(String::from_utf8_lossy(&self.token).into_owned());
+        }
         self
     }
 }

@@ -29,7 +29,7 @@ pub(super) async fn explain(
 ) -> ConnectError {
     let refused = is_refusal(&failed);
     let address = target.address.to_string();
-    if target.relayed || !(refused || is_broken(&failed)) {
+    if target.relayed || target.foreign.is_some() || !(refused || is_broken(&failed)) {
         return failed.into_error(address, client);
     }
     // On the library's own thread: the caller's runtime may have neither timers nor sockets.

@@ -15,9 +15,10 @@ use dwell_messages::{
 };
 use dwell_relay::resume::Redial;
 use dwell_relay::{LinkEstablished, ResetCode};
-use tokio::sync::oneshot;
+use tokio::sync::{mpsc, oneshot};
 
 use super::dial::{Dialer, redial};
+use super::foreign::{self, OpenError};
 use super::run::Asker;
 use super::sessions::{Adoption, TakeUp};
 use super::start_up::{StageGuard, StartUp, StartUpStage};
@@ -31,7 +32,7 @@ use crate::in_flight::{Call, CallKind};
 use crate::mailbox::{BulkResidence, HostOptions, Mailbox, TimerGuard, Turn, start_here};
 use crate::metadata_store::worker::StoreHandle;
 use crate::relay_framer::{
-    Arrival, LinkLost, OUTBOUND_MESSAGES_MAX, RelayFramer, RoundTrip, Upper, ends_link,
+    Arrival, FramerControl, LinkLost, OUTBOUND_MESSAGES_MAX, RelayFramer, RoundTrip, Upper, ends_link,
 };
 use crate::rpc_queue::RPC_MAILBOX_MAX;
 use crate::rpc_queue::caller::{RpcControl, RpcMessage, RpcQueue};
@@ -51,6 +52,17 @@ pub(crate) enum Failed {
     /// The executor has another life than the session that was to be taken up.
     NoSession,
     Local(String),
+}
+
+impl From<OpenError> for Failed {
+    fn from(error: OpenError) -> Self {
+        match error {
+            OpenError::Dial(error) => Self::Dial(error),
+            error @ (OpenError::Refused(_) | OpenError::Strange(_)) => {
+                Self::Lost(LinkLost::Failed(error.to_string()))
+            }
+        }
+    }
 }
 
 impl From<LinkLost> for Failed {
@@ -142,6 +154,20 @@ pub(crate) async fn open(plan: Plan) {
         workspace,
         ready,
     } = plan;
+    if let Some(place) = dialer.target.foreign.clone() {
+        let plan = Plan {
+            dialer,
+            resume_for,
+            collector,
+            metadata,
+            take_up,
+            connect,
+            start_up,
+            workspace,
+            ready,
+        };
+        return open_foreign(plan, place).await;
+    }
     let dialled = Tick::now();
     let attachment = match dialer.first().await {
         Ok(attachment) => attachment,
@@ -184,6 +210,7 @@ pub(crate) async fn open(plan: Plan) {
         adopted: Rc::clone(&adopted),
         runs: Vec::new(),
         whole: owner.is_none(),
+        ships: true,
         dialer: Rc::new(dialer),
         number: Arc::new(AtomicU64::new(welcome.session)),
         welcome,
@@ -225,6 +252,85 @@ pub(crate) async fn open(plan: Plan) {
         });
     }
     *wiring.borrow_mut() = Some(actors);
+}
+
+/// The same with a server of the JSON dialect: there is no link, and nothing to take up.
+async fn open_foreign(plan: Plan, place: foreign::Place) {
+    let Plan {
+        dialer,
+        resume_for,
+        collector,
+        metadata,
+        take_up,
+        connect,
+        start_up,
+        workspace,
+        ready,
+    } = plan;
+    if take_up.is_some() {
+        let why = "sessions of such an environment cannot be taken up";
+        return drop(ready.send(Err(Failed::Local(why.into()))));
+    }
+    let dialled = Tick::now();
+    let opened = match foreign::open(&place).await {
+        Ok(opened) => opened,
+        Err(error) => {
+            let failed = Failed::from(error);
+            connect.fail(failed.error_type());
+            crate::telemetry::count_crossing();
+            return drop(ready.send(Err(failed)));
+        }
+    };
+    connect.finish();
+    let learning = start_up.stage(StartUpStage::Environment);
+    let _entered = collector.enter();
+    let welcome = opened.welcome();
+    let (environment, executor) = (welcome.environment.clone(), dialer.target.executor);
+    let wiring: Rc<RefCell<Option<Wiring>>> = Rc::default();
+    let pings = dialer.pings;
+    let mut upper = Some(HarnessUpper {
+        wiring: Rc::clone(&wiring),
+        ready: Some(ready),
+        learning: Some(learning),
+        round_trip_us: Tick::now().micros_since(dialled).max(1),
+        ping_us: Arc::default(),
+        clock: ClockEstimate::default(),
+        routes: HashMap::new(),
+        adopted: Rc::default(),
+        runs: Vec::new(),
+        whole: true,
+        ships: false,
+        dialer: Rc::new(dialer),
+        number: Arc::new(AtomicU64::new(welcome.session)),
+        welcome,
+        resume_for,
+        redial: Rc::default(),
+        redialling: None,
+        said: Vec::new(),
+    });
+    let (carrier, outgoing) = mpsc::channel(foreign::OUTGOING_MAX);
+    let framer_collector = collector.clone();
+    let mut carrier = Some(carrier);
+    let framer = start_here(HostOptions::new(OUTBOUND_MESSAGES_MAX), move || {
+        let upper = upper
+            .take()
+            .map_or_else(|| Box::new(Nobody) as Box<dyn Upper>, |upper| Box::new(upper));
+        match carrier.take() {
+            Some(carrier) => RelayFramer::foreign(upper, framer_collector.clone(), carrier),
+            None => RelayFramer::new(None, upper, framer_collector.clone()),
+        }
+    });
+    let actors = start_actors(&framer, &metadata, &collector);
+    if let Some((mut first, handles)) = workspace {
+        first.load.stage = Some(start_up.stage(StartUpStage::Workspace));
+        ask_first(first, &actors, &environment, || {
+            RemoteFiles::new(actors.asker(), identity_of(&executor), handles)
+        });
+    }
+    *wiring.borrow_mut() = Some(actors);
+    drop(framer.control(FramerControl::Upper(Box::new(|upper| upper.up()))));
+    let window = resume_for.min(foreign::RECOVERY_WINDOW);
+    actix_rt::spawn(foreign::serve(opened, place, (window, pings), outgoing, framer));
 }
 
 /// Asks for a workspace before anybody has the session: the framer has not begun, so what is asked here is in its first
@@ -378,6 +484,8 @@ struct HarnessUpper {
     runs: Vec<(ProcessId, Arc<RunShared>)>,
     /// Whether every process of the session is this side's.
     whole: bool,
+    /// Whether the other side sends the spans of what it did.
+    ships: bool,
     dialer: Rc<Dialer>,
     welcome: Welcome,
     /// The session's number, for whoever asks.
@@ -462,7 +570,8 @@ impl HarnessUpper {
         let Some(route) = self.routes.get(&process) else {
             return;
         };
-        if context.is_sampled()
+        if self.ships
+            && context.is_sampled()
             && matches!(event, Event::Closed(_))
             && let Some(wiring) = self.wiring()
         {
@@ -632,8 +741,18 @@ impl Upper for HarnessUpper {
         self.routes.remove(&process);
     }
 
+    fn fail(&mut self, process: ProcessId, why: &str) {
+        if let Some(route) = self.routes.get(&process) {
+            drop(route.delivery.control(ReceiveControl::Lost(why.to_owned())));
+        }
+    }
+
+    fn up(&mut self) {
+        self.ready(Vec::new());
+    }
+
     fn owed(&mut self, process: ProcessId) {
-        if let Some(wiring) = self.wiring() {
+        if let Some(wiring) = self.wiring().filter(|_| self.ships) {
             drop(wiring.trace.control(TraceControl::Await(process)));
         }
     }

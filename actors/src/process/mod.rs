@@ -208,6 +208,8 @@ pub(crate) struct Process {
     deadline: Option<TimerGuard>,
     terminate_early: Option<(Duration, Ending)>,
     program: String,
+    /// Whether its leader is what confines it, and deaf.
+    is_confined: bool,
     /// Its place among what is unfinished.
     watched: Option<Entered<Watched>>,
     /// Its place under its client's cap, given back with its last event.
@@ -250,6 +252,7 @@ impl Process {
             deadline: None,
             terminate_early: None,
             program: String::new(),
+            is_confined: false,
             watched: None,
             slot: None,
         }
@@ -320,8 +323,7 @@ impl Process {
         self.launch = launch_context(&context, &start);
         self.credit.begin(start.credit, start.unattended);
         self.program = start
-            .argv
-            .first()
+            .executed()
             .map(|program| program_name(program))
             .unwrap_or_default();
         self.terms = terms(&start);
@@ -339,6 +341,7 @@ impl Process {
         } else {
             responder.unhurried()
         };
+        self.is_confined = start.confinement.is_some();
         let (request, withheld) = start::request(start, &self.context());
         account.lap(Segment::Dispatch, Tick::now());
         self.starting = Some(Starting {
@@ -557,6 +560,7 @@ impl Process {
         let running = self.running.as_ref().ok_or_else(gone)?;
         let group = running.group.as_ref().ok_or_else(gone)?;
         let sent = match (signal.target, &running.terminal) {
+            (SignalTarget::Leader, _) if self.is_confined => group.signal_group(signal.signal),
             (SignalTarget::Leader, _) => group.signal_leader(signal.signal),
             (SignalTarget::Foreground, Some(terminal)) => group.signal_foreground(terminal, signal.signal),
             (SignalTarget::Foreground, None) | (SignalTarget::Tree, _) => group.signal_group(signal.signal),

@@ -37,6 +37,7 @@ pub(super) fn request(start: Start, context: &TraceContext) -> (SpawnRequest, Ve
     let withheld = resolved.withheld.iter().filter(secret).map(text).collect();
     let request = SpawnRequest {
         argv: start.argv.into_iter().map(ByteBuf::into_vec).collect(),
+        program: start.program.map(ByteBuf::into_vec),
         cwd: start.cwd.map(ByteBuf::into_vec),
         env: resolved.environment,
         stdin: if start.stdin {
@@ -46,6 +47,7 @@ pub(super) fn request(start: Start, context: &TraceContext) -> (SpawnRequest, Ve
         },
         terminal: start.pty.map(|pty| size(pty.size)),
         limits: limits(&start.limits),
+        confinement: start.confinement,
         detach: start.outlive,
     };
     (request, withheld)
@@ -126,6 +128,7 @@ pub(super) fn error_code(kind: &SpawnErrorKind) -> ErrorCode {
         | SpawnErrorKind::ArgumentTooLong { .. }
         | SpawnErrorKind::InvalidEnvironmentName { .. }
         | SpawnErrorKind::LimitRefused { .. }
+        | SpawnErrorKind::Unconfined { .. }
         | SpawnErrorKind::DetachUnavailable => ErrorCode::BadRequest,
         SpawnErrorKind::CwdUnusable { .. } => ErrorCode::BadCwd,
         SpawnErrorKind::ResourceExhausted { .. }

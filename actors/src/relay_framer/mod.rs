@@ -30,7 +30,9 @@ use dwell_messages::{
 };
 use dwell_relay::resume::{REPLAY_MAX_BYTES, Received, Replay};
 use dwell_relay::{LinkError, LinkEstablished, OuterFrame, ResetCode};
+use tokio::sync::mpsc;
 
+use crate::harness::foreign::Outgoing;
 use crate::mailbox::{Actor, BulkResidence, Failure, Mailbox, Message, Room, TimerGuard, Turn};
 use crate::telemetry::{Collector, Tick};
 use crate::terminal_delivery::receive::{Progress, TerminalDelivery as Delivery};
@@ -124,6 +126,12 @@ pub(crate) trait Upper {
     fn unroute(&mut self, process: ProcessId) {
         let _ = process;
     }
+    /// A process cannot be followed any further: its run ends so.
+    fn fail(&mut self, process: ProcessId, why: &str) {
+        let _ = (process, why);
+    }
+    /// Messages flow over something that is no link.
+    fn up(&mut self) {}
     /// The executor refused to start it, and its spans of that will come. Only a harness waits for them.
     fn owed(&mut self, process: ProcessId) {
         let _ = process;
@@ -231,6 +239,15 @@ pub(crate) enum FramerMessage {
     Send(Box<ToSend>),
     /// The connection of a stream is gone. Behind the frames that came before: one of them may say why.
     Over(StreamId, LinkLost),
+    /// A message that came over no link.
+    Told(Box<Told>),
+}
+
+/// A message of an environment that has no links, in the words of one that has.
+pub(crate) struct Told {
+    pub(crate) context: TraceContext,
+    pub(crate) message: Wire,
+    pub(crate) arrival: Arrival,
 }
 
 /// A message to send.
@@ -302,19 +319,20 @@ pub(crate) enum FramerControl {
 }
 
 impl Message for FramerMessage {
-    const NAMES: &'static [&'static str] = &["Inbound", "Send", "Over"];
+    const NAMES: &'static [&'static str] = &["Inbound", "Send", "Over", "Told"];
 
     fn index(&self) -> usize {
         match self {
             Self::Inbound(..) => 0,
             Self::Send(_) => 1,
             Self::Over(..) => 2,
+            Self::Told(_) => 3,
         }
     }
 
     fn bulk(&self) -> Option<&BulkResidence> {
         match self {
-            Self::Inbound(..) | Self::Over(..) => None,
+            Self::Inbound(..) | Self::Over(..) | Self::Told(_) => None,
             Self::Send(send) => send.bulk.as_deref(),
         }
     }
@@ -356,6 +374,8 @@ pub(crate) struct RelayFramer {
     /// The link to begin with.
     first: Option<Box<Attachment>>,
     line: Option<Line>,
+    /// What carries messages in place of links.
+    foreign: Option<mpsc::Sender<Outgoing>>,
     /// Links so far.
     attachments: u64,
     /// Who has the session: 1 is who began it.
@@ -393,6 +413,7 @@ impl RelayFramer {
             collector,
             first,
             line: None,
+            foreign: None,
             attachments: 0,
             owner: 1,
             links: 1,
@@ -411,6 +432,17 @@ impl RelayFramer {
             winding_down: None,
             over: false,
         }
+    }
+
+    /// Messages go there, and over no link.
+    pub(crate) fn foreign(
+        upper: Box<dyn Upper>,
+        collector: Collector,
+        foreign: mpsc::Sender<Outgoing>,
+    ) -> Self {
+        let mut framer = Self::new(None, upper, collector);
+        framer.foreign = Some(foreign);
+        framer
     }
 
     /// Takes the session over, as the owner of this number, instead of beginning one.
@@ -444,6 +476,7 @@ impl RelayFramer {
                 self.farewell(why.to_string(), turn);
             }
             self.line = None;
+            self.foreign = None;
             self.upper.lost(why, turn);
             turn.stop();
         }
@@ -484,6 +517,16 @@ impl Actor for RelayFramer {
             FramerMessage::Over(stream, why) => {
                 if self.is_line(stream) {
                     self.link_lost(why, turn);
+                }
+            }
+            FramerMessage::Told(told) => {
+                let Told {
+                    context,
+                    message,
+                    arrival,
+                } = *told;
+                if !self.over {
+                    self.upper.message(arrival, Envelope::new(context, message), turn);
                 }
             }
         }

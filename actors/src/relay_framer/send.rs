@@ -11,7 +11,7 @@ use dwell_messages::{
     TraceContext, WireError,
 };
 use dwell_relay::resume::Kept;
-use dwell_relay::{Lane, Outgoing, TrailerStamps};
+use dwell_relay::{Lane, TrailerStamps};
 
 use super::line::Line;
 use super::stamps::SendStamps;
@@ -20,6 +20,7 @@ use super::{
     OUTBOUND_MESSAGES_MAX, RelayFramer, Sent, ToSend, Waiting,
 };
 use crate::fault_point::delay::{self, DelayPoint};
+use crate::harness::foreign::{Left, Outgoing};
 use crate::mailbox::{Room, Turn};
 use crate::telemetry::Tick;
 use crate::trace_collector::TraceMessage;
@@ -40,6 +41,21 @@ impl RelayFramer {
         let taken = turn.now();
         let room = turn.take_room();
         if self.over {
+            return;
+        }
+        if let Some(foreign) = &self.foreign {
+            if let Some(stamps) = &send.stamps {
+                stamps.encoded(taken, taken, Tick::now());
+            }
+            let left = Left {
+                _room: room,
+                stamps: send.stamps,
+            };
+            let said = Outgoing::Said(context, Box::new(send.message), left);
+            if foreign.try_send(said).is_err() {
+                let gone = "what carries the session has ended";
+                self.over(LinkLost::Broken(gone.into()), turn);
+            }
             return;
         }
         if matches!(send.message, Wire::Request { .. })
@@ -132,7 +148,7 @@ impl RelayFramer {
         }
         let idle = !self.has_company();
         self.enqueue(
-            Outgoing {
+            dwell_relay::Outgoing {
                 lane,
                 channel,
                 bytes,
@@ -195,7 +211,7 @@ impl RelayFramer {
     }
 
     /// Puts a message on the link. A link that has no room for it is of no use: its successor gets what is kept.
-    pub(super) fn enqueue(&mut self, message: Outgoing<Sent>, turn: &mut Turn<'_, Self>) {
+    pub(super) fn enqueue(&mut self, message: dwell_relay::Outgoing<Sent>, turn: &mut Turn<'_, Self>) {
         let Some(line) = &self.line else { return };
         let outcome = line.link.borrow_mut().enqueue(message);
         if let Err(refused) = outcome {
@@ -208,7 +224,7 @@ impl RelayFramer {
         let again: Vec<_> = self
             .replay
             .unacknowledged()
-            .map(|kept| Outgoing {
+            .map(|kept| dwell_relay::Outgoing {
                 lane: kept.lane,
                 channel: kept.channel,
                 bytes: kept.bytes.clone(),
@@ -239,7 +255,7 @@ impl RelayFramer {
             Ok(bytes) => bytes,
             Err(error) => return tracing::error!(%error, "a message of the link itself could not be encoded"),
         };
-        let message = Outgoing {
+        let message = dwell_relay::Outgoing {
             lane,
             channel,
             bytes,
@@ -288,6 +304,11 @@ impl RelayFramer {
     /// The consumer is done with this process: the peer may forget what it keeps of it.
     pub(super) fn unroute(&mut self, process: ProcessId, turn: &Turn<'_, Self>) {
         self.upper.unroute(process);
+        if let Some(foreign) = &self.foreign
+            && foreign.try_send(Outgoing::Forget(process)).is_err()
+        {
+            tracing::debug!("a process that is over is not forgotten until its session is");
+        }
         // Without a link the next one's first message says it; where that has been said, it is said behind the answer.
         let Some(line) = &self.line else { return };
         let resuming = line.resuming;

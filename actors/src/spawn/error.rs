@@ -3,6 +3,7 @@
 use rustix::io::Errno;
 
 use super::request::LimitName;
+use crate::confine::Unenforceable;
 
 /// Why a command was not started, with the kernel's number where there is one.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -91,6 +92,11 @@ pub enum SpawnErrorKind {
     },
     /// A command that outlives the executor was asked for, and here nothing can do that.
     DetachUnavailable,
+    /// It was to be confined, and that cannot be enforced.
+    Unconfined {
+        /// Why.
+        why: Unenforceable,
+    },
     /// The guard ended while it was starting the command. It may have begun to run, and was killed with the guard. A
     /// new guard is started for the next one.
     GuardLost,
@@ -134,6 +140,7 @@ impl SpawnErrorKind {
             | Self::ArgumentTooLong { .. }
             | Self::InvalidEnvironmentName { .. }
             | Self::DetachUnavailable
+            | Self::Unconfined { .. }
             | Self::GuardLost => None,
             Self::ArgumentsTooLong => Some(Errno::TOOBIG.raw_os_error()),
             Self::ProgramBusy => Some(Errno::TXTBSY.raw_os_error()),
@@ -197,6 +204,7 @@ impl SpawnErrorKind {
                 "a command that outlives the executor needs the guard, and none runs: start the executor as `dwell executor`, or call `dwell::guard::init()` first in `main`"
                     .into()
             }
+            Self::Unconfined { why } => why.to_string(),
             Self::GuardLost => {
                 "the guard ended while it was starting the command: check what the command may have done before trying again"
                     .into()

@@ -23,7 +23,7 @@ const DEFAULT_PATH: &[u8] = b"/bin:/usr/bin";
 /// [`SpawnErrorKind::ProgramMissing`] or [`SpawnErrorKind::NotExecutable`], or the working directory's error when
 /// that is the cause.
 pub(super) fn resolve(request: &SpawnRequest) -> Result<PathBuf, SpawnErrorKind> {
-    let name = request.argv.first().ok_or(SpawnErrorKind::EmptyArgv)?;
+    let name = request.program().ok_or(SpawnErrorKind::EmptyArgv)?;
     if name.contains(&b'/') {
         return Ok(PathBuf::from(OsStr::from_bytes(name)));
     }
@@ -49,6 +49,18 @@ pub(super) fn resolve(request: &SpawnRequest) -> Result<PathBuf, SpawnErrorKind>
         })),
         None => Err(missing(request, Errno::NOENT)),
     }
+}
+
+/// Whether a program that was found could be executed, asked before it is. What the kernel says of its format, or of an
+/// interpreter that is missing, only executing it tells.
+///
+/// # Errors
+/// As `diagnose`.
+pub(super) fn check(request: &SpawnRequest, program: &Path) -> Result<(), SpawnErrorKind> {
+    if let Some(problem) = cwd_problem(request) {
+        return Err(problem);
+    }
+    executable(&seen_from_here(request, program)).map_err(|errno| diagnose(request, program, errno))
 }
 
 /// What the errno of a failed start meant. Asked after the failure and not before it, so the good path pays

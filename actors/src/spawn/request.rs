@@ -1,5 +1,7 @@
 //! What to start.
 
+use dwell_messages::confinement::Confinement;
+
 use super::environment::Environment;
 use super::error::{Place, SpawnError, SpawnErrorKind};
 
@@ -15,6 +17,8 @@ pub const TERMINAL_SIDE_MAX: u16 = 4_096;
 pub struct SpawnRequest {
     /// The program and its arguments. A program without a slash is looked up in the `PATH` of `env`.
     pub argv: Vec<Vec<u8>>,
+    /// The program, where it is not the first of `argv`.
+    pub program: Option<Vec<u8>>,
     /// The working directory; `None` is the executor's own. A relative program or `PATH` entry counts from it.
     pub cwd: Option<Vec<u8>>,
     /// The whole environment of the command; nothing is added.
@@ -25,6 +29,8 @@ pub struct SpawnRequest {
     pub terminal: Option<TerminalSize>,
     /// What the command may use at most.
     pub limits: Limits,
+    /// What the command may reach. `None`: whatever the executor may.
+    pub confinement: Option<Confinement>,
     /// Whether the command may outlive the executor. Its pipes do not: what it writes after the executor's end fails.
     pub detach: bool,
 }
@@ -145,6 +151,11 @@ impl std::fmt::Display for LimitName {
 }
 
 impl SpawnRequest {
+    /// What is executed.
+    pub(crate) fn program(&self) -> Option<&Vec<u8>> {
+        self.program.as_ref().or(self.argv.first())
+    }
+
     /// Says whether the kernel could take this at all, without asking it anything.
     ///
     /// # Errors
@@ -157,6 +168,10 @@ impl SpawnRequest {
         for (index, argument) in self.argv.iter().enumerate() {
             check_string(argument, Place::Argument(index))?;
             check_length(argument.len(), Place::Argument(index))?;
+        }
+        if let Some(program) = &self.program {
+            check_string(program, Place::Argument(0))?;
+            check_length(program.len(), Place::Argument(0))?;
         }
         if let Some(cwd) = &self.cwd {
             check_string(cwd, Place::Cwd)?;

@@ -16,6 +16,7 @@ use super::error::SpawnError;
 use super::graveyard::{Graveyard, SWEEP_INTERVAL};
 use super::request::SpawnRequest;
 use super::start::{Spawned, start};
+use crate::confine::Confiner;
 use crate::fault_point::delay::{self, DelayPoint};
 use crate::guard::{ExecutorDeath, GuardClient, GuardOptions, GuardProblem};
 
@@ -53,6 +54,7 @@ pub struct SpawnOutcome {
 pub struct Spawner {
     jobs: SyncSender<Job>,
     state: Arc<Mutex<GuardState>>,
+    confiner: Arc<Mutex<Option<Confiner>>>,
     /// Set when the last handle went away on the thread itself, which then cannot be sent a `Stop`.
     is_orphaned: Arc<AtomicBool>,
     thread: Option<JoinHandle<()>>,
@@ -132,7 +134,9 @@ impl Spawner {
         let is_orphaned = Arc::new(AtomicBool::new(false));
         let seen = Arc::clone(&is_orphaned);
         let state = Arc::new(Mutex::new(GuardState::Starting));
+        let confiner = Arc::<Mutex<Option<Confiner>>>::default();
         let guard = GuardKeeper {
+            confiner: Arc::clone(&confiner),
             options,
             guard: None,
             starts: VecDeque::new(),
@@ -145,6 +149,7 @@ impl Spawner {
         Ok(Self {
             jobs,
             state,
+            confiner,
             is_orphaned,
             thread: Some(thread),
         })
@@ -154,6 +159,11 @@ impl Spawner {
     #[must_use]
     pub fn guard_state(&self) -> GuardState {
         self.state.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// What confines the commands that ask for it, from the next request on; without it those are refused.
+    pub fn confine_by(&self, confiner: Option<Confiner>) {
+        *self.confiner.lock().unwrap_or_else(PoisonError::into_inner) = confiner;
     }
 
     /// Queues a request; never blocks. `reply` is called exactly once, on the spawner's thread, unless the request is
@@ -243,6 +253,7 @@ impl std::fmt::Debug for Job {
 
 /// The guard, as far as there is one.
 struct GuardKeeper {
+    confiner: Arc<Mutex<Option<Confiner>>>,
     options: GuardOptions,
     guard: Option<GuardClient>,
     starts: VecDeque<Instant>,
@@ -344,7 +355,12 @@ fn serve(job: Start, guard: &mut GuardKeeper, graveyard: &Arc<Graveyard>) {
     delay::reach(DelayPoint::ExecutorSpawnQueue);
     let started = Instant::now();
     delay::reach(DelayPoint::ExecutorSpawn);
-    let result = start(request, guard.living(), graveyard);
+    let confiner = guard
+        .confiner
+        .lock()
+        .unwrap_or_else(PoisonError::into_inner)
+        .clone();
+    let result = start(request, guard.living(), graveyard, confiner.as_ref());
     let ended = Instant::now();
     let outcome = SpawnOutcome {
         submitted,

@@ -8,13 +8,17 @@ use rustix::fs::{Mode, OFlags, fcntl_getfl, fcntl_setfl};
 use rustix::io::Errno;
 use rustix::pipe::{PipeFlags, pipe_with};
 
+use dwell_messages::confinement::Confinement;
+
 use super::environment::Environment;
 use super::error::{SpawnError, SpawnErrorKind};
 use super::graveyard::Graveyard;
 use super::group::ProcessGroup;
 use super::launch::{ChildEnds, Place, above_standard, launch};
+use super::lookup;
 use super::pty::{self, Terminal};
 use super::request::{SpawnRequest, StdinMode};
+use crate::confine::{Confiner, Unenforceable, directory};
 use crate::guard::{Containment, GuardClient};
 
 /// What the output pipes are asked to hold: 2.5 to 3 times the throughput of the kernel's 64 KiB, and more brings nothing.
@@ -65,6 +69,7 @@ pub(super) fn start(
     request: SpawnRequest,
     guard: Option<&mut GuardClient>,
     graveyard: &Arc<Graveyard>,
+    confiner: Option<&Confiner>,
 ) -> Result<Spawned, SpawnError> {
     request.validate()?;
     if request.detach && guard.is_none() {
@@ -74,6 +79,9 @@ pub(super) fn start(
     if request.terminal.is_some() && request.env.value(b"TERM").is_none() {
         let pairs = request.env.pairs().iter().cloned();
         request.env = Environment::exact(pairs.chain([(b"TERM".to_vec(), pty::TERM_DEFAULT.to_vec())]));
+    }
+    if let Some(confinement) = request.confinement.take() {
+        confine(&mut request, &confinement, confiner)?;
     }
     let (ours, theirs) = match request.terminal {
         Some(size) => terminal(size),
@@ -113,6 +121,27 @@ pub(super) fn start(
         terminal,
         pipes,
     })
+}
+
+/// Puts the chain that confines it in front of a command.
+fn confine(
+    request: &mut SpawnRequest,
+    confinement: &Confinement,
+    confiner: Option<&Confiner>,
+) -> Result<(), SpawnErrorKind> {
+    let confiner = confiner.ok_or(SpawnErrorKind::Unconfined {
+        why: Unenforceable::NoMeans,
+    })?;
+    // Whether there is such a program is to be an error of the start, not a word on its standard error.
+    let program = lookup::resolve(request)?;
+    lookup::check(request, &program)?;
+    let cwd = directory(request.cwd.take());
+    let (argv, env) = confiner
+        .wrap(request, &cwd, confinement)
+        .map_err(|why| SpawnErrorKind::Unconfined { why })?;
+    (request.program, request.cwd) = (None, Some(cwd));
+    (request.argv, request.env) = (argv, env);
+    Ok(())
 }
 
 fn pipes(stdin: StdinMode) -> Result<(OurEnds, ChildEnds), Errno> {

@@ -3,6 +3,7 @@
 use std::os::unix::fs::symlink;
 use std::path::Path;
 
+use dwell_actors::dialect::Sandbox;
 use dwell_messages::dialect::{HANDLES_MAX, uri_of};
 use serde_json::{Value, json};
 
@@ -39,12 +40,12 @@ async fn a_file_is_written_and_read_whole() {
     let directory = client.call("fs/readFile", json!({"path": uri(dir.path())})).await;
     assert_eq!(
         directory,
-        refused(-32600, &format!("path {} is not a file", dir.path().display()))
+        refused(-32600, &format!("path `{}` is not a file", dir.path().display()))
     );
     let device = client
         .call("fs/readFile", json!({"path": "file:///dev/null"}))
         .await;
-    assert_eq!(device, refused(-32600, "path /dev/null is not a file"));
+    assert_eq!(device, refused(-32600, "path `/dev/null` is not a file"));
     executor.shutdown().await;
 }
 
@@ -399,7 +400,7 @@ async fn methods_that_there_are_not_are_not_there() {
 #[tokio::test]
 async fn what_asks_for_a_sandbox_is_refused_with_files_too() {
     let confined = json!({"path": "file:///etc/hostname", "sandbox": {"permissions": {"type": "managed"}}});
-    let unconfined = executor_with(options().sandbox_off()).await;
+    let unconfined = executor_with(options().sandbox(Sandbox::Off)).await;
     let executor = executor().await;
     let (mut client, _) = Client::begin(&executor).await;
     for method in [

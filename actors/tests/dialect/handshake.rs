@@ -13,7 +13,7 @@ async fn a_session_begins_with_a_request_and_a_notification_and_nothing_before()
         early,
         refused(
             -32600,
-            "client must call initialize before using environment info methods"
+            "client must call initialize before using environment status methods"
         )
     );
     let early = client.call("process/terminate", json!({"processId": "p"})).await;

@@ -1,5 +1,6 @@
 //! Starting processes, and what they tell.
 
+use dwell_actors::dialect::Sandbox;
 use serde_json::{Value, json};
 
 use crate::client::{
@@ -126,6 +127,23 @@ async fn a_start_that_fails_says_what_the_system_said_and_leaves_the_name_free()
         refused(-32602, "unsupported path URI scheme `http`")
     );
     assert!(fails(start("p", &["true"])).await.is_ok());
+    executor.shutdown().await;
+}
+
+#[tokio::test]
+async fn a_command_is_told_another_name_than_its_programs_where_it_is_asked_for() {
+    let executor = executor().await;
+    let (mut client, _) = Client::begin(&executor).await;
+    let script = "tr '\\0' ' ' < /proc/$$/cmdline; true";
+    for (process, arg0, name) in [("a", json!("other name"), "other name"), ("b", Value::Null, "sh")] {
+        let named = start_with(process, &["sh", "-c", script], &json!({"arg0": arg0}));
+        client.call("process/start", named).await.unwrap();
+        let said = written(&client.events(process).await);
+        assert!(said.starts_with(&format!("{name} -c ")), "{said}");
+    }
+    let missing = start_with("c", &["no-such-program"], &json!({"arg0": "sh"}));
+    let refusal = client.call("process/start", missing).await;
+    assert_eq!(refusal, refused(-32603, "No such file or directory (os error 2)"));
     executor.shutdown().await;
 }
 
@@ -292,7 +310,7 @@ async fn what_asks_for_a_sandbox_is_refused_unless_the_operator_said_otherwise_a
     );
     executor.shutdown().await;
 
-    let executor = executor_with(options().sandbox_off()).await;
+    let executor = executor_with(options().sandbox(Sandbox::Off)).await;
     let (mut client, _) = Client::begin(&executor).await;
     for (name, more) in [("a", sandbox), ("b", json!({}))] {
         let started = client

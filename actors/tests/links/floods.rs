@@ -1,9 +1,12 @@
 //! Who waits behind a flood, and who does not. Figures are printed; what is asserted has a factor of ten.
 
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use dwell_actors::harness::{Command, Harness, Run, RunEvent};
+use dwell_actors::telemetry::{ClockOffset, SinkError, SpanSink, semconv};
+use dwell_messages::{Role, Span, Value};
 
 use crate::support::{bounded, started};
 use crate::world::World;
@@ -87,6 +90,53 @@ async fn a_keystroke_is_not_behind_a_flood() {
         assert!(!flooding.is_finished());
         flooding.abort();
         drop(flooding.await);
+    }
+}
+
+/// How long the readers of standard output have left the machine to a typist, in microseconds.
+#[derive(Clone, Default)]
+struct Yielded(Arc<Mutex<i64>>);
+
+impl SpanSink for Yielded {
+    fn export(&mut self, _: Role, _: Option<ClockOffset>, spans: &[Span]) -> Result<(), SinkError> {
+        let readers = spans
+            .iter()
+            .filter(|span| span.name == semconv::span::STDOUT_READER);
+        for value in readers.filter_map(|span| span.attribute(semconv::STREAM_YIELDED_US)) {
+            if let Value::I64(us) = value {
+                *self.0.lock().unwrap() += us;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Told by its reader, so that no clock of a busy machine decides it.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_flood_leaves_a_typist_some_of_the_machine_and_else_takes_all_of_it() {
+    const FLOOD: u64 = 64 << 20;
+    for types in [true, false] {
+        let world = World::start().await;
+        let yielded = Yielded::default();
+        let sink = yielded.clone();
+        let harness = world
+            .harness_with(|builder| builder.sink(sink).sampled(true))
+            .await;
+        let mut echo = harness.exec(Command::new("cat").stdin_piped().sampled(false));
+        started(&mut echo).await;
+        if types {
+            keystrokes(&mut echo).await;
+        }
+        let flood = harness.exec(Command::new("head").args(["-c", &FLOOD.to_string(), "/dev/zero"]));
+        let flood = tokio::spawn(flood.wait());
+        while types && !flood.is_finished() {
+            keystrokes(&mut echo).await;
+        }
+        let finished = bounded("a flood", flood).await.unwrap().unwrap();
+        assert_eq!(finished.output_bytes[0], FLOOD, "whole in any case");
+        bounded("traces", harness.flush_traces()).await;
+        let us = *yielded.0.lock().unwrap();
+        assert_eq!(us > 0, types, "{us} µs left to a typist");
     }
 }
 

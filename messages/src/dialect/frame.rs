@@ -53,6 +53,15 @@ pub struct Carrier {
 }
 
 impl Carrier {
+    /// As a request carries it.
+    pub fn of(context: &TraceContext) -> Self {
+        let state = context.state.as_ref().map(|state| state.as_str().to_owned());
+        Self {
+            traceparent: Some(context.to_traceparent()),
+            tracestate: state,
+        }
+    }
+
     /// The context that it names, if it names one.
     pub fn context(&self) -> Option<TraceContext> {
         TraceContext::from_traceparent(self.traceparent.as_deref()?, self.tracestate.as_deref())
@@ -172,6 +181,15 @@ fn outcome(id: Id, members: &mut Map<String, Value>) -> Result<Incoming, Malform
 }
 
 #[derive(Serialize)]
+struct Asked<'a, T> {
+    id: &'a Id,
+    method: &'a str,
+    params: &'a T,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    trace: Option<Carrier>,
+}
+
+#[derive(Serialize)]
 struct Response<'a, T> {
     id: &'a Id,
     result: &'a T,
@@ -187,6 +205,22 @@ struct Refusal<'a> {
 struct Notification<'a, T> {
     method: &'a str,
     params: &'a T,
+}
+
+/// A request, on behalf of a call that has a context where that is sampled.
+pub fn encode_request<T: Serialize>(
+    id: &Id,
+    method: &str,
+    params: &T,
+    context: Option<&TraceContext>,
+) -> Vec<u8> {
+    let trace = context.filter(|context| context.is_sampled()).map(Carrier::of);
+    written(&Asked {
+        id,
+        method,
+        params,
+        trace,
+    })
 }
 
 /// The answer to a request.

@@ -37,6 +37,8 @@ pub enum Group {
     Session,
     /// The environment.
     EnvironmentInfo,
+    /// Whether it is ready.
+    EnvironmentStatus,
     /// Processes.
     Exec,
     /// Files.
@@ -53,6 +55,7 @@ impl Group {
         match self {
             Self::Session => "session",
             Self::EnvironmentInfo => "environment info",
+            Self::EnvironmentStatus => "environment status",
             Self::Exec => "exec",
             Self::Filesystem => "filesystem",
             Self::Http => "http",
@@ -104,7 +107,7 @@ macro_rules! methods {
 methods! {
     Initialize = "initialize" in Session,
     EnvironmentInfo = "environment/info" in EnvironmentInfo,
-    EnvironmentStatus = "environment/status" in EnvironmentInfo,
+    EnvironmentStatus = "environment/status" in EnvironmentStatus,
     ReadEnvironmentConfig = "environmentConfig/read" in Capabilities,
     DiscoverRoots = "capabilityRoots/discoverV1" in Capabilities,
     DiscoverCapabilities = "capabilities/discoverV2" in Capabilities,
@@ -256,6 +259,18 @@ impl Call {
     }
 }
 
+/// The longest name that a client may give to a process, a write, an HTTP request, or a request as such.
+pub const ID_MAX_BYTES: usize = 1_024;
+
+/// A name of a client's, which is kept as long as what it names.
+fn named(what: &str, id: &str) -> Result<(), Fault> {
+    if id.len() <= ID_MAX_BYTES {
+        return Ok(());
+    }
+    let text = format!("{what} has at most {ID_MAX_BYTES} bytes, not {}", id.len());
+    Err(Fault::invalid_params(text))
+}
+
 /// Parameters with so many fields.
 fn read<T: DeserializeOwned>(params: Value, fields: usize) -> Result<T, Fault> {
     if let Value::Array(array) = &params
@@ -285,6 +300,7 @@ fn start(params: Value) -> Result<Start, Fault> {
     if start.argv.is_empty() {
         return Err(Fault::invalid_params("argv must not be empty"));
     }
+    named("processId", &start.process_id)?;
     Ok(start)
 }
 
@@ -293,5 +309,6 @@ fn write(params: Value) -> Result<Write, Fault> {
     if write.write_id.is_empty() {
         return Err(Fault::invalid_params("writeId must not be empty"));
     }
+    named("writeId", &write.write_id)?;
     Ok(write)
 }

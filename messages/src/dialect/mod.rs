@@ -7,10 +7,12 @@ mod blob;
 mod capabilities;
 mod fault;
 mod files;
+mod follow;
 mod frame;
 mod http;
 mod method;
 mod process;
+mod sandbox;
 mod session;
 mod strict;
 mod uri;
@@ -27,13 +29,17 @@ pub use files::{
     ReadDirectory, ReadFile, Remove, Walk, WalkEntry, WalkError, WalkKind, WalkOptions, Walked, WatchMissing,
     Watching, WriteBlock, WriteFile,
 };
-pub use frame::{Carrier, Id, Incoming, Malformed, encode_error, encode_notification, encode_response};
+pub use follow::{FollowError, Follower, Numbered, PENDING_MAX, PENDING_MAX_BYTES, Told};
+pub use frame::{
+    Carrier, Id, Incoming, Malformed, encode_error, encode_notification, encode_request, encode_response,
+};
 pub use http::{BodyDelta, Header, HttpAnswer, HttpRequest, RedirectPolicy};
-pub use method::{Call, Group, INITIALIZED, Method, notification};
+pub use method::{Call, Group, ID_MAX_BYTES, INITIALIZED, Method, notification};
 pub use process::{
     Accepted, Chunk, Closed, EnvPolicy, Exited, Interrupt, Output, Read, ReadAnswer, Signal, Start, Started,
     StreamName, Terminate, Terminated, Write, WriteStatus,
 };
+pub use sandbox::{Unclear, confinement_of};
 pub use session::{
     Capabilities, EnvironmentInfo, EnvironmentStatus, InheritName, Initialize, Initialized, ShellInfo,
 };

@@ -445,6 +445,8 @@ pub(crate) fn start() -> Start {
         retention_bytes: Some(1 << 21),
         overflow: Overflow::Ring,
         spool_bytes: Some(1 << 24),
+        confinement: None,
+        program: None,
         outlive: true,
         unattended: true,
         credit: 262_144,

@@ -21,9 +21,6 @@ const PACKETS_MAX: usize = 16 * 1024;
 /// Of one packet: more than an interface's own limit.
 const PACKET_BYTES: usize = 2_048;
 
-/// Minimum, first and most of a connection's receive buffer where windows are open from the start.
-const RECEIVE_BUFFERS: &str = "4096 4194304 8388608";
-
 /// Minimum, first and most of a connection's buffers where windows are open from the start.
 const BUFFERS: &str = "4096 4194304 8388608";
 

@@ -9,6 +9,7 @@
     reason = "system calls without a safe form; each block says why it is sound"
 )]
 
+mod confined;
 mod launch;
 
 use std::mem::MaybeUninit;
@@ -19,6 +20,7 @@ use rustix::io::Errno;
 use rustix::process::Pid;
 use rustix::thread::UnshareFlags;
 
+pub(crate) use confined::{bar_sockets, default_signals, ignore_signals};
 pub(crate) use launch::{LaunchFailed, Plan, Step, launch};
 
 /// How a process ended, and what it used.
