@@ -38,8 +38,8 @@ const CLEAR_MAX_BYTES: usize = 256 * 1024;
 const WRITE_TIMEOUT: Duration = Duration::from_secs(30);
 /// Bytes one read may bring.
 const READ_BYTES: usize = 128 * 1024;
-/// The same until a read has brought so many: most connections are idle, and where pages are huge, room that nothing was
-/// put into is memory all the same.
+/// The same until much comes, beside the room that the decoder makes by itself: most connections are idle, and where pages
+/// are huge, room that nothing was put into is memory all the same.
 const READ_FIRST_BYTES: usize = 4 * 1024;
 
 /// What comes back when a message's last byte has been written.

@@ -65,6 +65,10 @@ pub(crate) enum Trouble {
 }
 
 impl Trouble {
+    #[allow(
+        clippy::needless_pass_by_value,
+        reason = "an error is told here, and of no more use to whoever had it"
+    )]
     pub(crate) fn failed(what: &'static str, why: impl ToString) -> Self {
         Self::Failed {
             what,
