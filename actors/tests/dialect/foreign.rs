@@ -51,7 +51,7 @@ impl Server {
 
     /// A harness here, and its connection.
     async fn connected(&self) -> (Harness, Peer) {
-        let connecting = Harness::builder().connect(Target::dialect(self.url()));
+        let connecting = Box::pin(Harness::builder().connect(Target::dialect(self.url())));
         let (harness, peer) = bounded(async { tokio::join!(connecting, self.accept(false)) }).await;
         (harness.unwrap(), peer)
     }
@@ -159,7 +159,7 @@ async fn a_call_that_is_pushed_to_its_end_issues_no_read_at_all() {
         peer.output(&name, 3, "b").await;
         peer.closed(&name, 4).await;
     };
-    let (finished, ()) = bounded(async { tokio::join!(run.wait(), script) }).await;
+    let (finished, ()) = bounded(Box::pin(async { tokio::join!(run.wait(), script) })).await;
     let finished = finished.unwrap();
     assert_eq!(
         (finished.status, text(&finished)),
@@ -191,7 +191,7 @@ async fn an_exit_without_a_verdict_issues_exactly_one_read() {
         peer.closed(&name, 3).await;
         peer.reads(2, &[], 4, true).await;
     };
-    let (finished, ()) = bounded(async { tokio::join!(run.wait(), script) }).await;
+    let (finished, ()) = bounded(Box::pin(async { tokio::join!(run.wait(), script) })).await;
     assert_eq!(text(&finished.unwrap()), "a");
     peer.silent(harness).await;
 }
@@ -211,7 +211,7 @@ async fn a_gap_is_read_and_what_comes_twice_is_told_once() {
         peer.exited(&name, 4, json!(false)).await;
         peer.closed(&name, 5).await;
     };
-    let (finished, ()) = bounded(async { tokio::join!(run.wait(), script) }).await;
+    let (finished, ()) = bounded(Box::pin(async { tokio::join!(run.wait(), script) })).await;
     assert_eq!(text(&finished.unwrap()), "abc");
     peer.silent(harness).await;
 }
@@ -227,7 +227,7 @@ async fn a_pushed_exit_that_is_missing_is_made_from_a_read() {
         peer.closed(&name, 3).await;
         peer.reads(1, &[], 4, true).await;
     };
-    let (finished, ()) = bounded(async { tokio::join!(run.wait(), script) }).await;
+    let (finished, ()) = bounded(Box::pin(async { tokio::join!(run.wait(), script) })).await;
     assert_eq!(finished.unwrap().status, ExitStatus::Code(3));
     peer.silent(harness).await;
 }
@@ -245,7 +245,7 @@ async fn a_read_that_does_not_cover_the_gap_fails_the_run_and_ends_its_process()
         assert_eq!(ended["params"]["processId"], json!(name));
         peer.answer(&ended, json!({"running": true})).await;
     };
-    let (finished, ()) = bounded(async { tokio::join!(run.wait(), script) }).await;
+    let (finished, ()) = bounded(Box::pin(async { tokio::join!(run.wait(), script) })).await;
     assert!(matches!(finished, Err(RunError::Lost(why)) if why.contains("contradicts")));
     // Another command goes on as if nothing had been.
     let run = harness.exec(Command::new("d"));
@@ -254,7 +254,7 @@ async fn a_read_that_does_not_cover_the_gap_fails_the_run_and_ends_its_process()
         peer.exited(&name, 1, json!(false)).await;
         peer.closed(&name, 2).await;
     };
-    let (finished, ()) = bounded(async { tokio::join!(run.wait(), script) }).await;
+    let (finished, ()) = bounded(Box::pin(async { tokio::join!(run.wait(), script) })).await;
     assert_eq!(finished.unwrap().status, ExitStatus::Code(3));
 }
 
@@ -270,7 +270,7 @@ async fn what_is_not_kept_any_more_fails_the_run_and_is_no_silence() {
         peer.reads(1, &[(8, "h"), (9, "i")], 10, false).await;
         peer.asked("process/terminate").await;
     };
-    let (finished, ()) = bounded(async { tokio::join!(run.wait(), script) }).await;
+    let (finished, ()) = bounded(Box::pin(async { tokio::join!(run.wait(), script) })).await;
     assert!(matches!(finished, Err(RunError::Lost(why)) if why.contains("events 2 to 7")));
 }
 
@@ -291,7 +291,7 @@ async fn a_session_goes_on_over_another_connection_and_what_was_missed_is_read()
         peer.closed(&name, 6).await;
         peer
     };
-    let (finished, peer) = bounded(async { tokio::join!(run.wait(), script) }).await;
+    let (finished, peer) = bounded(Box::pin(async { tokio::join!(run.wait(), script) })).await;
     assert_eq!(text(&finished.unwrap()), "abcd");
     drop(peer);
 }
@@ -310,7 +310,7 @@ async fn what_the_server_says_beside_the_rules_costs_a_connection_and_no_call() 
         peer.reads(0, &[(1, "a")], 4, true).await;
         peer
     };
-    let (finished, peer) = bounded(async { tokio::join!(run.wait(), script) }).await;
+    let (finished, peer) = bounded(Box::pin(async { tokio::join!(run.wait(), script) })).await;
     assert_eq!(text(&finished.unwrap()), "a");
     drop(peer);
 }
@@ -331,7 +331,7 @@ async fn a_session_that_is_gone_ends_every_call_and_says_so() {
         peer.say(&json!({"id": begin["id"], "error": refusal})).await;
         peer
     };
-    let (finished, peer) = bounded(async { tokio::join!(run.wait(), script) }).await;
+    let (finished, peer) = bounded(Box::pin(async { tokio::join!(run.wait(), script) })).await;
     assert!(matches!(finished, Err(RunError::Lost(why)) if why.contains("unknown session id")));
     let late = bounded(harness.exec(Command::new("d")).wait()).await;
     assert!(matches!(late, Err(RunError::NotStarted(_))), "{late:?}");
@@ -359,7 +359,7 @@ async fn a_start_that_was_not_answered_is_known_by_a_read_or_unknown_and_ended()
             assert_eq!(ended["params"]["processId"], start["params"]["processId"]);
             peer
         };
-        let (finished, again) = bounded(async { tokio::join!(run.wait(), script) }).await;
+        let (finished, again) = bounded(Box::pin(async { tokio::join!(run.wait(), script) })).await;
         peer = again;
         if came_about {
             assert_eq!(text(&finished.unwrap()), "a");
@@ -391,8 +391,10 @@ async fn a_write_that_was_not_answered_is_said_again_by_the_same_name() {
         peer.answer(&again, json!({"status": "accepted"})).await;
         (peer, read)
     };
-    let (wrote, (mut peer, read)) =
-        bounded(async { tokio::join!(run.write_stdin("x".into()), script) }).await;
+    let (wrote, (mut peer, read)) = bounded(Box::pin(async {
+        tokio::join!(run.write_stdin("x".into()), script)
+    }))
+    .await;
     wrote.unwrap();
     assert_eq!(read["method"], "process/read");
     let answer =
@@ -439,7 +441,7 @@ async fn a_run_that_is_dropped_ends_its_process() {
         peer.exited(&name, 1, json!(false)).await;
         peer.closed(&name, 2).await;
     };
-    let (finished, ()) = bounded(async { tokio::join!(run.wait(), script) }).await;
+    let (finished, ()) = bounded(Box::pin(async { tokio::join!(run.wait(), script) })).await;
     assert!(finished.is_ok());
     peer.silent(harness).await;
 }

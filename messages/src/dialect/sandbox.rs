@@ -250,7 +250,7 @@ mod tests {
 
     use super::*;
 
-    fn stock(entries: Value, network: &str) -> Value {
+    fn stock(entries: &Value, network: &str) -> Value {
         json!({
             "permissions": {"type": "managed", "file_system": {"type": "restricted", "entries": entries}, "network": network},
             "cwd": "file:///w", "workspaceRoots": ["file:///w"], "windowsSandboxLevel": "disabled",
@@ -282,7 +282,7 @@ mod tests {
             special("tmpdir", "write"),
             git
         ]);
-        let sandbox = stock(entries, "restricted");
+        let sandbox = stock(&entries, "restricted");
         assert_eq!(
             said(&sandbox),
             Ok(vec![
@@ -293,12 +293,12 @@ mod tests {
             ])
         );
         assert!(!confinement_of(&sandbox).unwrap().network);
-        assert!(confinement_of(&stock(json!([]), "enabled")).unwrap().network);
+        assert!(confinement_of(&stock(&json!([]), "enabled")).unwrap().network);
     }
 
     #[test]
     fn a_temporary_directory_is_what_the_client_names() {
-        let mut sandbox = stock(json!([special("tmpdir", "write")]), "restricted");
+        let mut sandbox = stock(&json!([special("tmpdir", "write")]), "restricted");
         assert_eq!(said(&sandbox), Ok(vec![]));
         sandbox["temporaryDirectories"] = json!(["file:///t%20t"]);
         assert_eq!(said(&sandbox), Ok(vec![("/t t".into(), Reach::Write, false)]));
@@ -320,9 +320,9 @@ mod tests {
             json!([{"path": {"type": "path", "path": "file:///w"}, "access": "read", "more": 1}]),
             json!([{"path": {"type": "path", "path": "file:///w"}, "access": "read", "missing_path_behavior": "make"}]),
         ] {
-            assert!(said(&stock(entries.clone(), "restricted")).is_err(), "{entries}");
+            assert!(said(&stock(&entries, "restricted")).is_err(), "{entries}");
         }
-        let mut more = stock(json!([special("root", "read")]), "restricted");
+        let mut more = stock(&json!([special("root", "read")]), "restricted");
         assert!(said(&more).is_ok(), "the control");
         more["somethingNew"] = json!(true);
         assert!(said(&more).is_err());

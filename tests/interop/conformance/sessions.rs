@@ -268,7 +268,7 @@ pub(crate) const CASES: &[Case] = &[
     ),
 ];
 
-fn hide(lab: &Lab, told: Value, session: &str) -> Value {
+fn hide(lab: &Lab, told: &Value, session: &str) -> Value {
     serde_json::from_str(&lab.anywhere(&told.to_string(), Some(session))).unwrap()
 }
 
@@ -286,7 +286,7 @@ async fn waits(lab: Lab) -> Value {
     let kept = super::steps::is_open(&mut client).await;
     hide(
         &lab,
-        json!([early["sessionId"] == json!(sessions[0]), late, kept]),
+        &json!([early["sessionId"] == json!(sessions[0]), late, kept]),
         &sessions[1],
     )
 }
@@ -319,7 +319,7 @@ async fn attached(lab: Lab) -> Value {
     let undisturbed = super::steps::is_open(&mut owner).await;
     drop(owner);
     let later = super::steps::resume(&mut other, &session, true).await;
-    hide(&lab, json!([refused, undisturbed, later]), &session)
+    hide(&lab, &json!([refused, undisturbed, later]), &session)
 }
 
 /// Nobody reads the connection that has the session, and nobody closes it.
@@ -330,7 +330,7 @@ async fn half_open(lab: Lab) -> Value {
     let mut other = lab.connect().await;
     let told = other.initialize(json!(session)).await;
     drop(silent);
-    hide(&lab, told.get("sessionId").cloned().unwrap_or(told), &session)
+    hide(&lab, told.get("sessionId").unwrap_or(&told), &session)
 }
 
 async fn said_twice(lab: Lab) -> Value {

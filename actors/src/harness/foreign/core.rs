@@ -31,7 +31,7 @@ pub(super) enum Effect<T> {
     /// To the server.
     Say(Vec<u8>, Option<T>),
     /// To the harness, as if an executor had said it.
-    Tell(TraceContext, Wire),
+    Tell(TraceContext, Box<Wire>),
     /// A process cannot be followed any further: its run ends so.
     Fail(ProcessId, String),
 }
@@ -214,7 +214,7 @@ impl<T> ForeignCore<T> {
             return self.refuse(id, context, not_there(request.method()));
         };
         match request {
-            Request::Start(asked) => self.start(context, (id, process), *asked, token),
+            Request::Start(asked) => self.start(context, (id, process), &asked, token),
             Request::Write(write) => self.write(context, (id, process), write),
             Request::Signal(signal) if signal.signal == SIGINT && signal.session.is_none() => {
                 let Some(known) = self.processes.get(&process) else {
@@ -259,7 +259,7 @@ impl<T> ForeignCore<T> {
         &mut self,
         context: TraceContext,
         (id, process): (RequestId, ProcessId),
-        asked: dwell_messages::process::Start,
+        asked: &dwell_messages::process::Start,
         token: Option<T>,
     ) {
         let name = format!("dwell-{}", process.0);
@@ -514,7 +514,7 @@ impl<T> ForeignCore<T> {
             result,
             timings: Timings::default(),
         };
-        self.effects.push_back(Effect::Tell(context, response));
+        self.effects.push_back(Effect::Tell(context, Box::new(response)));
     }
 
     fn refuse(&mut self, id: RequestId, context: TraceContext, error: WireError) {

@@ -35,7 +35,7 @@ impl Pair {
         pair.ask(start(1 << 20));
         pair.answer(
             "process/start",
-            json!({"processId": "dwell-7", "sandboxType": "none"}),
+            &json!({"processId": "dwell-7", "sandboxType": "none"}),
         );
         assert!(matches!(pair.outcome(), Ok(Reply::Started(_))));
         pair
@@ -45,7 +45,7 @@ impl Pair {
         while let Some(effect) = self.core.poll() {
             match effect {
                 Effect::Say(bytes, _) => self.said.push_back(serde_json::from_slice(&bytes).unwrap()),
-                Effect::Tell(_, wire) => self.told.push_back(wire),
+                Effect::Tell(_, wire) => self.told.push_back(*wire),
                 Effect::Fail(_, why) => self.failed.push(why),
             }
         }
@@ -90,7 +90,7 @@ impl Pair {
         made
     }
 
-    fn answer(&mut self, method: &str, result: Value) -> Value {
+    fn answer(&mut self, method: &str, result: &Value) -> Value {
         let made = self.made(method);
         self.hear(&json!({"id": made["id"], "result": result}));
         made
@@ -178,7 +178,7 @@ fn a_call_that_is_pushed_to_its_end_is_told_as_an_executor_would_and_asks_for_no
 fn no_more_is_told_than_there_is_credit_for() {
     let mut pair = Pair::new();
     pair.ask(start(3));
-    pair.answer("process/start", json!({"processId": "dwell-7"}));
+    pair.answer("process/start", &json!({"processId": "dwell-7"}));
     pair.outcome().unwrap();
     pair.output(1, "YWJjZGVm");
     pair.tell(
@@ -205,7 +205,7 @@ fn no_more_is_told_than_there_is_credit_for() {
 fn whoever_holds_too_much_back_is_read_for_later_and_not_told_meanwhile() {
     let mut pair = Pair::new();
     pair.ask(start(0));
-    pair.answer("process/start", json!({"processId": "dwell-7"}));
+    pair.answer("process/start", &json!({"processId": "dwell-7"}));
     pair.outcome().unwrap();
     pair.output(1, "YQ==");
     assert!(pair.core.held_up().is_empty());
@@ -222,7 +222,7 @@ fn whoever_holds_too_much_back_is_read_for_later_and_not_told_meanwhile() {
     assert!(matches!(pair.event(), Event::Output(output) if &output.data[..] == b"a"));
     let read = pair.answer(
         "process/read",
-        json!({"chunks": [{"seq": 2, "stream": "stdout", "chunk": "Yg=="}], "nextSeq": 3, "exited": false,
+        &json!({"chunks": [{"seq": 2, "stream": "stdout", "chunk": "Yg=="}], "nextSeq": 3, "exited": false,
             "exitCode": null, "closed": false, "failure": null}),
     );
     assert_eq!(
@@ -238,7 +238,7 @@ fn what_cannot_be_recovered_ends_the_run_with_an_error_and_the_process_with_it()
     pair.output(5, "YQ==");
     pair.answer(
         "process/read",
-        json!({"chunks": [{"seq": 5, "stream": "stdout", "chunk": "YQ=="}], "nextSeq": 6, "exited": false,
+        &json!({"chunks": [{"seq": 5, "stream": "stdout", "chunk": "YQ=="}], "nextSeq": 6, "exited": false,
             "exitCode": null, "closed": false, "failure": null}),
     );
     assert!(pair.failed[0].contains("events 1 to 4"), "{:?}", pair.failed);
@@ -254,9 +254,9 @@ fn input_goes_one_write_at_a_time_and_an_end_that_cannot_be_said_is_refused() {
     pair.ask(write(0, b"ab"));
     pair.ask(write(2, b"c"));
     assert_eq!(pair.said.len(), 1, "there is no order between two");
-    let first = pair.answer("process/write", json!({"status": "accepted"}));
+    let first = pair.answer("process/write", &json!({"status": "accepted"}));
     assert!(matches!(pair.outcome(), Ok(Reply::Written(written)) if written.offset == 2));
-    let second = pair.answer("process/write", json!({"status": "accepted"}));
+    let second = pair.answer("process/write", &json!({"status": "accepted"}));
     assert!(matches!(pair.outcome(), Ok(Reply::Written(written)) if written.offset == 3));
     assert_ne!(first["params"]["writeId"], second["params"]["writeId"]);
     pair.ask(Request::Write(Write {
@@ -278,7 +278,7 @@ fn input_goes_one_write_at_a_time_and_an_end_that_cannot_be_said_is_refused() {
 fn a_termination_is_answered_when_the_process_has_ended() {
     let mut pair = Pair::running();
     pair.ask(terminate());
-    pair.answer("process/terminate", json!({"running": true}));
+    pair.answer("process/terminate", &json!({"running": true}));
     assert!(pair.told.is_empty(), "it has not ended yet");
     pair.tell(
         "process/exited",
@@ -322,7 +322,7 @@ fn a_lost_connection_leaves_no_request_without_an_answer_and_asks_again_what_may
     );
     let read = pair.answer(
         "process/read",
-        json!({"chunks": [], "nextSeq": 4, "exited": true, "exitCode": 0, "closed": true, "failure": null}),
+        &json!({"chunks": [], "nextSeq": 4, "exited": true, "exitCode": 0, "closed": true, "failure": null}),
     );
     assert_eq!(read["params"]["afterSeq"], 1);
     // What was missed are both ends.
@@ -342,7 +342,7 @@ fn a_start_whose_answer_was_lost_is_known_by_a_read() {
     pair.drain();
     pair.answer(
         "process/read",
-        json!({"chunks": [{"seq": 1, "stream": "stdout", "chunk": "YQ=="}], "nextSeq": 2, "exited": false,
+        &json!({"chunks": [{"seq": 1, "stream": "stdout", "chunk": "YQ=="}], "nextSeq": 2, "exited": false,
             "exitCode": null, "closed": false, "failure": null}),
     );
     assert!(matches!(pair.outcome(), Ok(Reply::Started(_))));

@@ -214,7 +214,7 @@ impl Carrier {
         while let Some(effect) = self.core.poll() {
             match effect {
                 Effect::Say(message, left) => self.unsaid.push_back((message, left)),
-                Effect::Tell(context, message) => self.told.push_back((context, message)),
+                Effect::Tell(context, message) => self.told.push_back((context, *message)),
                 Effect::Fail(process, why) => {
                     let fail = move |upper: &mut dyn crate::relay_framer::Upper| upper.fail(process, &why);
                     if self.framer.control(FramerControl::Upper(Box::new(fail))).is_err() {

@@ -18,11 +18,11 @@ const TERMINAL: (u16, u16) = (24, 80);
 /// It asks for what such a server does not do: refused rather than passed over.
 pub(super) fn start(
     name: &str,
-    asked: Start,
+    asked: &Start,
     environment: &EnvironmentInfo,
     context: &TraceContext,
 ) -> Result<json::Start, WireError> {
-    check(&asked)?;
+    check(asked)?;
     let cwd = match &asked.cwd {
         Some(cwd) => uri_of(cwd),
         None => environment.cwd.clone().unwrap_or_else(|| uri_of(b"/")),
@@ -199,17 +199,18 @@ mod tests {
             paths: Vec::new(),
         });
         for asked in refused {
-            let error = start("p", asked, &EnvironmentInfo::default(), &TraceContext::default()).unwrap_err();
+            let error =
+                start("p", &asked, &EnvironmentInfo::default(), &TraceContext::default()).unwrap_err();
             assert_eq!(error.code, ErrorCode::UnknownMethod, "{error}");
         }
         let mut bytes = asked();
         bytes.argv.push(ByteBuf::from(vec![0xff]));
-        let error = start("p", bytes, &EnvironmentInfo::default(), &TraceContext::default()).unwrap_err();
+        let error = start("p", &bytes, &EnvironmentInfo::default(), &TraceContext::default()).unwrap_err();
         assert_eq!(error.code, ErrorCode::BadRequest);
         // The control.
         let mut good = asked();
         good.pty = pty(24);
-        let good = start("p", good, &EnvironmentInfo::default(), &TraceContext::default()).unwrap();
+        let good = start("p", &good, &EnvironmentInfo::default(), &TraceContext::default()).unwrap();
         assert!(good.tty && !good.pipe_stdin && good.env["TERM"] == "dumb");
     }
 
@@ -220,7 +221,7 @@ mod tests {
             ..EnvironmentInfo::default()
         };
         assert_eq!(
-            start("p", asked(), &environment, &TraceContext::default())
+            start("p", &asked(), &environment, &TraceContext::default())
                 .unwrap()
                 .cwd,
             "file:///w"
@@ -228,7 +229,7 @@ mod tests {
         let mut elsewhere = asked();
         elsewhere.cwd = Some(ByteBuf::from("/a b"));
         assert_eq!(
-            start("p", elsewhere, &environment, &TraceContext::default())
+            start("p", &elsewhere, &environment, &TraceContext::default())
                 .unwrap()
                 .cwd,
             "file:///a%20b"
@@ -239,7 +240,7 @@ mod tests {
     fn a_program_that_is_told_another_name_is_executed_all_the_same() {
         let mut asked = asked();
         asked.program = Some(ByteBuf::from("/bin/sh"));
-        let start = start("p", asked, &EnvironmentInfo::default(), &TraceContext::default()).unwrap();
+        let start = start("p", &asked, &EnvironmentInfo::default(), &TraceContext::default()).unwrap();
         assert_eq!(
             (start.argv, start.arg0),
             (vec!["/bin/sh".into()], Some("true".into()))

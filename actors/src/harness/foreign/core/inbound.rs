@@ -148,7 +148,7 @@ impl<T> ForeignCore<T> {
                 Event::Output(_) | Event::Gap(_) | Event::Exited(_) => TraceContext::default(),
             };
             let event = Wire::Event { process, event };
-            self.effects.push_back(Effect::Tell(context, event));
+            self.effects.push_back(Effect::Tell(context, Box::new(event)));
         }
         for (id, context) in ending {
             self.answer(id, context, Ok(Reply::Terminated(Terminated::default())));
