@@ -1,8 +1,8 @@
 //! An actor's way to a thread: a bounded channel that a turn never waits for.
 
 use std::collections::VecDeque;
-use std::sync::mpsc::{Receiver, SyncSender, TryRecvError, TrySendError};
-use std::time::{Duration, Instant};
+use std::sync::mpsc::{SyncSender, TrySendError};
+use std::time::Duration;
 
 use crate::mailbox::Room;
 
@@ -59,19 +59,5 @@ impl<J> Feed<J> {
             }
         }
         Fed::All
-    }
-}
-
-/// Looks for a job that is expected any moment, for at most so long, without going to sleep: to be woken costs more than
-/// most of what these threads do for a job. Other threads get the core when they want it.
-pub(crate) fn expect<J>(jobs: &Receiver<J>, at_most: Duration) -> Option<J> {
-    let begun = Instant::now();
-    loop {
-        match jobs.try_recv() {
-            Ok(job) => return Some(job),
-            Err(TryRecvError::Disconnected) => return None,
-            Err(TryRecvError::Empty) if begun.elapsed() >= at_most => return None,
-            Err(TryRecvError::Empty) => std::thread::yield_now(),
-        }
     }
 }

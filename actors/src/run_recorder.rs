@@ -125,7 +125,7 @@ fn gone(job: Job) {
     match job {
         Job::Barrier(reply) => reply.send(Err("the store's thread is gone".into())),
         Job::Run(..) => tracing::error!("a run was not recorded: the store's thread is gone"),
-        Job::Imminent | Job::Update(_) | Job::Ask(_) => {}
+        Job::Update(_) | Job::Ask(_) => {}
     }
 }
 

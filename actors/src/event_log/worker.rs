@@ -8,7 +8,6 @@ use std::collections::HashMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
-use std::time::Duration;
 
 use dwell_messages::{SpanId, TraceContext};
 use tokio::sync::{OwnedSemaphorePermit, watch};
@@ -16,7 +15,6 @@ use tokio::sync::{OwnedSemaphorePermit, watch};
 use super::error::LogError;
 use super::file::LogFile;
 use super::format::Item;
-use crate::feed::expect;
 use crate::metadata_store::worker::{Done, Job, Update};
 use crate::metadata_store::{Holder, ThreadId};
 use crate::telemetry::{Collector, Stage, Tick, semconv};
@@ -25,9 +23,7 @@ use crate::threads::ThreadError;
 /// Jobs that may wait for the disk.
 pub const LOG_QUEUE_MAX: usize = 1_024;
 /// Jobs looked at together.
-const BATCH_MAX: usize = 256;
-/// How long behind an append more is expected before it is written: others like it, or the barrier behind them.
-const MORE_EXPECTED: Duration = Duration::from_micros(100);
+const BATCH_MAX: usize = 64;
 
 /// Which open log: never used twice in a process.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
@@ -152,12 +148,9 @@ impl Worker {
     fn batch(&mut self, first: LogJob, queue: &Receiver<LogJob>) {
         let mut next = Some(first);
         for _ in 0..BATCH_MAX {
-            let waiting = next.take().or_else(|| queue.try_recv().ok());
-            let job = waiting.or_else(|| match self.touched.is_empty() {
-                true => None,
-                false => expect(queue, MORE_EXPECTED),
-            });
-            let Some(job) = job else { break };
+            let Some(job) = next.take().or_else(|| queue.try_recv().ok()) else {
+                break;
+            };
             self.job(job);
         }
         for key in std::mem::take(&mut self.touched) {
@@ -280,10 +273,6 @@ impl Worker {
         }
         let began = Tick::now();
         let idle = self.logs.get(&key).is_some_and(|log| log.file.is_durable());
-        if !idle {
-            // It wakes up while this syncs. Full, it is awake.
-            drop(self.store.try_send(Job::Imminent));
-        }
         let synced = self.sync(key);
         if !idle && update.context.is_sampled() {
             let kind = synced.as_ref().err().map(ThreadError::kind);

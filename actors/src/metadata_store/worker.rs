@@ -7,22 +7,18 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
-use std::time::Duration;
 
 use dwell_messages::TraceContext;
 
 use super::{Holder, MetadataStore, RunRecord, StoreError, ThreadId, ThreadPatch};
 use crate::fault_point::delay::{self, DelayPoint};
 use crate::fault_point::{FaultPoint, reach};
-use crate::feed::expect;
 use crate::mailbox::Reply;
 use crate::telemetry::{Collector, Stage, Tick, semconv};
 use crate::threads::ThreadError;
 
 /// Jobs that may wait for the database.
 pub const METADATA_QUEUE_MAX: usize = 1_024;
-/// How long an update that was announced is expected: about what a fast disk takes to sync a log.
-const UPDATE_EXPECTED: Duration = Duration::from_micros(300);
 /// Runs written in one transaction.
 pub(crate) const BATCH_MAX: usize = 64;
 
@@ -37,8 +33,6 @@ pub(crate) type Question = Box<dyn FnOnce(&mut dyn MetadataStore) + Send>;
 
 /// What the thread is to do.
 pub(crate) enum Job {
-    /// Nothing yet: an update follows as soon as the history before it is on the disk.
-    Imminent,
     /// Keep a run, queued then.
     Run(Box<Run>, Tick),
     /// Answer when every run before this is kept, or say why one is not.
@@ -182,7 +176,6 @@ impl Worker {
     /// Does a job, and gives back one that it took from the queue and did not do.
     fn job(&mut self, job: Job, queue: &Receiver<Job>) -> Option<Job> {
         match job {
-            Job::Imminent => return expect(queue, UPDATE_EXPECTED),
             Job::Run(run, queued) => return self.runs((run, queued), queue),
             Job::Barrier(reply) => reply.send(self.failed.take().map_or(Ok(()), Err)),
             Job::Update(update) => self.update(*update),

@@ -138,8 +138,6 @@ pub(crate) struct MetadataWriter {
     ends: bool,
     /// The next update makes the log's file even if it has no items.
     materialise: bool,
-    /// The first of several appends has gone ahead of the others.
-    gathering: bool,
     wake: Option<(Instant, TimerGuard)>,
 }
 
@@ -157,7 +155,6 @@ impl MetadataWriter {
             abandoned: false,
             ends: false,
             materialise: false,
-            gathering: false,
             wake: None,
         }
     }
@@ -289,21 +286,15 @@ impl MetadataWriter {
                 Next::Idle => {}
             }
         }
-        let wake = self.hand_over().or(wake);
-        self.wake_at(wake, turn);
-    }
-
-    /// Gives the log's thread what waits for it; when to come back, if it has no room.
-    fn hand_over(&mut self) -> Option<Instant> {
         match self.feed.push() {
-            Fed::All => None,
-            Fed::Full => Some(now() + FEED_RETRY),
+            Fed::All => {}
+            Fed::Full => wake = Some(now() + FEED_RETRY),
             Fed::Gone(jobs) => {
                 tracing::error!("the thread of the event logs is gone");
                 drop(jobs);
-                None
             }
         }
+        self.wake_at(wake, turn);
     }
 
     fn wake_at(&mut self, due: Option<Instant>, turn: &Turn<'_, Self>) {
@@ -415,13 +406,8 @@ impl Actor for MetadataWriter {
                 let is_awaited = reply.is_some();
                 self.append(*appended, reply, turn);
                 if !is_awaited && !turn.is_last() {
-                    // The first goes ahead, so that the log's thread wakes up while the turns behind it are done; the last
-                    // hands on the rest at once. Should none come, because who had taken room for it gave up, the timer
-                    // does.
-                    if !std::mem::replace(&mut self.gathering, true) {
-                        let wake = self.hand_over();
-                        self.wake_at(wake, turn);
-                    }
+                    // The turns behind it hand all of it on at once, which wakes the log's thread once. Should none come,
+                    // because who had taken room for it gave up, the timer does.
                     return self.wake_at(Some(now() + GATHER), turn);
                 }
             }
@@ -455,7 +441,6 @@ impl Actor for MetadataWriter {
             }
             MetadataMessage::Released(outcome) => self.released(outcome, turn),
         }
-        self.gathering = false;
         self.drive(turn);
     }
 
