@@ -432,15 +432,20 @@ impl World {
         let elapsed = (self.now - self.begun).as_micros() as u64;
         let matches =
             |way: &Way, totals: &FlowTotals| (way.frames, way.bytes) == (totals.frames, totals.bytes);
-        let mut candidates = self.pairings.iter_mut().filter(|((_, id), pairing)| {
-            *id == stream && !pairing.is_over && matches(&pairing.up, &up) && matches(&pairing.down, &down)
-        });
-        let (_, pairing) = candidates.next().expect("the relay's counts are what arrived");
+        let mut candidates: Vec<&mut Pairing> = (self.pairings.iter_mut())
+            .filter(|((_, id), pairing)| {
+                *id == stream && !pairing.is_over && matches(&pairing.up, &up) && matches(&pairing.down, &down)
+            })
+            .map(|(_, pairing)| pairing)
+            .collect();
+        assert!(!candidates.is_empty(), "the relay's counts are what arrived");
         // An executor that registered again may have two of a name; which of them ended is not said.
-        if candidates.next().is_none() {
+        if let [pairing] = &mut candidates[..] {
             pairing.is_over = true;
         }
-        let ends = [pairing.harness, pairing.executor];
+        let ends: Vec<ConnId> = (candidates.iter())
+            .flat_map(|pairing| [pairing.harness, pairing.executor])
+            .collect();
         for totals in [up, down] {
             assert!(u64::from(totals.residence_us_max) <= elapsed);
             assert!(totals.residence_us_total <= totals.frames * elapsed);
