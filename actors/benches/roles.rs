@@ -23,6 +23,7 @@ use dwell_actors::guard::{GuardOptions, GuardProgram};
 use dwell_actors::harness::{Command, Harness, Run, RunEvent, Target};
 use dwell_actors::relay_server::Relay;
 use dwell_actors::spawn::{Environment, OutputPipe, SpawnRequest, Spawner, TerminalSize};
+use dwell_actors::trace_collector::{SHIP_AGE_MAX, SHIP_IDLE};
 use dwell_messages::{ExitStatus, PublicKey};
 use dwell_relay::{LinkOptions, OsRandomness, StaticKeypair};
 use ring::aead::{AES_256_GCM, Aad, LessSafeKey, Nonce, UnboundKey};
@@ -765,6 +766,10 @@ async fn waiting_call(bench: &Bench) {
     }
 }
 
+/// How much longer everything takes while instructions are counted, about: what waits for time waits as much longer, so
+/// that as many calls share a message as do by themselves.
+const COUNTED_SLOWDOWN: u32 = 30;
+
 /// Harness and executor in this process and nothing else, for `benches/instructions.sh calls`.
 fn instructions(sampled: bool, commands: usize) {
     actix_rt::System::new().block_on(async {
@@ -772,6 +777,7 @@ fn instructions(sampled: bool, commands: usize) {
         let executor = Executor::builder()
             .listen("127.0.0.1:0")
             .authorize(client.public())
+            .spans_wait(COUNTED_SLOWDOWN * SHIP_IDLE, COUNTED_SLOWDOWN * SHIP_AGE_MAX)
             .serve()
             .await
             .unwrap();

@@ -8,7 +8,10 @@
 use std::collections::{HashMap, VecDeque};
 use std::time::Duration;
 
-use dwell_messages::{Envelope, Message as Wire, ProcessId, Role, Span, TraceContext, TraceRecords};
+use dwell_messages::span::PACKED_SPANS_MAX;
+use dwell_messages::{
+    Envelope, Message as Wire, PackedSpans, ProcessId, Role, Span, TraceContext, TraceId, TraceRecords,
+};
 
 use crate::mailbox::{Actor, Mailbox, Message, Reply, Slot, TimerGuard, Turn};
 use crate::relay_framer::{self, RelayFramer, ToSend};
@@ -16,10 +19,6 @@ use crate::telemetry::{ClockOffset, Collector, Kept, Tick};
 
 /// Messages that may lie in the mailbox.
 pub const TRACE_MAILBOX_MAX: usize = 256;
-/// Bytes of spans that are sent of one call; more is dropped and counted.
-pub const RECORDS_MAX_BYTES: usize = 64 * 1024;
-/// What one span takes on the wire at the most that we count with.
-const SPAN_BYTES_ESTIMATE: usize = 160;
 /// Calls whose spans are still awaited; past it the oldest are given up.
 pub const AWAITED_MAX: usize = 1_024;
 
@@ -32,13 +31,15 @@ pub const SHIP_IDLE: Duration = Duration::from_millis(4);
 pub const SHIP_AGE_MAX: Duration = Duration::from_millis(100);
 /// Calls whose spans may wait to be sent; past it they are sent at once.
 pub const SHIP_CALLS_MAX: usize = 64;
+/// Spans of several calls in one message; one call's own may be more.
+pub const BATCH_SPANS_MAX: usize = 512;
 
 /// What it is told.
 pub(crate) enum TraceMessage {
     /// A call's terminal event has been written: its spans follow if it is sampled, and are remembered otherwise.
     Ship(ProcessId),
-    /// Here they are.
-    Collected(ProcessId, Box<Kept>),
+    /// Here they are, with the process that the first of them belongs to.
+    Collected(Vec<(ProcessId, TraceRecords)>),
     /// The executor's spans of a call.
     Received(ProcessId, Box<TraceRecords>),
     /// A sampled call has been sent: its spans will come.
@@ -77,7 +78,7 @@ impl Message for TraceMessage {
     fn index(&self) -> usize {
         match self {
             Self::Ship(_) => 0,
-            Self::Collected(..) => 1,
+            Self::Collected(_) => 1,
             Self::Received(..) => 2,
             Self::Await(_) => 3,
             Self::Settled(_) => 4,
@@ -94,19 +95,42 @@ pub(crate) struct TraceCollector {
     clock: ClockOffset,
     awaited: HashMap<ProcessId, ()>,
     settled: Vec<Reply<()>>,
-    due: Vec<Due>,
+    /// Calls whose spans are to be sent.
+    due: Vec<(ProcessId, TraceId)>,
     /// The traces of unsampled calls that have ended, for as long as somebody may ask for them: their process is their
     /// session's, so that nobody gets another client's.
-    remembered: VecDeque<(ProcessId, TraceContext)>,
-    /// Set while calls are due: when the oldest and the newest of them ended.
-    shipping: Option<(Tick, Tick, TimerGuard)>,
+    remembered: VecDeque<(ProcessId, TraceId)>,
+    /// Set while calls are due.
+    shipping: Option<Shipping>,
+    shipment: Shipment,
 }
 
-/// A call whose spans are to be sent.
-struct Due {
-    process: ProcessId,
-    context: TraceContext,
+/// Calls are due.
+struct Shipping {
+    /// When the oldest and the newest of them ended.
+    oldest: Tick,
+    newest: Tick,
+    /// Room for what the collector will hand over.
     room: Slot<TraceCollector>,
+    _timer: TimerGuard,
+}
+
+/// How long spans wait to be sent.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Shipment {
+    /// For the link to be idle.
+    pub(crate) idle: Duration,
+    /// At the most.
+    pub(crate) age_max: Duration,
+}
+
+impl Default for Shipment {
+    fn default() -> Self {
+        Self {
+            idle: SHIP_IDLE,
+            age_max: SHIP_AGE_MAX,
+        }
+    }
 }
 
 impl TraceCollector {
@@ -124,17 +148,24 @@ impl TraceCollector {
             due: Vec::new(),
             remembered: VecDeque::new(),
             shipping: None,
+            shipment: Shipment::default(),
         }
+    }
+
+    /// With other waits than the usual ones.
+    pub(crate) fn shipping(mut self, shipment: Shipment) -> Self {
+        self.shipment = shipment;
+        self
     }
 
     fn ended(&mut self, context: &TraceContext, process: ProcessId, turn: &mut Turn<'_, Self>) {
         if context.is_sampled() {
-            return self.ship(context, process, turn);
+            return self.ship(context.trace_id, process, turn);
         }
         if self.remembered.len() >= REMEMBERED_MAX {
             self.remembered.pop_front();
         }
-        self.remembered.push_back((process, context.clone()));
+        self.remembered.push_back((process, context.trace_id));
     }
 
     /// Asks the executor for what it remembers of a call. One that does not know the question passes it over, so it is
@@ -143,9 +174,10 @@ impl TraceCollector {
         self.wait_for(process);
         let records = TraceRecords {
             role: Role::Harness,
-            spans: Vec::new(),
+            spans: PackedSpans::default(),
             dropped: 0,
             last: false,
+            also: Vec::new(),
         };
         let message = ToSend::plain(Wire::TraceRecords { process, records });
         relay_framer::send(turn, &self.framer, TraceContext::default(), message);
@@ -154,87 +186,73 @@ impl TraceCollector {
     fn fetch(&mut self, process: ProcessId, turn: &mut Turn<'_, Self>) {
         let found = self.remembered.iter().position(|(known, _)| *known == process);
         match found.and_then(|at| self.remembered.remove(at)) {
-            Some((_, context)) => self.ship(&context, process, turn),
-            None => self.send(TraceContext::default(), process, Kept::default(), turn),
+            Some((_, trace)) => self.ship(trace, process, turn),
+            None => self.send(packed(&[process], Vec::new()), turn),
         }
     }
 
-    fn ship(&mut self, context: &TraceContext, process: ProcessId, turn: &mut Turn<'_, Self>) {
-        let Some(room) = turn.mailbox().port(1).try_reserve() else {
-            return;
-        };
-        self.due.push(Due {
-            process,
-            context: context.clone(),
-            room,
-        });
+    fn ship(&mut self, trace: TraceId, process: ProcessId, turn: &mut Turn<'_, Self>) {
         let now = turn.now();
         match &mut self.shipping {
-            Some((_, newest, _)) => *newest = now,
-            None => self.look_again(now, now, turn),
+            Some(shipping) => shipping.newest = now,
+            None => {
+                let Some(room) = turn.mailbox().port(1).try_reserve() else {
+                    return;
+                };
+                self.look_again((now, now), room, turn);
+            }
         }
+        self.due.push((process, trace));
         if self.due.len() >= SHIP_CALLS_MAX {
             self.ship_all(turn);
         }
     }
 
-    fn look_again(&mut self, oldest: Tick, newest: Tick, turn: &Turn<'_, Self>) {
-        self.shipping = Some((oldest, newest, turn.timer(SHIP_IDLE, TraceControl::Ship)));
+    fn look_again(&mut self, (oldest, newest): (Tick, Tick), room: Slot<Self>, turn: &Turn<'_, Self>) {
+        self.shipping = Some(Shipping {
+            oldest,
+            newest,
+            room,
+            _timer: turn.timer(self.shipment.idle, TraceControl::Ship),
+        });
     }
 
     fn ship_if_idle(&mut self, turn: &mut Turn<'_, Self>) {
-        let Some((oldest, newest, _)) = self.shipping.take() else {
-            return;
-        };
         let now = Tick::now();
         let since = |then: Tick| Duration::from_micros(now.micros_since(then));
-        if since(newest) < SHIP_IDLE && since(oldest) < SHIP_AGE_MAX {
-            self.look_again(oldest, newest, turn);
-        } else {
-            self.ship_all(turn);
+        match self.shipping.take() {
+            Some(Shipping {
+                oldest, newest, room, ..
+            }) if since(newest) < self.shipment.idle && since(oldest) < self.shipment.age_max => {
+                self.look_again((oldest, newest), room, turn);
+            }
+            shipping => {
+                self.shipping = shipping;
+                self.ship_all(turn);
+            }
         }
     }
 
     fn ship_all(&mut self, turn: &mut Turn<'_, Self>) {
-        self.shipping = None;
-        for due in std::mem::take(&mut self.due) {
-            let (collector, trace) = (self.collector.clone(), due.context.trace_id);
-            // The spans carry their own ancestry: what only carries them makes none.
-            let quiet = TraceContext {
-                flags: dwell_messages::TraceFlags::NONE,
-                ..due.context
-            };
-            let (process, room) = (due.process, due.room);
-            turn.after_record(move || {
-                collector.take(trace, move |kept| {
-                    room.send(Envelope::new(
-                        quiet,
-                        TraceMessage::Collected(process, Box::new(kept)),
-                    ));
-                });
+        let Some(Shipping { room, .. }) = self.shipping.take() else {
+            return;
+        };
+        let (processes, traces): (Vec<_>, Vec<_>) = self.due.drain(..).unzip();
+        let collector = self.collector.clone();
+        turn.after_record(move || {
+            collector.take(traces, move |kept| {
+                // The spans carry their own ancestry: what only carries them makes none.
+                let message = TraceMessage::Collected(packed(&processes, kept));
+                room.send(Envelope::new(TraceContext::default(), message));
             });
-        }
+        });
     }
 
-    fn send(&self, context: TraceContext, process: ProcessId, kept: Kept, turn: &mut Turn<'_, Self>) {
-        let room = RECORDS_MAX_BYTES / SPAN_BYTES_ESTIMATE;
-        let mut spans = kept.spans;
-        let over = spans.len().saturating_sub(room);
-        if over > 0 {
-            drop_residence_first(&mut spans, room);
+    fn send(&self, shipped: Vec<(ProcessId, TraceRecords)>, turn: &mut Turn<'_, Self>) {
+        for (process, records) in shipped {
+            let message = ToSend::plain(Wire::TraceRecords { process, records });
+            relay_framer::send(turn, &self.framer, TraceContext::default(), message);
         }
-        let records = TraceRecords {
-            role: Role::Executor,
-            spans,
-            dropped: kept.dropped + over as u64,
-            last: true,
-        };
-        relay_framer::send(
-            turn,
-            &self.framer,
-            context,
-            ToSend::plain(Wire::TraceRecords { process, records }),
-        );
     }
 
     fn received(&mut self, process: ProcessId, records: TraceRecords) {
@@ -246,7 +264,9 @@ impl TraceCollector {
         }
         self.collector.foreign(records.role, self.clock, records.spans);
         if records.last {
-            self.awaited.remove(&process);
+            for process in std::iter::once(process.0).chain(records.also) {
+                self.awaited.remove(&ProcessId(process));
+            }
         }
         self.settle();
     }
@@ -264,10 +284,70 @@ impl TraceCollector {
     }
 }
 
-/// Stage spans say more than residence spans: those go last.
-fn drop_residence_first(spans: &mut Vec<Span>, room: usize) {
+/// Spans of calls as the executor sends them: of as many calls in one message as have room in a block, since what one call's
+/// spans share with another's is sent once. Runs on the collector's thread: the one that moves the session's messages has
+/// better things to do.
+fn packed(processes: &[ProcessId], kept: Vec<Kept>) -> Vec<(ProcessId, TraceRecords)> {
+    let mut kept = kept.into_iter();
+    // The collector may know of less calls than it was asked for: it was too far behind, and there is nothing.
+    let calls = processes
+        .iter()
+        .map(|process| (*process, kept.next().unwrap_or_default()));
+    let mut shipped = Vec::new();
+    let mut batch = Batch::default();
+    for (process, kept) in calls {
+        if !batch.has_room(&kept) {
+            shipped.extend(std::mem::take(&mut batch).packed());
+        }
+        batch.add(process, kept);
+    }
+    shipped.extend(batch.packed());
+    shipped
+}
+
+/// Calls for one message.
+#[derive(Default)]
+struct Batch {
+    processes: Vec<ProcessId>,
+    spans: Vec<Span>,
+    dropped: u64,
+}
+
+impl Batch {
+    fn has_room(&self, kept: &Kept) -> bool {
+        self.processes.is_empty() || self.spans.len() + kept.spans.len() <= BATCH_SPANS_MAX
+    }
+
+    fn add(&mut self, process: ProcessId, kept: Kept) {
+        self.processes.push(process);
+        self.spans.extend(kept.spans);
+        self.dropped += kept.dropped;
+    }
+
+    fn packed(mut self) -> Option<(ProcessId, TraceRecords)> {
+        let all = self.spans.len();
+        let spans = loop {
+            match PackedSpans::pack(&self.spans) {
+                Some(block) => break block,
+                None => leave_out(&mut self.spans),
+            }
+        };
+        let first = *self.processes.first()?;
+        let records = TraceRecords {
+            role: Role::Executor,
+            spans,
+            dropped: self.dropped + (all - self.spans.len()) as u64,
+            last: true,
+            also: self.processes[1..].iter().map(|process| process.0).collect(),
+        };
+        Some((first, records))
+    }
+}
+
+/// Stage spans say more than residence spans: those go first.
+fn leave_out(spans: &mut Vec<Span>) {
     spans.sort_by_key(|span| span.link.is_some());
-    spans.truncate(room);
+    spans.truncate((spans.len() / 2).min(PACKED_SPANS_MAX));
 }
 
 impl Actor for TraceCollector {
@@ -280,7 +360,7 @@ impl Actor for TraceCollector {
             TraceMessage::Ship(process) => self.ended(&envelope.context, process, turn),
             TraceMessage::Ask(process) => self.ask(process, turn),
             TraceMessage::Fetch(process) => self.fetch(process, turn),
-            TraceMessage::Collected(process, kept) => self.send(envelope.context, process, *kept, turn),
+            TraceMessage::Collected(shipped) => self.send(shipped, turn),
             TraceMessage::Received(process, records) => self.received(process, *records),
             TraceMessage::Await(process) => self.wait_for(process),
             TraceMessage::Settled(reply) => {

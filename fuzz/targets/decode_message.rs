@@ -3,7 +3,8 @@
 
 use bytes::Bytes;
 use dwell_messages::codec::{self, DecodeError, EncodeError, HEADER_BYTES, Header, MESSAGE_MAX_BYTES};
-use dwell_messages::{Envelope, Message};
+use dwell_messages::span::{PACKED_SPANS_MAX, UNPACKED_TEXT_MAX_BYTES};
+use dwell_messages::{Envelope, Message, PackedSpans};
 use libfuzzer_sys::fuzz_target;
 
 /// A body of one byte may stand for this much: the names and defaults of all that it leaves out.
@@ -33,6 +34,23 @@ fn check_data(message: &Message, wire: usize) {
     );
 }
 
+/// What a block stands for is bounded, and what it says can be packed again.
+fn check_spans(packed: &PackedSpans) {
+    let spans = match packed.unpack() {
+        Ok(spans) => spans,
+        Err(error) => return assert!(error.to_string().len() < 256),
+    };
+    let text: usize = (spans.iter())
+        .map(|span| span.name.len() + span.error.as_ref().map_or(0, |error| error.len()))
+        .sum();
+    assert!(spans.len() <= PACKED_SPANS_MAX && text <= UNPACKED_TEXT_MAX_BYTES);
+    if let Some(again) = PackedSpans::pack(&spans) {
+        let again = again.unpack().expect("what was packed can be unpacked");
+        // Through text, so that a NaN equals itself.
+        assert_eq!(format!("{again:?}"), format!("{spans:?}"));
+    }
+}
+
 fuzz_target!(|data: &[u8]| {
     let bytes = Bytes::copy_from_slice(data);
     let decoded = match codec::decode(&bytes) {
@@ -41,6 +59,9 @@ fuzz_target!(|data: &[u8]| {
     };
     assert_eq!(codec::sequence(&bytes), Some(decoded.sequence));
     check_data(&decoded.message, data.len());
+    if let Message::TraceRecords { records, .. } = &decoded.message {
+        check_spans(&records.spans);
+    }
     let context = decoded.context.clone().unwrap_or_default();
     let envelope = Envelope::new(context, decoded.message);
     let again = match codec::encode(&envelope, decoded.sequence) {

@@ -28,6 +28,6 @@ pub use session::{
     Cursor, EnvironmentInfo, Hello, ListSessions, ProcessEntry, Progress, Resume, ResumeRefused, Resumed,
     SessionEntry, SessionList, Welcome,
 };
-pub use span::{Role, Span, SpanKind, Value};
+pub use span::{PackedSpans, Role, Span, SpanKind, Value};
 pub use timings::Timings;
 pub use trace::{SpanId, TraceContext, TraceFlags, TraceId, TraceState};

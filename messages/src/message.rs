@@ -11,7 +11,7 @@ use crate::process::{
     Terminated, Write, Written,
 };
 use crate::session::{EnvironmentInfo, ListSessions, Resume, ResumeRefused, Resumed, SessionList};
-use crate::span::{Role, Span};
+use crate::span::{PackedSpans, Role};
 use crate::timings::Timings;
 use crate::workspace::{FindUp, FoundUp, WorkspaceLoad, WorkspaceReply};
 
@@ -107,18 +107,21 @@ pub enum Reply {
     Workspace(Box<WorkspaceReply>),
 }
 
-/// Spans of one trace, behind its terminal event.
+/// Spans of calls, behind their terminal events.
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
 pub struct TraceRecords {
     /// Who made them.
     pub role: Role,
     /// The spans.
-    pub spans: Vec<Span>,
+    pub spans: PackedSpans,
     /// Spans there was no room for.
     #[serde(default)]
     pub dropped: u64,
-    /// Whether these are the last of their call.
+    /// Whether these are the last of their calls.
     pub last: bool,
+    /// Further processes, by number, whose calls' spans are among these.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub also: Vec<u64>,
 }
 
 /// A message inside the seal.

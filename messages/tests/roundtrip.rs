@@ -31,8 +31,8 @@ use dwell_messages::workspace::{
     WorkspaceLoad, WorkspaceReply,
 };
 use dwell_messages::{
-    Envelope, Pong, Role, Span, SpanId, SpanKind, Timings, TraceContext, TraceFlags, TraceId, TraceState,
-    Value,
+    Envelope, PackedSpans, Pong, Role, Span, SpanId, SpanKind, Timings, TraceContext, TraceFlags, TraceId,
+    TraceState, Value,
 };
 use proptest::collection::vec;
 use proptest::prelude::*;
@@ -871,12 +871,15 @@ fn span() -> impl Strategy<Value = Span> {
 
 fn records() -> impl Strategy<Value = TraceRecords> {
     let role = prop_oneof![Just(Role::Harness), Just(Role::Executor), Just(Role::Relay)];
-    (role, vec(span(), 0..4), any::<u64>(), any::<bool>()).prop_map(|(role, spans, dropped, last)| {
+    let also = vec(any::<u64>(), 0..4);
+    let spans = vec(span(), 0..4);
+    (role, spans, any::<u64>(), any::<bool>(), also).prop_map(|(role, spans, dropped, last, also)| {
         TraceRecords {
             role,
-            spans,
+            spans: PackedSpans::pack(&spans).expect("a few spans have room"),
             dropped,
             last,
+            also,
         }
     })
 }
@@ -950,6 +953,19 @@ proptest! {
         prop_assert_eq!(decoded.message, envelope.body);
         prop_assert_eq!(decoded.context, Some(envelope.context));
         prop_assert_eq!((decoded.sequence, decoded.context_malformed), (sequence, false));
+    }
+
+    #[test]
+    fn packed_spans_come_back_as_they_were(spans in vec(span(), 0..40), shared in any::<[u8; 8]>()) {
+        // Spans of one call name each other, and share a trace: half of these do.
+        let mut spans = spans;
+        for at in (1..spans.len()).step_by(2) {
+            let (trace_id, parent) = (spans[at - 1].trace_id, spans[at - 1].span_id);
+            spans[at] = Span { trace_id, parent, link: Some(shared), ..spans[at].clone() };
+        }
+        let packed = PackedSpans::pack(&spans).unwrap();
+        prop_assert_eq!(packed.is_empty(), spans.is_empty());
+        prop_assert_eq!(packed.unpack(), Ok(spans));
     }
 
     #[test]

@@ -181,8 +181,9 @@ impl SessionUpper {
             let rpc = RpcQueue::new(d.clone(), f.clone(), c.clone(), Rc::clone(&unacknowledged));
             if credulous { rpc.credulous() } else { rpc }
         });
+        let shipment = self.shared.shipment;
         let trace = start_here(collecting, move || {
-            TraceCollector::new(collector.clone(), framer.clone())
+            TraceCollector::new(collector.clone(), framer.clone()).shipping(shipment)
         });
         self.trace = Some(trace);
         self.actors = Some(Actors {

@@ -422,7 +422,7 @@ impl Run {
             stage = stage.root();
         }
         if let Some(timings) = timings {
-            stage = timings.annotate(stage);
+            stage = stage.annotated_later(Arc::new(timings.clone()));
         }
         self.collector.stage(stage);
     }

@@ -198,7 +198,7 @@ pub(crate) async fn open(plan: Plan) {
     let adopted: Rc<RefCell<Vec<Adopted>>> = Rc::default();
     let _entered = collector.enter();
     let (environment, executor) = (welcome.environment.clone(), dialer.target.executor);
-    let wiring: Rc<RefCell<Option<Wiring>>> = Rc::default();
+    let wiring: Rc<RefCell<Option<Rc<Wiring>>>> = Rc::default();
     let mut upper = Some(HarnessUpper {
         wiring: Rc::clone(&wiring),
         ready: Some(ready),
@@ -251,7 +251,7 @@ pub(crate) async fn open(plan: Plan) {
             RemoteFiles::new(actors.asker(), identity_of(&executor), handles)
         });
     }
-    *wiring.borrow_mut() = Some(actors);
+    *wiring.borrow_mut() = Some(Rc::new(actors));
 }
 
 /// The same with a server of the JSON dialect: there is no link, and nothing to take up.
@@ -286,7 +286,7 @@ async fn open_foreign(plan: Plan, place: foreign::Place) {
     let _entered = collector.enter();
     let welcome = opened.welcome();
     let (environment, executor) = (welcome.environment.clone(), dialer.target.executor);
-    let wiring: Rc<RefCell<Option<Wiring>>> = Rc::default();
+    let wiring: Rc<RefCell<Option<Rc<Wiring>>>> = Rc::default();
     let pings = dialer.pings;
     let mut upper = Some(HarnessUpper {
         wiring: Rc::clone(&wiring),
@@ -327,7 +327,7 @@ async fn open_foreign(plan: Plan, place: foreign::Place) {
             RemoteFiles::new(actors.asker(), identity_of(&executor), handles)
         });
     }
-    *wiring.borrow_mut() = Some(actors);
+    *wiring.borrow_mut() = Some(Rc::new(actors));
     drop(framer.control(FramerControl::Upper(Box::new(|upper| upper.up()))));
     let window = resume_for.min(foreign::RECOVERY_WINDOW);
     actix_rt::spawn(foreign::serve(opened, place, (window, pings), outgoing, framer));
@@ -408,7 +408,6 @@ fn adopt(adoption: Adoption, actors: &Wiring, collector: &Collector) -> Adopted 
     }
 }
 
-#[derive(Clone)]
 struct Wiring {
     rpc: Mailbox<RpcQueue>,
     dispatcher: Mailbox<Dispatcher>,
@@ -469,7 +468,7 @@ fn start_actors(framer: &Mailbox<RelayFramer>, metadata: &StoreHandle, collector
 
 /// The harness above a framer.
 struct HarnessUpper {
-    wiring: Rc<RefCell<Option<Wiring>>>,
+    wiring: Rc<RefCell<Option<Rc<Wiring>>>>,
     ready: Option<oneshot::Sender<Result<Connected, Failed>>>,
     /// The stage that ends when whoever connects gets the session.
     learning: Option<StageGuard>,
@@ -522,7 +521,7 @@ impl HarnessUpper {
         }
     }
 
-    fn wiring(&self) -> Option<Wiring> {
+    fn wiring(&self) -> Option<Rc<Wiring>> {
         self.wiring.borrow().clone()
     }
 
@@ -539,12 +538,12 @@ impl HarnessUpper {
         drop(wiring.trace.control(TraceControl::Clock(clock)));
         drop(wiring.dispatcher.control(DispatcherControl::Ready));
         let connected = Connected {
-            dispatcher: wiring.dispatcher,
-            rpc: wiring.rpc,
-            framer: wiring.framer,
-            metadata: wiring.metadata,
-            trace: wiring.trace,
-            workspace: wiring.workspace,
+            dispatcher: wiring.dispatcher.clone(),
+            rpc: wiring.rpc.clone(),
+            framer: wiring.framer.clone(),
+            metadata: wiring.metadata.clone(),
+            trace: wiring.trace.clone(),
+            workspace: wiring.workspace.clone(),
             environment: self.welcome.environment.clone(),
             ping_us: Arc::clone(&self.ping_us),
             session: Arc::clone(&self.number),

@@ -8,7 +8,7 @@ use serde::Serialize;
 use crate::account::{Account, Micros, SEGMENTS, Segment};
 use crate::dispatcher::DispatchTimings;
 use crate::relay_framer::Arrival;
-use crate::telemetry::{Stage, semconv};
+use crate::telemetry::{Annotate, Stage, semconv};
 
 /// The executor's own queueing of the terminal event: from its hand-over to the framer until its last record was cut.
 const EXECUTOR_QUEUE: &str = "queue";
@@ -120,10 +120,12 @@ impl CallTimings {
     pub fn unattributed_us(&self) -> u64 {
         self.unattributed_harness_us + self.unattributed_executor_us + self.transit_excess_us
     }
+}
 
+impl Annotate for CallTimings {
     /// Puts the account onto the call's span, where the waterfall finds it. What of the transit is unattributed stands
     /// apart, so that everything else there is accounted for.
-    pub(crate) fn annotate(&self, stage: Stage) -> Stage {
+    fn annotate(&self, stage: Stage) -> Stage {
         let mut stage = stage;
         for (name, micros) in &self.harness {
             stage = stage.number(attribute("harness", name), *micros);

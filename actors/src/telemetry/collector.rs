@@ -12,7 +12,7 @@ use std::sync::{Arc, Mutex, OnceLock, Weak};
 use std::thread::Thread;
 use std::time::{Duration, Instant};
 
-use dwell_messages::{Role, Span, TraceContext, TraceId};
+use dwell_messages::{PackedSpans, Role, Span, TraceContext, TraceId};
 use tokio::sync::oneshot;
 
 use super::clock::Anchor;
@@ -88,10 +88,12 @@ impl fmt::Debug for CollectorOptions {
     }
 }
 
+type TakeReply = Box<dyn FnOnce(Vec<Kept>) + Send>;
+
 enum Request {
     Ring(RingReader),
-    Foreign(Role, ClockOffset, Vec<Span>),
-    Take(TraceId, Box<dyn FnOnce(Kept) + Send>),
+    Foreign(Role, ClockOffset, PackedSpans),
+    Take(Vec<TraceId>, TakeReply),
     Dump(TraceId),
     Flush(oneshot::Sender<()>),
     End,
@@ -275,19 +277,20 @@ impl Collector {
         &self.0.board
     }
 
-    /// Hands over spans that another machine made.
-    pub fn foreign(&self, role: Role, clock: ClockOffset, spans: Vec<Span>) {
-        let count = spans.len() as u64;
-        if self.request(Request::Foreign(role, clock, spans)).is_err() {
-            self.0.counters.stages_dropped.fetch_add(count, Ordering::Relaxed);
+    /// Hands over spans that another machine made. They are unpacked on the collector's thread: what cannot be is counted
+    /// there as one, and so is a block that finds the collector too far behind.
+    pub fn foreign(&self, role: Role, clock: ClockOffset, spans: PackedSpans) {
+        if !spans.is_empty() && self.request(Request::Foreign(role, clock, spans)).is_err() {
+            self.0.counters.stages_dropped.fetch_add(1, Ordering::Relaxed);
         }
     }
 
-    /// Takes everything known of a trace, records not yet collected included. `reply` runs on the collector's thread;
-    /// if the collector has ended or is too far behind, it runs here and now with nothing.
-    pub fn take(&self, trace: TraceId, reply: impl FnOnce(Kept) + Send + 'static) {
-        if let Err(Request::Take(_, reply)) = self.request(Request::Take(trace, Box::new(reply))) {
-            reply(Kept::default());
+    /// Takes everything known of some traces, records not yet collected included: in their order, so that one which stands
+    /// there twice comes once and then empty. `reply` runs on the collector's thread; if the collector has ended or is
+    /// too far behind, it runs here and now with nothing.
+    pub fn take(&self, traces: Vec<TraceId>, reply: impl FnOnce(Vec<Kept>) + Send + 'static) {
+        if let Err(Request::Take(_, reply)) = self.request(Request::Take(traces, Box::new(reply))) {
+            reply(Vec::new());
         }
     }
 
@@ -357,15 +360,15 @@ fn run(mut core: Core, stages: &Receiver<Stage>, requests: &Receiver<Request>, p
             match requests.try_recv() {
                 Ok(Request::Ring(ring)) => core.rings.push(ring),
                 Ok(Request::Foreign(role, clock, spans)) => core.foreign(role, clock, &spans),
-                Ok(Request::Take(trace, reply)) => {
+                Ok(Request::Take(traces, reply)) => {
                     core.collect(stages);
-                    let kept = core.take(trace);
+                    let kept = traces.into_iter().map(|trace| core.take(trace)).collect();
                     let replied = contained(|| {
                         reply(kept);
                         Ok(())
                     });
                     if let Err(error) = replied {
-                        tracing::warn!(%error, "the taker of a trace panicked");
+                        tracing::warn!(%error, "the taker of traces panicked");
                     }
                 }
                 Ok(Request::Dump(trace)) => {
@@ -477,10 +480,17 @@ impl Core {
         }
     }
 
-    fn foreign(&mut self, role: Role, clock: ClockOffset, spans: &[Span]) {
+    fn foreign(&mut self, role: Role, clock: ClockOffset, packed: &PackedSpans) {
+        let spans = match packed.unpack() {
+            Ok(spans) => spans,
+            Err(error) => {
+                self.counted.export_failed += 1;
+                return tracing::warn!(%error, "spans of another machine were lost");
+            }
+        };
         self.counted.spans += spans.len() as u64;
         for sink in &mut self.sinks {
-            if let Err(error) = contained(|| sink.export(role, Some(clock), spans)) {
+            if let Err(error) = contained(|| sink.export(role, Some(clock), &spans)) {
                 self.counted.export_failed += spans.len() as u64;
                 tracing::warn!(%error, "spans of another machine were lost");
             }

@@ -37,4 +37,5 @@ pub use offset::{ClockEstimate, DRIFT_PPM};
 pub use recent::Kept;
 pub use record::{ATTR_ACTOR, ATTR_DEPTH, ATTR_MESSAGE, Record};
 pub use sampler::{SAMPLER, SAMPLER_ARG, Sampler};
+pub(crate) use stage::Annotate;
 pub use stage::Stage;

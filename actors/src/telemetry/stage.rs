@@ -1,11 +1,19 @@
 //! Stage spans: wider than one delivery, written by the stage that owns them, also when it fails.
 
 use std::borrow::Cow;
+use std::fmt;
+use std::sync::Arc;
 
 use dwell_messages::{Span, SpanId, SpanKind, TraceContext, TraceFlags, TraceId, Value};
 
 use super::clock::{Anchor, Tick};
 use super::semconv;
+
+/// Attributes that are worked out where the span is made: the call they are about waits for none of that.
+pub(crate) trait Annotate: fmt::Debug + Send + Sync {
+    /// Adds them.
+    fn annotate(&self, stage: Stage) -> Stage;
+}
 
 /// A stage's span, finished, in ticks. The collector makes a `Span` of it.
 #[derive(Clone, Debug)]
@@ -17,6 +25,7 @@ pub struct Stage {
     start: Tick,
     end: Tick,
     attributes: Vec<(&'static str, Value)>,
+    later: Option<Arc<dyn Annotate>>,
     error: Option<Cow<'static, str>>,
 }
 
@@ -42,6 +51,7 @@ impl Stage {
             start,
             end,
             attributes: Vec::new(),
+            later: None,
             error: None,
         }
     }
@@ -93,6 +103,13 @@ impl Stage {
         self
     }
 
+    /// Adds attributes on the collector's thread.
+    #[must_use]
+    pub(crate) fn annotated_later(mut self, by: Arc<dyn Annotate>) -> Self {
+        self.later = Some(by);
+        self
+    }
+
     /// Marks the span as failed with an `error.type`, if there is one.
     #[must_use]
     pub fn failed(mut self, error: Option<&'static str>) -> Self {
@@ -118,7 +135,10 @@ impl Stage {
     }
 
     /// The finished span on the wall clock.
-    pub fn into_span(self, anchor: &Anchor) -> Span {
+    pub fn into_span(mut self, anchor: &Anchor) -> Span {
+        if let Some(later) = self.later.take() {
+            self = later.annotate(self);
+        }
         let start = anchor.unix_ns(self.start);
         let remote = self.context.is_remote();
         Span {

@@ -12,19 +12,24 @@ use dwell_actors::relay_server::Relay;
 use dwell_messages::PublicKey;
 use dwell_messages::kinds::OuterKind;
 use dwell_relay::driver::Connection;
-use dwell_relay::driver::net::dial;
+use dwell_relay::driver::OPENING_BYTES_MAX;
+use dwell_relay::driver::net::{OPENINGS_MAX, dial};
 use dwell_relay::driver::tls::{Certificate, Trust};
 use dwell_relay::encode_outer;
 use dwell_relay::first_message::FIRST_MESSAGE_MAX_BYTES;
 use dwell_relay::rendezvous::OPENING_LIMITS;
 use dwell_testkit::Authority;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
 
 use crate::messages::preamble;
 use crate::{BOUND, MEMORY_MAX_BYTES, alone, runtime};
 
 /// Set where this binary is one of the two: which, and where its certificate is.
 const ROLE: &str = "DWELL_TEST_FLOOD_MEMORY";
+
+/// Of openings that are under way.
+const OPENINGS_MAX_BYTES: u64 = MEMORY_MAX_BYTES;
 
 struct Role {
     child: Child,
@@ -144,6 +149,112 @@ async fn held(role: &Role, scheme: &str, trust: &Trust, most: usize) -> u64 {
     }
     assert!(held.len() >= most, "{} of {most} could be opened", held.len());
     role.memory_peak().saturating_sub(before)
+}
+
+/// How far a connection's opening is when its client stops.
+#[derive(Clone, Copy, Debug)]
+enum Opening {
+    /// Nearly all of the longest request to upgrade to a WebSocket.
+    Upgrade,
+    /// Nearly all of the longest ClientHello.
+    ClientHello,
+    /// TLS, and then as `Upgrade`.
+    UpgradeInTls,
+}
+
+/// As much as is taken of a request to upgrade.
+const UPGRADE_BYTES: usize = OPENING_BYTES_MAX - 1;
+/// The same of a ClientHello, less the headers of its records.
+const CLIENT_HELLO_BYTES: usize = OPENING_BYTES_MAX - 64;
+
+impl Opening {
+    fn upgrade() -> Vec<u8> {
+        let mut request = b"GET / HTTP/1.1\r\nX: ".to_vec();
+        request.resize(UPGRADE_BYTES, b'x');
+        request
+    }
+
+    /// A handshake message that announces more than comes, in records of the longest kind.
+    fn client_hello() -> Vec<u8> {
+        let mut message = vec![1, 0, 0xff, 0xff];
+        message.resize(CLIENT_HELLO_BYTES - 1, 0);
+        let records = message.chunks(16 * 1024);
+        records
+            .flat_map(|part| {
+                let length = u16::try_from(part.len()).unwrap().to_be_bytes();
+                [&[22, 3, 1], &length[..], part].concat()
+            })
+            .collect()
+    }
+
+    /// Says so much, as far as it is taken; holds the connection.
+    async fn begin(self, address: &str, trust: &Trust) -> std::io::Result<Box<dyn Send>> {
+        match self {
+            Self::Upgrade | Self::ClientHello => {
+                let mut stream = TcpStream::connect(address).await?;
+                let said = match self {
+                    Self::Upgrade => Self::upgrade(),
+                    Self::ClientHello | Self::UpgradeInTls => Self::client_hello(),
+                };
+                // Who listens may have had enough before all is said.
+                stream.write_all(&said).await.ok();
+                Ok(Box::new(stream))
+            }
+            Self::UpgradeInTls => {
+                let (_, port) = address.rsplit_once(':').unwrap();
+                let mut connection = dial(&format!("tls://localhost:{port}"), trust).await?;
+                connection.writer.write_all(&Self::upgrade()).await.ok();
+                connection.writer.flush().await.ok();
+                Ok(Box::new(connection))
+            }
+        }
+    }
+}
+
+/// What those take whose opening never ends, a quarter more of them than may be open at once.
+fn openings(role: &str) {
+    let authority = Authority::new().unwrap();
+    let trust = Trust::load(&authority.file("ca.pem")).unwrap();
+    let certificate = authority.file("cert.pem");
+    let directory = certificate.parent().unwrap();
+    alone(async {
+        let mut over = Vec::new();
+        for opening in [Opening::Upgrade, Opening::ClientHello, Opening::UpgradeInTls] {
+            let process = Role::start(role, directory);
+            for _ in 0..8 {
+                drop(opening.begin(&process.address, &trust).await);
+            }
+            let before = process.reset_memory();
+            let mut held = Vec::new();
+            for _ in 0..OPENINGS_MAX + OPENINGS_MAX / 4 {
+                held.extend(opening.begin(&process.address, &trust).await.ok());
+            }
+            assert!(held.len() >= OPENINGS_MAX, "{} could begin", held.len());
+            // An answer to another shows that what was said before it has been read.
+            let (_, port) = process.address.rsplit_once(':').unwrap();
+            let last = opened(&format!("localhost:{port}"), process.executor, &trust).await;
+            answered(last.unwrap()).await;
+            let taken = process.memory_peak().saturating_sub(before);
+            println!(
+                "{role} {opening:?}: {} KiB for {OPENINGS_MAX} whose opening goes on",
+                taken / 1024
+            );
+            if taken > OPENINGS_MAX_BYTES {
+                over.push(format!("{opening:?}: {taken} bytes"));
+            }
+        }
+        assert!(over.is_empty(), "{over:?}");
+    });
+}
+
+#[test]
+fn a_relays_memory_of_openings_that_never_end_is_bounded() {
+    openings("relay");
+}
+
+#[test]
+fn an_executors_memory_of_openings_that_never_end_is_bounded() {
+    openings("executor");
 }
 
 fn measure(role: &str, most: usize, of: usize) {

@@ -156,7 +156,7 @@ fn a_take_after_the_record_includes_the_turn_just_ended_and_one_during_the_turn_
         let (taker, trace, out) = (collector.clone(), during.trace_id, sender.clone());
         let takes_during: Work = command(move |_, _| {
             let (reply, answer) = sync_channel(1);
-            taker.take(trace, move |kept| reply.send(kept).unwrap());
+            taker.take(vec![trace], move |mut kept| reply.send(kept.remove(0)).unwrap());
             out.send(answer.recv_timeout(BOUND).unwrap()).unwrap();
         });
         mailbox
@@ -164,7 +164,9 @@ fn a_take_after_the_record_includes_the_turn_just_ended_and_one_during_the_turn_
             .unwrap();
         let (taker, trace, out) = (collector.clone(), after.trace_id, sender);
         let takes_after: Work = command(move |_, turn| {
-            turn.after_record(move || taker.take(trace, move |kept| out.send(kept).unwrap()));
+            turn.after_record(move || {
+                taker.take(vec![trace], move |mut kept| out.send(kept.remove(0)).unwrap())
+            });
         });
         mailbox.try_tell(sampled(&after, Job::Run(takes_after))).unwrap();
         settle().await;
@@ -298,6 +300,6 @@ fn a_take_from_a_collector_that_has_ended_answers_with_nothing() {
     let (sender, kept) = sync_channel(1);
     let collector = collector(vec![]);
     collector.end();
-    collector.take(root(true).trace_id, move |kept| sender.send(kept).unwrap());
-    assert!(kept.recv_timeout(BOUND).unwrap().spans.is_empty());
+    collector.take(vec![root(true).trace_id], move |kept| sender.send(kept).unwrap());
+    assert!(kept.recv_timeout(BOUND).unwrap().is_empty());
 }

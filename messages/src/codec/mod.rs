@@ -19,6 +19,7 @@ use crate::message::Message;
 use crate::trace::{TraceContext, TraceState};
 
 pub use header::{FLAG_TRAILER, HEADER_BYTES, Header, MESSAGE_VERSION, TRAILER_BYTES};
+pub(crate) use scan::check;
 pub use scan::{DEPTH_MAX, ELEMENTS_MAX};
 
 /// Most bytes of one message, header and trailer included.
@@ -334,7 +335,7 @@ pub(crate) fn to_body<T: Serialize>(value: &T) -> Result<Vec<u8>, EncodeError> {
 }
 
 pub(crate) fn from_body<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, DecodeError> {
-    scan::check(bytes)?;
+    check(bytes)?;
     if !matches!(bytes.first(), Some(0x80..=0x8f | 0xde | 0xdf)) {
         return Err(DecodeError::BadBody {
             kind: 0,

@@ -11,7 +11,7 @@ pub const ELEMENTS_MAX: usize = 65_536;
 ///
 /// # Errors
 /// What is wrong first: truncation, a reserved or extension type, too deep, too many elements, or bytes behind it.
-pub(super) fn check(bytes: &[u8]) -> Result<(), DecodeError> {
+pub(crate) fn check(bytes: &[u8]) -> Result<(), DecodeError> {
     let mut rest = Rest { bytes, at: 0 };
     // Values still to come at each open level.
     let mut open = [0_usize; DEPTH_MAX];

@@ -1,14 +1,19 @@
 //! A finished span, as it travels behind a terminal event and as every exporter sees it.
 
+mod packed;
+
 use std::borrow::Cow;
 
 use serde::de::{Error, Visitor};
 use serde::{Deserialize, Deserializer, Serialize};
 
+pub use self::packed::{
+    PACKED_MAX_BYTES, PACKED_SPANS_MAX, PackedSpans, UNPACKED_TEXT_MAX_BYTES, UnpackError,
+};
 use crate::trace::{SpanId, TraceId};
 
 /// OpenTelemetry's span kind, as far as dwell uses it.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Serialize, Deserialize)]
 pub enum SpanKind {
     /// Work inside one process: every residence and turn span.
     #[serde(rename = "i")]

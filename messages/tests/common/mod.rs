@@ -24,7 +24,9 @@ use dwell_messages::workspace::{
     AgentsFile, FindUp, FoundUp, Head, LoadCounts, LoadStages, OnError, Repository, Skill, SkillOwner,
     StageTime, Warning, WorkspaceLoad, WorkspaceReply,
 };
-use dwell_messages::{Envelope, Pong, Role, Span, SpanId, SpanKind, Timings, TraceContext, Value};
+use dwell_messages::{
+    Envelope, PackedSpans, Pong, Role, Span, SpanId, SpanKind, Timings, TraceContext, Value,
+};
 use serde_bytes::ByteBuf;
 
 /// The link's sequence number in every sample.
@@ -219,9 +221,10 @@ pub(crate) fn message(kind: MessageKind) -> Message {
             process,
             records: TraceRecords {
                 role: Role::Executor,
-                spans: vec![span()],
+                spans: PackedSpans::pack(&[span()]).expect("one span has room"),
                 dropped: 2,
                 last: true,
+                also: vec![91, 1 << 40],
             },
         },
     }

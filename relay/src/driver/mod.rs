@@ -23,7 +23,7 @@ use crate::source::Source;
 
 pub use self::address::NetAddress;
 pub use self::flushed::{GOODBYE_TIMEOUT, KEEP_ALIVE_INTERVAL};
-pub use self::restraint::{ANSWERED_BYTES_MAX, Restraint, STRANGERS_BYTES_MAX};
+pub use self::restraint::{ANSWERED_BYTES_MAX, OPENING_BYTES_MAX, Restraint, STRANGERS_BYTES_MAX};
 pub use self::write::{WRITE_STALL_TIMEOUT, WriteError, consume, write_all, write_frames};
 
 /// A future on a trait object.

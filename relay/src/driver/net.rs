@@ -16,6 +16,7 @@ use tokio_rustls::TlsStream;
 
 use super::address::{NetAddress, Scheme};
 use super::flushed::{self, Holding};
+use super::restraint::Restrained;
 use super::tcp::{self, CONNECT_TIMEOUT};
 use super::tls::{Certificate, Trust};
 use super::{BoxFuture, Connection, Listen, Restraint, websocket};
@@ -236,7 +237,7 @@ pub async fn admit(
     }
     match (first[0], certificate) {
         (FIRST_OF_GET, _) => {
-            let restraint = Restraint::of_a_stranger();
+            let restraint = Restraint::of_an_opening();
             let stream = websocket::server(stream, restraint.clone()).await?;
             let peer_text = format!("{peer} ({})", Kind::of(Scheme::Ws));
             let connection = flushed::connection(stream, peer_text, Source::from(peer.ip()));
@@ -245,7 +246,15 @@ pub async fn admit(
                 ..connection
             })
         }
-        (FIRST_OF_TLS, Some(certificate)) => admit_tls(certificate.accept(stream).await?, peer).await,
+        (FIRST_OF_TLS, Some(certificate)) => {
+            let restraint = Restraint::of_an_opening();
+            let stream = certificate
+                .accept(Restrained::new(stream, restraint.clone()))
+                .await?;
+            // What comes in TLS is handed on as it comes.
+            restraint.lift();
+            admit_tls(stream, peer).await
+        }
         (FIRST_OF_TLS, None) => Err(io::Error::other(
             "it asks for TLS and there is no certificate: give one, or dial without TLS",
         )),
@@ -254,14 +263,14 @@ pub async fn admit(
     }
 }
 
-async fn admit_tls(mut stream: TlsStream<TcpStream>, peer: SocketAddr) -> io::Result<Connection> {
+async fn admit_tls(mut stream: TlsStream<Restrained<TcpStream>>, peer: SocketAddr) -> io::Result<Connection> {
     let first = stream.read_u8().await?;
     let stream = Rewound {
         first: Some(first),
         inner: stream,
     };
     if first == FIRST_OF_GET {
-        let restraint = Restraint::of_a_stranger();
+        let restraint = Restraint::of_an_opening();
         let stream = websocket::server(stream, restraint.clone()).await?;
         let peer_text = format!("{peer} ({})", Kind::of(Scheme::Wss));
         let connection = flushed::connection(stream, peer_text, Source::from(peer.ip()));
@@ -280,7 +289,7 @@ async fn admit_tls(mut stream: TlsStream<TcpStream>, peer: SocketAddr) -> io::Re
 
 impl Holding for TlsStream<TcpStream> {}
 
-impl Holding for Rewound<TlsStream<TcpStream>> {}
+impl Holding for Rewound<TlsStream<Restrained<TcpStream>>> {}
 
 /// A stream whose first byte has been looked at.
 #[derive(Debug)]

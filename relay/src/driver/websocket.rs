@@ -118,8 +118,8 @@ where
     )?))
 }
 
-/// Answers a client that asks for a WebSocket, on whatever path. Deadlines are the caller's; until `restraint` is lifted
-/// the client may not send more than that.
+/// Answers a client that asks for a WebSocket, on whatever path. Deadlines are the caller's; `restraint` is an opening's, and
+/// until it is lifted the client may not send more than that.
 ///
 /// # Errors
 /// What the socket says, or [`WebSocketError::Upgrade`].
@@ -128,11 +128,13 @@ where
     S: AsyncRead + AsyncWrite + Unpin,
 {
     let asked = Box::pin(accept_hdr_async_with_config(
-        Metered::new(stream, restraint),
+        Metered::new(stream, restraint.clone()),
         no_browsers,
         Some(config()),
     ));
-    Ok(WebSocketBytes::new(upgraded(asked.await)?))
+    let socket = upgraded(asked.await)?;
+    restraint.opened();
+    Ok(WebSocketBytes::new(socket))
 }
 
 fn upgraded<S>(result: Result<S, SocketError>) -> io::Result<S> {
