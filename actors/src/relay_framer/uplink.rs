@@ -41,7 +41,8 @@ const WRITE_TIMEOUT: Duration = Duration::from_secs(30);
 const READ_BYTES: usize = 128 * 1024;
 /// By how much the room for a read grows with each that filled half of it.
 const GROWTH: usize = 4;
-/// Reads or writes of less than half of a quiet connection's room after which it is quiet: by pings alone that is a minute.
+/// After so many reads, or writes, of less than half of a quiet connection's room it is quiet again: pings alone make it so
+/// in less than a minute.
 const SMALL_IN_A_ROW: u32 = 8;
 
 /// What a connection's buffer is worth by what passes through it. Most connections are idle, and those that were busy will

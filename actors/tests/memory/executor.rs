@@ -79,6 +79,11 @@ impl ExecutorProcess {
         (sessions.parse().unwrap(), live.parse().unwrap())
     }
 
+    /// The bytes that its allocator has given out at this moment.
+    pub(crate) fn live_now(&mut self) -> u64 {
+        self.live().1
+    }
+
     /// The bytes that its allocator has given out, once nothing changes and it has so many sessions.
     pub(crate) async fn settled(&mut self, sessions: u64) -> u64 {
         let begun = Instant::now();
@@ -105,7 +110,7 @@ impl ExecutorProcess {
     pub(crate) async fn at_most(&mut self, bytes: u64) {
         let begun = Instant::now();
         loop {
-            let (_, live) = self.live();
+            let live = self.live_now();
             if live <= bytes {
                 return;
             }

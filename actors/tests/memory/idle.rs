@@ -135,34 +135,58 @@ fn sessions_that_hold_64_kib_more_are_over_their_budget() {
     });
 }
 
-/// Pings so often that what the quiet of a minute gives back comes back at once.
-const PING_EVERY: Duration = Duration::from_millis(50);
+/// Sessions that are pinged so often, and what its executor has given out before each has a command that writes much.
+async fn flooded(
+    client: &StaticKeypair,
+    executor: &mut ExecutorProcess,
+    ping_every: Duration,
+) -> (Vec<Harness>, u64) {
+    let target = Target::direct(executor.address.clone(), executor.key);
+    let mut sessions = Vec::new();
+    for _ in 0..SESSIONS {
+        let copy = StaticKeypair::from_private(client.expose_private().to_owned().into());
+        let builder = Harness::builder().identity(copy).sampled(false).here();
+        let builder = builder.pings(ping_every, BOUND);
+        sessions.push(builder.connect(target.clone()).await.unwrap());
+    }
+    let flood = || {
+        Command::new("head")
+            .args(["-c", "4000000", "/dev/zero"])
+            .retention(0)
+    };
+    // What the process has once for all of them.
+    sessions[0].exec(flood()).wait().await.unwrap();
+    // Pings make it waver, by far less than what is allowed.
+    let before = executor.live_now();
+    for session in &sessions {
+        let finished = session.exec(flood()).wait().await.unwrap();
+        assert_eq!(finished.output_bytes[0], 4_000_000);
+    }
+    (sessions, before)
+}
 
 #[test]
 fn a_session_gives_back_what_a_flood_of_output_took() {
     alone(async {
         let client = keypair();
         let mut executor = ExecutorProcess::start(client.public(), None);
-        let target = Target::direct(executor.address.clone(), executor.key);
-        let mut sessions = Vec::new();
-        for _ in 0..SESSIONS {
-            let copy = StaticKeypair::from_private(client.expose_private().to_owned().into());
-            let builder = Harness::builder().identity(copy).sampled(false).here();
-            let builder = builder.pings(PING_EVERY, BOUND);
-            sessions.push(builder.connect(target.clone()).await.unwrap());
-        }
-        let flood = || {
-            Command::new("head")
-                .args(["-c", "4000000", "/dev/zero"])
-                .retention(0)
-        };
-        // What the process has once for all of them.
-        sessions[0].exec(flood()).wait().await.unwrap();
-        let before = executor.settled(GATEWAYS + SESSIONS).await;
-        for session in &sessions {
-            let finished = session.exec(flood()).wait().await.unwrap();
-            assert_eq!(finished.output_bytes[0], 4_000_000);
-        }
+        // What a minute's pings give back comes back at once.
+        let (_sessions, before) = flooded(&client, &mut executor, Duration::from_millis(50)).await;
         executor.at_most(before + SESSIONS * KEPT_MAX_BYTES).await;
+    });
+}
+
+/// The control of the one above: a flood does take more, and where nothing at all passes it is not looked at again.
+#[test]
+fn a_flood_of_output_takes_more_than_a_quiet_session_keeps() {
+    alone(async {
+        let client = keypair();
+        let mut executor = ExecutorProcess::start(client.public(), None);
+        let (_sessions, before) = flooded(&client, &mut executor, BOUND).await;
+        let after = executor.settled(GATEWAYS + SESSIONS).await;
+        assert!(
+            after > before + SESSIONS * KEPT_MAX_BYTES,
+            "{before}, then {after}"
+        );
     });
 }
