@@ -32,9 +32,9 @@ pub const REGISTERED_BYTES: usize = 2;
 pub const PING_BYTES: usize = 8;
 
 /// Bytes that one read may bring, if its driver makes no more room: most connections are idle.
-pub const READ_BUFFER_BYTES: usize = 2 * 1024;
+pub const READ_BUFFER_BYTES: usize = 1024;
 /// With less room than this, or than a frame lacks, a read buffer is renewed; only an incomplete frame is copied then.
-const READ_ROOM_MIN_BYTES: usize = 1024;
+const READ_ROOM_MIN_BYTES: usize = 512;
 
 /// Bytes that one read of whoever has proven nothing may bring.
 pub const STRANGERS_READ_BUFFER_BYTES: usize = 2 * 1024;

@@ -209,7 +209,7 @@ async fn read(mut stream: SplitStream<Socket>, mut connection: Connection, liven
 
 async fn write(
     mut sink: SplitSink<Socket, Message>,
-    mut outgoing: tokio::sync::mpsc::Receiver<Outgoing>,
+    mut outgoing: tokio::sync::mpsc::Receiver<Box<Outgoing>>,
     liveness: Rc<Liveness>,
 ) {
     let mut pings = tokio::time::interval_at(tokio::time::Instant::now() + PING_INTERVAL, PING_INTERVAL);
@@ -236,8 +236,8 @@ type Sent = Result<(), tokio_tungstenite::tungstenite::Error>;
 /// Everything that waits, in one write where the kernel takes it.
 async fn batch(
     sink: &mut SplitSink<Socket, Message>,
-    first: Outgoing,
-    outgoing: &mut tokio::sync::mpsc::Receiver<Outgoing>,
+    first: Box<Outgoing>,
+    outgoing: &mut tokio::sync::mpsc::Receiver<Box<Outgoing>>,
 ) -> Sent {
     // Their room is given back when they have left.
     let mut left = Vec::new();

@@ -228,6 +228,7 @@ async fn pass(
                 }
                 Step::Passed(passed) => {
                     connection.restraint.lift();
+                    decoder.shrink();
                     return Some((passed, Transport::Own(connection, Box::new(decoder))));
                 }
                 Step::Over(last) => {

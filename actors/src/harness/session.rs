@@ -545,7 +545,8 @@ impl HarnessUpper {
             metadata: wiring.metadata,
             trace: wiring.trace,
             workspace: wiring.workspace,
-            environment: self.welcome.environment.clone(),
+            // Told once.
+            environment: std::mem::take(&mut self.welcome.environment),
             ping_us: Arc::clone(&self.ping_us),
             session: Arc::clone(&self.number),
             epoch: self.welcome.epoch.clone(),
