@@ -31,10 +31,10 @@ pub const REGISTERED_BYTES: usize = 2;
 /// A PING or PONG payload.
 pub const PING_BYTES: usize = 8;
 
-/// Bytes that one read may bring.
-pub const READ_BUFFER_BYTES: usize = 64 * 1024;
-/// With less room than this a read buffer is renewed; only an incomplete frame is copied then.
-const READ_ROOM_MIN_BYTES: usize = 16 * 1024;
+/// Bytes that one read may bring, if its driver makes no more room: most connections are idle.
+pub const READ_BUFFER_BYTES: usize = 1024;
+/// With less room than this, or than a frame lacks, a read buffer is renewed; only an incomplete frame is copied then.
+const READ_ROOM_MIN_BYTES: usize = 512;
 
 /// Bytes that one read of whoever has proven nothing may bring.
 pub const STRANGERS_READ_BUFFER_BYTES: usize = 2 * 1024;
@@ -217,14 +217,36 @@ impl OuterDecoder {
         self.stranger = stranger;
     }
 
-    /// Where a driver may read into directly, with room to do so: what it appends is received.
+    /// Where a driver may read into directly, with room for little, and for what an incomplete frame lacks: what it
+    /// appends is received. A driver that reads much makes more room.
     pub fn buffer_mut(&mut self) -> &mut BytesMut {
         if self.stranger {
             make_small_room(&mut self.buffer);
         } else {
-            make_room(&mut self.buffer);
+            let room = self.lacking().max(READ_ROOM_MIN_BYTES);
+            if self.buffer.capacity() - self.buffer.len() < room {
+                self.buffer.reserve(room.max(READ_BUFFER_BYTES));
+            }
         }
         &mut self.buffer
+    }
+
+    /// Gives back what room there is. False: something waits for the rest of its frame, and nothing happens.
+    pub fn shrink(&mut self) -> bool {
+        let is_empty = self.buffer.is_empty();
+        if is_empty {
+            self.buffer = BytesMut::new();
+        }
+        is_empty
+    }
+
+    /// Bytes that the frame at the front still lacks.
+    fn lacking(&self) -> usize {
+        let header = self.buffer.first_chunk::<OUTER_HEADER_BYTES>();
+        let frame = header.and_then(|header| read_header(header).ok());
+        frame.map_or(0, |(_, _, length)| {
+            (OUTER_HEADER_BYTES + length).saturating_sub(self.buffer.len())
+        })
     }
 
     /// Takes received bytes; no copy where they continue the same allocation, as `read_buf` and `split` make them.
@@ -306,14 +328,7 @@ pub(crate) fn check_bounds(kind: OuterKind, payload: usize) -> Result<(), OuterE
     })
 }
 
-/// Gives a read buffer room, without keeping more than one incomplete frame in it.
-pub(crate) fn make_room(buffer: &mut BytesMut) {
-    if buffer.capacity() - buffer.len() < READ_ROOM_MIN_BYTES {
-        buffer.reserve(READ_BUFFER_BYTES);
-    }
-}
-
-/// The same for whoever has proven nothing: it cannot make this side hold more than it sends.
+/// Gives the read buffer of whoever has proven nothing room: it cannot make this side hold more than it sends.
 pub(crate) fn make_small_room(buffer: &mut BytesMut) {
     if buffer.capacity() == buffer.len() {
         buffer.reserve(STRANGERS_READ_BUFFER_BYTES);

@@ -12,7 +12,7 @@ use dwell_relay::control::ControlError;
 use dwell_relay::first_message::{FIRST_MESSAGE_MAX_BYTES, FIRST_MESSAGE_MIN_BYTES, MacKey};
 use dwell_relay::inquiry::{self, InquiryError};
 use dwell_relay::opening::{Attestation, OpenError, split_open};
-use dwell_relay::outer::{OUTER_HEADER_BYTES, OuterError, payload_bounds};
+use dwell_relay::outer::{DATA_MAX_BYTES, OUTER_HEADER_BYTES, OuterError, READ_BUFFER_BYTES, payload_bounds};
 use dwell_relay::pairing::{self, PairingHash};
 use dwell_relay::preamble::{PREAMBLE_BYTES, PreambleError};
 use dwell_relay::source::SourceTag;
@@ -216,6 +216,27 @@ fn a_stranger_may_send_no_frame_longer_than_message_1() {
     let mut decoder = OuterDecoder::new();
     decoder.set_stranger(true);
     assert!(decoder.buffer_mut().capacity() <= 4 * 1024, "and reads are small");
+}
+
+#[test]
+fn a_decoder_has_little_room_until_a_frame_needs_more_and_gives_back_what_nothing_waits_in() {
+    let most = 2 * READ_BUFFER_BYTES;
+    let mut frame = BytesMut::new();
+    let payload = vec![7; DATA_MAX_BYTES];
+    encode_outer(&mut frame, OuterKind::Data, StreamId([1; 16]), 0, &payload);
+    let mut decoder = OuterDecoder::new();
+    assert!(decoder.buffer_mut().capacity() <= most);
+    decoder.buffer_mut().extend_from_slice(&frame[..100]);
+    assert_eq!(decoder.next_frame(), Ok(None));
+    let buffer = decoder.buffer_mut();
+    let room = buffer.capacity() - buffer.len();
+    assert!(room >= frame.len() - 100, "{room} bytes for the rest of a frame");
+    assert!(!decoder.shrink(), "a frame waits for its rest");
+    decoder.buffer_mut().extend_from_slice(&frame[100..]);
+    let whole = decoder.next_frame().unwrap().unwrap();
+    assert_eq!(whole.payload, payload);
+    assert!(decoder.shrink());
+    assert!(decoder.buffer_mut().capacity() <= most);
 }
 
 #[test]

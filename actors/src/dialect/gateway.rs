@@ -24,7 +24,7 @@ pub(super) struct Behind {
     pub(super) base: Harness,
     pub(super) identity: Arc<StaticKeypair>,
     pub(super) target: Target,
-    pub(super) environment: EnvironmentInfo,
+    pub(super) environment: Rc<EnvironmentInfo>,
 }
 
 /// See the module.
@@ -70,7 +70,7 @@ impl Gateway {
         let session = Session::new(
             id.clone(),
             harness,
-            self.behind.environment.clone(),
+            Rc::clone(&self.behind.environment),
             self.rules.clone(),
         );
         self.sessions.borrow_mut().insert(id, Rc::clone(&session));

@@ -303,7 +303,7 @@ async fn open(
         base,
         identity,
         target,
-        environment,
+        environment: Rc::new(environment),
     };
     let rules = Rules {
         retention_bytes: options.retention_bytes,

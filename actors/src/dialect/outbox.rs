@@ -26,13 +26,14 @@ pub(super) struct Gone;
 /// The way to a connection.
 #[derive(Clone)]
 pub(super) struct Outbox {
-    messages: Sender<Outgoing>,
+    /// In boxes: a channel keeps room for a block of them, also where nothing is ever said.
+    messages: Sender<Box<Outgoing>>,
     bytes: Arc<Semaphore>,
 }
 
 impl Outbox {
     /// A way, and its other end.
-    pub(super) fn new() -> (Self, Receiver<Outgoing>) {
+    pub(super) fn new() -> (Self, Receiver<Box<Outgoing>>) {
         let (messages, other) = channel(OUTBOUND_MAX);
         let bytes = Arc::new(Semaphore::new(OUTBOUND_MAX_BYTES / UNIT_BYTES));
         (Self { messages, bytes }, other)
@@ -56,11 +57,11 @@ impl Outbox {
 }
 
 /// See `Outbox::reserve`.
-pub(super) struct Reserved<'a>(Permit<'a, Outgoing>);
+pub(super) struct Reserved<'a>(Permit<'a, Box<Outgoing>>);
 
 impl Reserved<'_> {
     fn send(self, message: Outgoing) {
-        self.0.send(message);
+        self.0.send(Box::new(message));
     }
 
     /// Sends a message that is small by what it is.

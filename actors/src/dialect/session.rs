@@ -31,7 +31,7 @@ pub(super) struct Rules {
 pub(super) struct Session {
     id: String,
     harness: Harness,
-    environment: EnvironmentInfo,
+    environment: Rc<EnvironmentInfo>,
     rules: Rules,
     line: Rc<Line>,
     processes: RefCell<HashMap<String, Rc<Process>>>,
@@ -40,7 +40,12 @@ pub(super) struct Session {
 }
 
 impl Session {
-    pub(super) fn new(id: String, harness: Harness, environment: EnvironmentInfo, rules: Rules) -> Rc<Self> {
+    pub(super) fn new(
+        id: String,
+        harness: Harness,
+        environment: Rc<EnvironmentInfo>,
+        rules: Rules,
+    ) -> Rc<Self> {
         Rc::new(Self {
             id,
             harness,

@@ -38,8 +38,8 @@ pub const PING_INTERVAL: Duration = Duration::from_secs(30);
 const PIECE_MAX_BYTES: usize = FRAME_MAX_BYTES;
 /// What a connection holds back with a socket that takes nothing: one message and a few small ones.
 const WRITE_BUFFER_MAX_BYTES: usize = MESSAGE_MAX_BYTES + 1024 * 1024;
-/// What is read at a time.
-const READ_BUFFER_BYTES: usize = 16 * 1024;
+/// What is read at a time. Each connection has so much from the start, and most of them are idle.
+const READ_BUFFER_BYTES: usize = 4 * 1024;
 /// How long the kernel waits for a word of a peer that says nothing, and between its questions.
 const KEEP_ALIVE: (Duration, Duration) = (Duration::from_secs(10), Duration::from_secs(5));
 /// Questions without an answer after which a connection is dead.
@@ -97,7 +97,8 @@ async fn serve(stream: TcpStream, peer: SocketAddr, gateway: Rc<Gateway>, auth: 
     if let Err(error) = tune(&stream) {
         tracing::debug!(%error, "a connection of the JSON dialect could not be tuned");
     }
-    let opened = tokio::time::timeout(OPENING_TIMEOUT, open(stream, auth)).await;
+    // What it takes to open is given back before the conversation begins.
+    let opened = tokio::time::timeout(OPENING_TIMEOUT, Box::pin(open(stream, auth))).await;
     let Ok(Ok(Some(socket))) = opened else { return };
     converse(socket, Origin::WebSocket(peer.to_string()), gateway).await;
 }
@@ -189,9 +190,10 @@ async fn read(mut stream: SplitStream<Socket>, mut connection: Connection, liven
         if message.is_ok() {
             liveness.heard();
         }
+        // In a box of its own: an idle connection keeps no room for what a request may take.
         let handled = match message {
-            Ok(Message::Text(text)) => connection.handle(text.as_bytes()).await,
-            Ok(Message::Binary(bytes)) => connection.handle(&bytes).await,
+            Ok(Message::Text(text)) => Box::pin(connection.handle(text.as_bytes())).await,
+            Ok(Message::Binary(bytes)) => Box::pin(connection.handle(&bytes)).await,
             // The answers to these are the library's.
             Ok(Message::Ping(_) | Message::Pong(_) | Message::Close(_) | Message::Frame(_)) => Ok(()),
             Err(error) => {
@@ -207,7 +209,7 @@ async fn read(mut stream: SplitStream<Socket>, mut connection: Connection, liven
 
 async fn write(
     mut sink: SplitSink<Socket, Message>,
-    mut outgoing: tokio::sync::mpsc::Receiver<Outgoing>,
+    mut outgoing: tokio::sync::mpsc::Receiver<Box<Outgoing>>,
     liveness: Rc<Liveness>,
 ) {
     let mut pings = tokio::time::interval_at(tokio::time::Instant::now() + PING_INTERVAL, PING_INTERVAL);
@@ -234,8 +236,8 @@ type Sent = Result<(), tokio_tungstenite::tungstenite::Error>;
 /// Everything that waits, in one write where the kernel takes it.
 async fn batch(
     sink: &mut SplitSink<Socket, Message>,
-    first: Outgoing,
-    outgoing: &mut tokio::sync::mpsc::Receiver<Outgoing>,
+    first: Box<Outgoing>,
+    outgoing: &mut tokio::sync::mpsc::Receiver<Box<Outgoing>>,
 ) -> Sent {
     // Their room is given back when they have left.
     let mut left = Vec::new();

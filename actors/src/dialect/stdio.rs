@@ -65,7 +65,7 @@ fn take(blocks: &Sender<Bytes>) {
     }
 }
 
-fn give(mut outgoing: Receiver<Outgoing>) {
+fn give(mut outgoing: Receiver<Box<Outgoing>>) {
     let mut output = std::io::stdout().lock();
     while let Some(mut message) = outgoing.blocking_recv() {
         message.bytes.push(b'\n');

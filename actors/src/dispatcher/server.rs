@@ -82,7 +82,7 @@ impl Message for DispatcherMessage {
 
 /// See the module.
 pub(crate) struct Dispatcher {
-    environment: EnvironmentInfo,
+    environment: Arc<EnvironmentInfo>,
     supervisor: Mailbox<ProcessSupervisor>,
     files: Mailbox<FileService>,
     workspaces: WorkspaceService,
@@ -92,7 +92,7 @@ pub(crate) struct Dispatcher {
 
 impl Dispatcher {
     pub(crate) fn new(
-        environment: EnvironmentInfo,
+        environment: Arc<EnvironmentInfo>,
         supervisor: Mailbox<ProcessSupervisor>,
         (files, workspaces): (Mailbox<FileService>, WorkspaceService),
         pass: Arc<Pass>,
@@ -134,7 +134,7 @@ impl Dispatcher {
         }
         match &call.request {
             Request::EnvironmentInfo => {
-                let reply = Reply::EnvironmentInfo(self.environment.clone());
+                let reply = Reply::EnvironmentInfo((*self.environment).clone());
                 call.responder.answer(turn, context, Ok(reply), call.account);
             }
             Request::Sessions(list) => {

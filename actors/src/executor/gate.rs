@@ -295,7 +295,7 @@ fn authorize(
         session,
         grant: ByteBuf::from(grant.to_vec()),
         unix_ns: unix_now_ns(),
-        environment: shared.environment.clone(),
+        environment: (*shared.environment).clone(),
     };
     Some((welcome.encode().ok()?, session))
 }

@@ -112,17 +112,17 @@ pub(super) async fn accept(
 
 /// One direct connection: its preamble, then one stream.
 async fn serve_direct(connection: Connection, stranger: Stranger, shared: Arc<Shared>) {
+    // What it takes to prove something is given back before the session begins: this task lives as long as that does.
     let passed = tokio::select! {
-        passed = prove(connection, &stranger, &shared) => passed,
+        passed = Box::pin(prove(connection, &stranger, &shared)) => passed,
         () = stranger.wake().notified() => {
             tracing::debug!("a connection that had proven nothing made room for another");
             None
         }
     };
     drop(stranger);
-    if let Some((passed, transport)) = passed
-        && let Some(framer) = passed.enter(&shared, transport)
-    {
+    let framer = passed.and_then(|(passed, transport)| passed.enter(&shared, transport));
+    if let Some(framer) = framer {
         // The place on this arbiter is taken for as long as its session is.
         framer.stopped().await;
     }
@@ -228,6 +228,7 @@ async fn pass(
                 }
                 Step::Passed(passed) => {
                     connection.restraint.lift();
+                    decoder.shrink();
                     return Some((passed, Transport::Own(connection, Box::new(decoder))));
                 }
                 Step::Over(last) => {

@@ -160,7 +160,7 @@ impl SessionUpper {
             directory_of_work,
         );
         let (environment, s, f, pass) = (
-            self.shared.environment.clone(),
+            Arc::clone(&self.shared.environment),
             supervisor.clone(),
             files.clone(),
             Arc::clone(pass),
@@ -168,7 +168,7 @@ impl SessionUpper {
         let directory = Directory::new(Arc::clone(&self.shared), self.client, session);
         let dispatcher = start_here(dispatching, move || {
             Dispatcher::new(
-                environment.clone(),
+                Arc::clone(&environment),
                 s.clone(),
                 (f.clone(), workspaces.clone()),
                 Arc::clone(&pass),

@@ -544,7 +544,8 @@ impl HarnessUpper {
             metadata: wiring.metadata.clone(),
             trace: wiring.trace.clone(),
             workspace: wiring.workspace.clone(),
-            environment: self.welcome.environment.clone(),
+            // Told once.
+            environment: std::mem::take(&mut self.welcome.environment),
             ping_us: Arc::clone(&self.ping_us),
             session: Arc::clone(&self.number),
             epoch: self.welcome.epoch.clone(),

@@ -40,7 +40,8 @@ pub(super) type Escalate = Box<dyn FnOnce(Failure)>;
 /// Hosts one actor. Its state may be gone while its mailbox lives.
 pub struct Host<A: Actor> {
     actor: Option<A>,
-    factory: Factory<A>,
+    /// Nothing, once an actor that is not restarted has begun: what it was made of is not kept.
+    factory: Option<Factory<A>>,
     restart: bool,
     escalate: Option<Escalate>,
     intensity: Intensity,
@@ -81,7 +82,7 @@ impl<A: Actor> Host<A> {
         }
         Self {
             actor: None,
-            factory,
+            factory: Some(factory),
             restart,
             escalate,
             intensity: Intensity::default(),
@@ -179,8 +180,13 @@ impl<A: Actor> Host<A> {
     }
 
     fn begin_life(&mut self, ctx: &mut actix::Context<Self>) {
-        match catch_unwind(AssertUnwindSafe(|| (self.factory)())) {
-            Ok(actor) => {
+        let Some(mut factory) = self.factory.take() else {
+            return;
+        };
+        let restart = self.restart;
+        match catch_unwind(AssertUnwindSafe(move || (factory(), restart.then_some(factory)))) {
+            Ok((actor, factory)) => {
+                self.factory = factory;
                 self.actor = Some(actor);
                 self.plain_turn(ctx, |actor, turn| actor.started(turn));
             }

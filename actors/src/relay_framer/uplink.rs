@@ -13,6 +13,7 @@ use std::time::{Duration, Instant};
 
 use bytes::{Buf as _, BytesMut};
 use dwell_messages::StreamId;
+use dwell_relay::outer::READ_BUFFER_BYTES;
 use dwell_relay::{Lane, Link, OuterDecoder, OuterFrame};
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::sync::Notify;
@@ -36,11 +37,49 @@ const TURN_BYTES: usize = 64 * 1024;
 const CLEAR_MAX_BYTES: usize = 256 * 1024;
 /// How long one write may take; then the connection counts as dead.
 const WRITE_TIMEOUT: Duration = Duration::from_secs(30);
-/// Bytes one read may bring.
+/// Bytes one read may bring where much comes.
 const READ_BYTES: usize = 128 * 1024;
-/// The same until much comes, beside the room that the decoder makes by itself: most connections are idle, and where pages
-/// are huge, room that nothing was put into is memory all the same.
-const READ_FIRST_BYTES: usize = 4 * 1024;
+/// By how much the room for a read grows with each that filled half of it.
+const GROWTH: usize = 4;
+/// After so many reads, or writes, of less than half of a quiet connection's room it is quiet again: pings alone make it so
+/// in less than a minute.
+const SMALL_IN_A_ROW: u32 = 8;
+
+/// What a connection's buffer is worth by what passes through it. Most connections are idle, and those that were busy will
+/// be; one that is busy never waits for room.
+#[derive(Clone, Copy, Debug)]
+struct Appetite {
+    room: usize,
+    small: u32,
+}
+
+impl Default for Appetite {
+    fn default() -> Self {
+        Self {
+            room: READ_BUFFER_BYTES,
+            small: 0,
+        }
+    }
+}
+
+impl Appetite {
+    /// So many bytes passed at once. True: for a while little has, so what the buffer has grown to is to be given back.
+    fn passed(&mut self, bytes: usize) -> bool {
+        if bytes >= self.room / 2 {
+            self.room = (self.room * GROWTH).min(READ_BYTES);
+        }
+        if bytes >= READ_BUFFER_BYTES / 2 {
+            self.small = 0;
+            return false;
+        }
+        self.small += 1;
+        let quiet = self.small == SMALL_IN_A_ROW;
+        if quiet {
+            *self = Self::default();
+        }
+        quiet
+    }
+}
 
 /// What comes back when a message's last byte has been written.
 #[derive(Default)]
@@ -119,6 +158,7 @@ pub(crate) struct Uplink {
     /// What was gathered and not yet written, and whose messages are in it.
     out: RefCell<BytesMut>,
     sent: RefCell<Vec<Sent>>,
+    writes: Cell<Appetite>,
     /// Since when the kernel has taken nothing of the write that is under way, as a raw tick; 0: none is.
     writing: Arc<AtomicU64>,
     /// Its links as others see them.
@@ -236,6 +276,7 @@ impl Uplink {
         }
         let mut out = self.out.borrow_mut();
         let (mut sent, now) = self.gather(&mut out);
+        let gathered = out.len();
         let written = if delay::is_planted(DelayPoint::HarnessWrite) && is_stamped(&sent) {
             0
         } else {
@@ -248,9 +289,19 @@ impl Uplink {
             self.sent.borrow_mut().append(&mut sent);
             return false;
         }
+        self.wrote(&mut out, gathered);
         drop(out);
         finish(sent, now);
         self.ready.borrow().is_empty()
+    }
+
+    /// All of it was written: its room is kept where much is.
+    fn wrote(&self, out: &mut BytesMut, bytes: usize) {
+        let mut writes = self.writes.get();
+        if writes.passed(bytes) {
+            *out = BytesMut::new();
+        }
+        self.writes.set(writes);
     }
 
     /// Queues a clear frame of the connection itself. With `CLEAR_MAX_BYTES` waiting it is left out.
@@ -348,7 +399,6 @@ impl Uplink {
             let mut out = std::mem::take(&mut *self.out.borrow_mut());
             let mut sent = std::mem::take(&mut *self.sent.borrow_mut());
             if out.is_empty() {
-                // It grows with what is sent, and stays as large: an idle connection's is small.
                 sent.append(&mut self.gather(&mut out).0);
             }
             if out.is_empty() {
@@ -376,7 +426,9 @@ impl Uplink {
             self.meters.moved(Direction::Out, out.len());
             drop(busy);
             finish(sent, now);
+            let written = out.len();
             out.clear();
+            self.wrote(&mut out, written);
             *self.out.borrow_mut() = out;
         }
     }
@@ -406,7 +458,8 @@ pub(crate) async fn read_loop<F: Future<Output = bool>>(
     (mut decoder, meters): (OuterDecoder, Arc<Meters>),
     mut on_frame: impl FnMut(OuterFrame, Tick) -> F,
 ) -> ConnectionError {
-    let mut wanted = READ_FIRST_BYTES;
+    let mut reads = Appetite::default();
+    let mut shrinks = false;
     loop {
         let arrived = Tick::now();
         loop {
@@ -420,16 +473,17 @@ pub(crate) async fn read_loop<F: Future<Output = bool>>(
                 Err(error) => return error.into(),
             }
         }
+        if shrinks {
+            shrinks = !decoder.shrink();
+        }
         let buffer = decoder.buffer_mut();
-        if buffer.capacity() - buffer.len() < wanted / 2 {
-            buffer.reserve(wanted);
+        if buffer.capacity() - buffer.len() < reads.room / 2 {
+            buffer.reserve(reads.room);
         }
         match reader.read_buf(buffer).await {
             Ok(0) => return ConnectionError::Closed,
             Ok(read) => {
-                if read >= READ_FIRST_BYTES / 2 {
-                    wanted = READ_BYTES;
-                }
+                shrinks |= reads.passed(read);
                 meters.moved(Direction::In, read);
             }
             Err(error) => return error.into(),

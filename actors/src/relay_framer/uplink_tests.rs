@@ -5,7 +5,6 @@ use std::task::{Context, Poll};
 
 use dwell_messages::kinds::OuterKind;
 use dwell_relay::encode_outer;
-use dwell_relay::outer::READ_BUFFER_BYTES;
 use tokio::io::ReadBuf;
 
 use super::*;
@@ -65,13 +64,47 @@ async fn a_connection_on_which_little_comes_has_little_room_and_one_that_much_co
     let small = || frame(OuterKind::Ping, &[0; 8]);
     let (frames, rooms) = read((0..500).map(|_| small()).collect()).await;
     assert_eq!(frames, 500);
-    // The decoder's own.
     assert!(rooms.iter().all(|room| *room <= READ_BUFFER_BYTES), "{rooms:?}");
+    // A frame that has begun has room for its rest at once.
     let record = frame(OuterKind::Data, &[1; 16 * 1024]);
-    let (frames, rooms) = read(vec![small(), record.clone(), record]).await;
-    assert_eq!(frames, 3);
+    let cut = vec![record[..100].to_vec(), record[100..].to_vec()];
+    let (frames, rooms) = read(cut).await;
+    assert_eq!((frames, rooms.len()), (1, 3), "{rooms:?}");
+    let (frames, rooms) = read(vec![small(), record.repeat(32)]).await;
+    assert_eq!(frames, 33);
     assert!(
-        rooms.last().is_some_and(|room| *room > READ_BUFFER_BYTES),
+        rooms.last().is_some_and(|room| *room >= READ_BYTES / 2),
         "{rooms:?}"
     );
+}
+
+#[tokio::test]
+async fn a_connection_that_was_busy_has_little_room_again_after_a_few_pings() {
+    let much = frame(OuterKind::Data, &[1; 16 * 1024]).repeat(32);
+    let pings = (0..2 * SMALL_IN_A_ROW).map(|_| frame(OuterKind::Ping, &[0; 8]));
+    let (_, rooms) = read(std::iter::once(much).chain(pings).collect()).await;
+    let most = rooms.iter().max().unwrap();
+    assert!(*most >= READ_BYTES / 2, "{rooms:?}");
+    assert!(
+        rooms.last().is_some_and(|room| *room <= READ_BUFFER_BYTES),
+        "{rooms:?}"
+    );
+}
+
+#[test]
+fn few_bytes_now_and_then_do_not_take_the_room_of_a_busy_connection() {
+    let mut appetite = Appetite::default();
+    for _ in 0..4 {
+        assert!(!appetite.passed(READ_BYTES));
+    }
+    assert_eq!(appetite.room, READ_BYTES);
+    for _ in 0..100 {
+        for _ in 1..SMALL_IN_A_ROW {
+            assert!(!appetite.passed(60));
+        }
+        assert!(!appetite.passed(32 * 1024));
+        assert_eq!(appetite.room, READ_BYTES);
+    }
+    let given_back = (0..SMALL_IN_A_ROW).filter(|_| appetite.passed(60)).count();
+    assert_eq!((given_back, appetite.room), (1, READ_BUFFER_BYTES));
 }

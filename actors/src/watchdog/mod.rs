@@ -76,6 +76,8 @@ fn run(board: &Board, after: Duration, stop: &AtomicBool) {
         let seen = board.look();
         children.look(&seen);
         look(board, &mut core, &seen, &children.stopped);
+        // A copy of every row: not while nobody looks at it.
+        drop(seen);
         next = (next + pause).max(Instant::now());
         while Instant::now() < next && !stop.load(Ordering::Acquire) {
             std::thread::park_timeout(next.saturating_duration_since(Instant::now()));

@@ -110,7 +110,13 @@ impl<T> LaneQueue<T> {
             sealed_bytes: 0,
         };
         match &mut self.queue {
-            Queue::InOrder(queue) => queue.push_back(pending),
+            Queue::InOrder(queue) => {
+                if queue.capacity() == 0 {
+                    // An idle link says one thing at a time: room for more comes with the second.
+                    queue.reserve_exact(1);
+                }
+                queue.push_back(pending);
+            }
             Queue::Turns {
                 channels,
                 order,

@@ -382,7 +382,8 @@ impl<T> Link<T> {
             state,
             lanes: Lanes::new(),
             reassembly: Reassembly::default(),
-            events: VecDeque::new(),
+            // Mostly one at a time, and mostly in an idle link.
+            events: VecDeque::with_capacity(1),
             outbox: BytesMut::new(),
             send_window: SendWindow::new(options.windowed),
             grant_window: GrantWindow::new(options.grants),

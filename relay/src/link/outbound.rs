@@ -24,6 +24,8 @@ const RENEWAL_CHUNK_BYTES: usize = CHUNK_HEADER_BYTES + RENEWAL_BYTES;
 
 /// Most room made at once for one call's records; the next ones make theirs one by one.
 const RESERVE_MAX_BYTES: usize = 1024 * 1024;
+/// Room for the heads of a record's first chunks.
+const SMALL_CUT_BYTES: usize = 64;
 
 impl<T> Link<T> {
     /// Whether anything waits to be sent, whether or not it may leave now.
@@ -197,7 +199,10 @@ impl<T> Link<T> {
             record_bytes: record_bytes - kept,
             bulk_bytes,
         };
-        out.reserve(RECORD_OVERHEAD_BYTES + record_bytes);
+        // What waits, and the heads of its chunks: a record may be far longer than what there is to say. Too little grows.
+        let queued = self.lanes.queued_bytes_total();
+        let cut_bytes = (queued + queued / 64 + SMALL_CUT_BYTES).min(record_bytes);
+        out.reserve(RECORD_OVERHEAD_BYTES + cut_bytes + kept);
         let frame = begin_outer(out, OuterKind::Data, self.stream);
         let bulk = self.lanes.cut(now, limits, out, &mut report.finished);
         let more = self.lanes.has_bulk();
