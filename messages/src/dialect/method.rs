@@ -222,7 +222,7 @@ impl Call {
             Method::WriteBlock => Self::WriteBlock(read(params, 3)?),
             Method::CloseFile => Self::CloseFile(read(params, 1)?),
             Method::WatchMissing => Self::WatchMissing(read(params, 3)?),
-            Method::Http => Self::Http(Box::new(read(params, 8)?)),
+            Method::Http => Self::Http(Box::new(http(params)?)),
         })
     }
 
@@ -302,6 +302,12 @@ fn start(params: Value) -> Result<Start, Fault> {
     }
     named("processId", &start.process_id)?;
     Ok(start)
+}
+
+fn http(params: Value) -> Result<HttpRequest, Fault> {
+    let request: HttpRequest = read(params, 8)?;
+    named("requestId", &request.request_id)?;
+    Ok(request)
 }
 
 fn write(params: Value) -> Result<Write, Fault> {
