@@ -197,7 +197,7 @@ impl RemoteExchange {
         })
     }
 
-    async fn opened(&self, open: Open, mut rest: Bytes) -> Result<Head, WireError> {
+    async fn opened(&mut self, open: Open, mut rest: Bytes) -> Result<Head, WireError> {
         let exchange = self.exchange;
         let mut opened = self.ask(HttpRequest::Open(Box::new(open)));
         while !rest.is_empty() {

@@ -75,12 +75,12 @@ async fn a_session_has_so_many_exchanges_and_one_more_when_one_is_given_up() {
     assert_eq!(site.origin.accepted(), EXCHANGES_MAX, "it was not made");
     // Another session has room of its own.
     let other = site.world.harness_with(|builder| builder).await;
-    other.http().request(site.get("/echo")).await.unwrap();
+    drop(other.http().request(site.get("/echo")).await.unwrap());
     drop(open.pop());
     let mut one = site.http().request(site.get("/echo")).await.unwrap();
     // One that came to its end has made room before its client hears of that.
     while bounded("a part of a body", one.next()).await.unwrap().is_some() {}
-    site.http().request(site.get("/echo")).await.unwrap();
+    drop(site.http().request(site.get("/echo")).await.unwrap());
     other.shutdown().await;
     site.end().await;
 }

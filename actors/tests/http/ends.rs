@@ -11,10 +11,8 @@ use crate::world::until;
 #[tokio::test]
 async fn giving_a_request_up_closes_its_connection_wherever_it_is() {
     let site = Site::start().await;
-    let waits = tokio::time::timeout(
-        Duration::from_millis(200),
-        site.http().request(site.get("/never")),
-    );
+    let http = site.http();
+    let waits = tokio::time::timeout(Duration::from_millis(200), http.request(site.get("/never")));
     assert!(waits.await.is_err());
     until("the one without a head is closed", || site.origin.open() == 0).await;
     assert_eq!(site.origin.accepted(), 1, "the control: it was made");

@@ -20,6 +20,7 @@ const PIECE_BYTES: usize = 64 * 1024;
 /// | `/loop` | a redirect to itself |
 /// | `/to/STATUS` | a redirect of that number to `/echo/there` |
 /// | `/large/N` | N bytes |
+/// | `/held/N` | N bytes, the last of them once it is let go |
 /// | `/endless` | bytes until its client is gone |
 /// | `/begun` | `abc`, and then nothing until its client is gone |
 /// | `/pieces` | `abc`, and `def` behind it once it is let go |
@@ -40,6 +41,14 @@ struct Counts {
     go: Mutex<bool>,
     gone: Condvar,
     over: AtomicBool,
+}
+
+impl Counts {
+    /// Waits until it is let go. Past the bound it goes on: a test that still waits fails by its own.
+    fn wait(&self) {
+        let held = self.go.lock().unwrap_or_else(PoisonError::into_inner);
+        drop(self.gone.wait_timeout_while(held, QUIET, |go| !*go));
+    }
 }
 
 /// Counts a connection as long as it is there.
@@ -173,6 +182,14 @@ fn serve(mut stream: TcpStream, counts: &Counts) -> io::Result<()> {
                 let bytes = rest.parse().unwrap_or(0);
                 answer(&mut stream, "200 OK", &[], &vec![b'x'; bytes])?;
             }
+            "held" => {
+                let bytes = rest.parse().unwrap_or(1);
+                let head = format!("HTTP/1.1 200 OK\r\nContent-Length: {bytes}\r\n\r\n");
+                stream.write_all(head.as_bytes())?;
+                stream.write_all(&vec![b'x'; bytes - 1])?;
+                counts.wait();
+                stream.write_all(b"x")?;
+            }
             "endless" => {
                 stream.write_all(b"HTTP/1.1 200 OK\r\n\r\n")?;
                 loop {
@@ -186,9 +203,7 @@ fn serve(mut stream: TcpStream, counts: &Counts) -> io::Result<()> {
             }
             "pieces" => {
                 stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 6\r\n\r\nabc")?;
-                let held = counts.go.lock().unwrap_or_else(PoisonError::into_inner);
-                // Past the bound it goes on, and a test that waits for nothing else sees the rest.
-                drop(counts.gone.wait_timeout_while(held, QUIET, |go| !*go));
+                counts.wait();
                 stream.write_all(b"def")?;
             }
             "never" => return gone(&mut stream),
