@@ -95,6 +95,27 @@ impl RemoteHttp {
         }
     }
 
+    /// Serves any request of the vocabulary, for who keeps exchanges in order on its own. Numbers in it have to be of
+    /// [`RemoteHttp::fresh_exchange`].
+    ///
+    /// # Errors
+    /// See the type; `UnknownHandle` for an exchange that is over.
+    pub async fn call(&self, request: HttpRequest) -> Result<HttpReply, WireError> {
+        ask(&self.asker.under(self.context()), request).await
+    }
+
+    /// A number that no exchange of this session has had.
+    pub fn fresh_exchange(&self) -> ExchangeId {
+        ExchangeId(self.numbers.fetch_add(1, Ordering::Relaxed) + 1)
+    }
+
+    fn context(&self) -> TraceContext {
+        let parent = self.parent.clone().or_else(propagation::current);
+        parent
+            .filter(TraceContext::is_valid)
+            .unwrap_or_else(|| root(false))
+    }
+
     /// Makes a request, and waits for the head of its answer. Dropping the future gives the request up; what the server
     /// had of it by then, it had.
     ///
@@ -106,11 +127,7 @@ impl RemoteHttp {
             let text = "the body is too large";
             return Err(WireError::new(ErrorCode::TooLarge, text).with_limit(BODY_MAX_BYTES, whole));
         }
-        let parent = self.parent.clone().or_else(propagation::current);
-        let context = parent
-            .filter(TraceContext::is_valid)
-            .unwrap_or_else(|| root(false));
-        let exchange = ExchangeId(self.numbers.fetch_add(1, Ordering::Relaxed) + 1);
+        let exchange = self.fresh_exchange();
         let mut rest = ask.body;
         let first = rest.split_to(rest.len().min(PART_MAX_BYTES));
         let open = Open {
@@ -127,7 +144,7 @@ impl RemoteHttp {
         };
         // From here on, dropping this gives it up.
         let mut its = RemoteExchange {
-            asker: self.asker.under(context),
+            asker: self.asker.under(self.context()),
             exchange,
             head: None,
             drawing: None,
@@ -148,6 +165,25 @@ impl RemoteHttp {
 }
 
 type Answer = Pin<Box<dyn Future<Output = Result<HttpReply, WireError>> + Send>>;
+
+/// Bodies are stream data: they travel under the same trace without spans of their own, however many parts they have.
+fn ask(asker: &Asker, request: HttpRequest) -> Answer {
+    let flags = match &request {
+        HttpRequest::Send(_) | HttpRequest::Read(_) => TraceFlags::NONE,
+        HttpRequest::Open(_) | HttpRequest::Close(_) => asker.context.flags,
+    };
+    let asker = asker.under(TraceContext {
+        flags,
+        ..asker.context.clone()
+    });
+    Box::pin(async move {
+        match asker.ask(None, Request::Http(Box::new(request))).await {
+            Ok(Reply::Http(reply)) => Ok(reply),
+            Ok(_) => Err(strange()),
+            Err(error) => Err(as_wire(error)),
+        }
+    })
+}
 
 /// An answer whose body has not been drawn yet. Dropping it gives the request up, and closes its connection.
 #[must_use = "dropping it gives the request up"]
@@ -178,23 +214,8 @@ impl RemoteExchange {
         self.head.as_ref().map_or(&[], |head| &head.headers)
     }
 
-    /// Bodies are stream data: they travel under the same trace without spans of their own, however many parts they have.
     fn ask(&self, request: HttpRequest) -> Answer {
-        let flags = match &request {
-            HttpRequest::Send(_) | HttpRequest::Read(_) => TraceFlags::NONE,
-            HttpRequest::Open(_) | HttpRequest::Close(_) => self.asker.context.flags,
-        };
-        let asker = self.asker.under(TraceContext {
-            flags,
-            ..self.asker.context.clone()
-        });
-        Box::pin(async move {
-            match asker.ask(None, Request::Http(Box::new(request))).await {
-                Ok(Reply::Http(reply)) => Ok(reply),
-                Ok(_) => Err(strange()),
-                Err(error) => Err(as_wire(error)),
-            }
-        })
+        ask(&self.asker, request)
     }
 
     async fn opened(&mut self, open: Open, mut rest: Bytes) -> Result<Head, WireError> {
