@@ -17,6 +17,7 @@ use crate::telemetry::Collector;
 use self::begun::Begun;
 
 /// See the module. Of one session, and cheap to clone.
+#[cfg_attr(not(feature = "http"), expect(dead_code, reason = "nothing is begun"))]
 #[derive(Clone)]
 pub(crate) struct HttpDoor(Rc<Inner>);
 

@@ -127,10 +127,8 @@ impl Exchange {
         );
         // Before whoever waits hears of it: its place is free when it asks for the next.
         let over = HttpMessage::Over(open.exchange, self.life);
-        drop(
-            self.service
-                .try_tell(Envelope::new(TraceContext::default(), over)),
-        );
+        let over = Envelope::new(TraceContext::default(), over);
+        drop(self.service.tell(over).await);
         if let Some(last) = last {
             answer(last, outcome).await;
         }

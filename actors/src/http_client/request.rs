@@ -104,8 +104,11 @@ impl Sending {
 
     /// What stands behind the method, and what `Host` says.
     pub(super) fn target(&self) -> (&str, &str) {
-        let path = &self.url[Position::BeforePath..Position::AfterQuery];
-        (path, &self.url[Position::BeforeHost..Position::AfterPort])
+        let authority = &self.url[Position::BeforeHost..Position::AfterPort];
+        if self.method == Method::CONNECT {
+            return (authority, authority);
+        }
+        (&self.url[Position::BeforePath..Position::AfterQuery], authority)
     }
 
     /// How often it was sent on.

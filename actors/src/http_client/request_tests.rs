@@ -144,6 +144,8 @@ fn a_url_is_what_is_asked_whom_and_a_name_in_it_is_a_header() {
     let plain = prepared(&open("GET", "http://h?q", &[]));
     assert_eq!(plain.address(), Ok(("h".into(), 80)));
     assert_eq!(plain.target(), ("/?q", "h"));
+    let tunnel = prepared(&open("CONNECT", "http://h:1/a", &[]));
+    assert_eq!(tunnel.target(), ("h:1", "h:1"), "it has no path");
 }
 
 #[test]

@@ -96,8 +96,8 @@ impl HttpService {
     fn open(&mut self, (context, call): Command, open: Open, turn: &mut Turn<'_, Self>) {
         let service = self
             .over
-            // One of each that is there, and of each that was closed and has not heard of it.
-            .get_or_insert_with(|| turn.mailbox().port(4 * EXCHANGES_MAX))
+            // One of each that is there. Of those that were closed the task waits, and nobody with it.
+            .get_or_insert_with(|| turn.mailbox().port(EXCHANGES_MAX))
             .clone();
         let (commands, queue) = mpsc::channel(COMMANDS_MAX);
         let (closes, closed) = oneshot::channel();

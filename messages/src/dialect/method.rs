@@ -304,7 +304,13 @@ fn start(params: Value) -> Result<Start, Fault> {
     Ok(start)
 }
 
-fn http(params: Value) -> Result<HttpRequest, Fault> {
+/// Its last field may be missing where it is an array, too.
+fn http(mut params: Value) -> Result<HttpRequest, Fault> {
+    if let Value::Array(array) = &mut params
+        && array.len() == 7
+    {
+        array.push(Value::Bool(false));
+    }
     let request: HttpRequest = read(params, 8)?;
     named("requestId", &request.request_id)?;
     Ok(request)
