@@ -379,12 +379,3 @@ async fn a_request_that_waits_holds_nothing_up_and_there_are_so_many() {
     );
     executor.shutdown().await;
 }
-
-#[tokio::test]
-async fn the_environment_says_that_headers_may_have_values_of_it() {
-    let executor = executor().await;
-    let (mut client, _) = Client::begin(&executor).await;
-    let info = client.call("environment/info", Value::Null).await.unwrap();
-    assert_eq!(info["capabilities"]["httpHeaderEnvVars"], true);
-    executor.shutdown().await;
-}

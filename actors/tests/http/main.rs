@@ -9,6 +9,7 @@ mod spans;
 #[allow(dead_code, reason = "another binary uses the rest of it")]
 #[path = "../faults/support.rs"]
 mod support;
+mod words;
 #[allow(
     dead_code,
     clippy::print_stdout,

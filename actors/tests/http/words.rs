@@ -45,10 +45,7 @@ fn code(answer: Result<HttpReply, WireError>) -> ErrorCode {
 }
 
 /// Asks without waiting, and gives the answer to come.
-fn asked(
-    http: &RemoteHttp,
-    request: HttpRequest,
-) -> tokio::task::JoinHandle<Result<HttpReply, WireError>> {
+fn asked(http: &RemoteHttp, request: HttpRequest) -> tokio::task::JoinHandle<Result<HttpReply, WireError>> {
     let http = http.clone();
     tokio::spawn(async move { http.call(request).await })
 }
@@ -71,7 +68,10 @@ async fn what_is_asked_out_of_its_order_is_refused_and_the_exchange_goes_on() {
     assert_eq!(call(&http, send(exchange, b"def")).await, Ok(HttpReply::Sent));
     let head = bounded("a head", opening).await.unwrap().unwrap();
     assert!(matches!(head, HttpReply::Head(head) if head.status == 200));
-    assert_eq!(code(call(&http, send(exchange, b"ghi")).await), ErrorCode::BadRequest);
+    assert_eq!(
+        code(call(&http, send(exchange, b"ghi")).await),
+        ErrorCode::BadRequest
+    );
     let mut told = Vec::new();
     loop {
         let HttpReply::Body(part) = call(&http, read(exchange, 7)).await.unwrap() else {
@@ -84,8 +84,15 @@ async fn what_is_asked_out_of_its_order_is_refused_and_the_exchange_goes_on() {
         }
     }
     assert!(told.ends_with(b"\r\n\r\nabcdef"));
-    assert_eq!(code(call(&http, read(exchange, 7)).await), ErrorCode::UnknownHandle);
-    assert_eq!(call(&http, close(exchange)).await, Ok(HttpReply::Closed), "no error");
+    assert_eq!(
+        code(call(&http, read(exchange, 7)).await),
+        ErrorCode::UnknownHandle
+    );
+    assert_eq!(
+        call(&http, close(exchange)).await,
+        Ok(HttpReply::Closed),
+        "no error"
+    );
     site.end().await;
 }
 
@@ -99,8 +106,14 @@ async fn more_of_a_body_than_was_said_ends_the_exchange_before_it_is_made() {
         while code(http.call(send(exchange, b"defg")).await) == ErrorCode::UnknownHandle {}
     })
     .await;
-    assert_eq!(code(bounded("its end", opening).await.unwrap()), ErrorCode::BadRequest);
-    assert_eq!(code(call(&http, send(exchange, b"def")).await), ErrorCode::UnknownHandle);
+    assert_eq!(
+        code(bounded("its end", opening).await.unwrap()),
+        ErrorCode::BadRequest
+    );
+    assert_eq!(
+        code(call(&http, send(exchange, b"def")).await),
+        ErrorCode::UnknownHandle
+    );
     assert_eq!(site.origin.accepted(), 0);
     site.end().await;
 }
@@ -110,13 +123,15 @@ async fn so_many_parts_are_asked_for_at_a_time_and_giving_up_answers_all() {
     let site = Site::start().await;
     let http = site.http();
     let exchange = http.fresh_exchange();
-    call(&http, open(exchange, site.origin.url("/begun"), 0, b"")).await.unwrap();
+    call(&http, open(exchange, site.origin.url("/begun"), 0, b""))
+        .await
+        .unwrap();
     let HttpReply::Body(part) = call(&http, read(exchange, 64)).await.unwrap() else {
         panic!("it is a part");
     };
     assert_eq!(part.data, "abc");
     // One is looked for, and so many wait.
-    let mut waiting: Vec<_> = (0..=COMMANDS_MAX)
+    let waiting: Vec<_> = (0..=COMMANDS_MAX)
         .map(|_| asked(&http, read(exchange, 64)))
         .collect();
     let refused = bounded("a refusal", async {
@@ -131,9 +146,12 @@ async fn so_many_parts_are_asked_for_at_a_time_and_giving_up_answers_all() {
         }
     })
     .await;
-    assert_eq!((refused.code, refused.limit), (ErrorCode::Busy, Some(COMMANDS_MAX as u64)));
+    assert_eq!(
+        (refused.code, refused.limit),
+        (ErrorCode::Busy, Some(COMMANDS_MAX as u64))
+    );
     assert_eq!(call(&http, close(exchange)).await, Ok(HttpReply::Closed));
-    for waiting in waiting.drain(..) {
+    for waiting in waiting {
         let code = code(bounded("an answer", waiting).await.unwrap());
         assert!(matches!(code, ErrorCode::Cancelled | ErrorCode::Busy), "{code:?}");
     }
@@ -155,7 +173,9 @@ async fn the_next_owner_of_a_session_finds_no_exchange() {
         .sampled(false)
         .take_up(mine.unwrap().take_up());
     assert_eq!(site.origin.open(), 1, "the control");
-    let taken = bounded("taking it up", builder.connect(site.world.direct())).await.unwrap();
+    let taken = bounded("taking it up", builder.connect(site.world.direct()))
+        .await
+        .unwrap();
     until("the connection is closed", || site.origin.open() == 0).await;
     let mut answer = taken.http().request(site.get("/large/3")).await.unwrap();
     assert_eq!(bounded("a part", answer.next()).await.unwrap().unwrap(), "xxx");
