@@ -109,7 +109,7 @@ impl Asking {
     /// # Errors
     /// Why there is none.
     pub(super) async fn answer(self, id: &Id, http: &RemoteHttp, held: &Held) -> Result<Answered, Fault> {
-        let mut exchange = http.request(self.ask).await.map_err(fault)?;
+        let mut exchange = http.request(self.ask).await.map_err(|error| fault(&error))?;
         let mut answer = HttpAnswer {
             status: exchange.status(),
             headers: told(&exchange),
@@ -123,7 +123,7 @@ impl Asking {
             });
         }
         let (mut body, mut room) = (Vec::new(), Room::default());
-        while let Some(part) = exchange.next().await.map_err(unread)? {
+        while let Some(part) = exchange.next().await.map_err(|error| unread(&error))? {
             if body.len() + part.len() > WHOLE_BODY_MAX_BYTES {
                 return Err(too_large("it has more than", WHOLE_BODY_MAX_BYTES));
             }
@@ -219,14 +219,14 @@ fn too_large(whose: &str, most: usize) -> Fault {
     ))
 }
 
-fn unread(error: WireError) -> Fault {
+fn unread(error: &WireError) -> Fault {
     Fault::failed(format!(
         "failed to read http/request response body: {}",
         error.message
     ))
 }
 
-fn fault(error: WireError) -> Fault {
+fn fault(error: &WireError) -> Fault {
     match error.code {
         ErrorCode::BadRequest => Fault::invalid_params(format!("http/request {}", error.message)),
         ErrorCode::UnknownMethod => Fault::unknown_method("http/request"),
