@@ -23,21 +23,22 @@
 //! | [`files`] | the files of an executor's machine, and of this one, by the same operations |
 //! | [`trace_file`], [`waterfall`] | the traces on disk, and the picture of one |
 //! | [`turn_diff`] | what a turn has changed in files, as one diff |
+//! | [`http_client`] | HTTP requests that an executor makes, with the feature `http` there |
 //! | `responses` (a feature) | asking a model, and where its time goes |
 //! | [`propagation`] | ancestry as text, in W3C's or Jaeger's words |
 //! | [`telemetry`], [`mailbox`], [`runtime`] | for actors of one's own beside dwell's |
 //! | [`messages`], [`relay`] | the vocabulary, and the bytes on the wire |
 //!
 //! Features are additive: `store` keeps runs in SQLite, `otlp` exports traces, `tracing-parent` hangs calls below the
-//! `tracing` span they are made in, `responses` asks models, `cli` (the default) is the binary and turns on all but
-//! `tracing-parent`. Embed with `default-features = false` and add what is used.
+//! `tracing` span they are made in, `responses` asks models, `http` lets an executor make HTTP requests for its
+//! clients, `cli` (the default) is the binary and turns on all but `tracing-parent`. Embed with `default-features = false` and add what is used.
 
 #[cfg(feature = "responses")]
 pub use dwell_actors::responses;
 pub use dwell_actors::{
-    Address, account, block_on, config, event_log, files, find_up, guard, inspect, keys, mailbox,
-    metadata_store, metrics, oversight, propagation, runtime, telemetry, threads, trace_file, turn_diff,
-    waterfall, workspace,
+    Address, account, block_on, config, event_log, files, find_up, guard, http_client, inspect, keys,
+    mailbox, metadata_store, metrics, oversight, propagation, runtime, telemetry, threads, trace_file,
+    turn_diff, waterfall, workspace,
 };
 pub use dwell_messages as messages;
 pub use dwell_relay as relay;
@@ -51,6 +52,7 @@ pub use dwell_actors::{
         RunError, RunEvent, SessionInfo, StageGuard, StartUp, StartUpStage, StartedProcess, TakeUp, Target,
         TextDecoder, Turn, TurnGuard, signal_name, signal_number,
     },
+    http_client::{HttpAsk, RemoteExchange, RemoteHttp},
     relay_server::{Relay, RelayCensus, RelayHandle},
     workspace::{WorkspaceLoaded, WorkspaceOptions},
 };

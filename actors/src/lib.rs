@@ -5,6 +5,8 @@ pub mod account;
 mod address;
 pub mod config;
 pub mod confine;
+#[cfg(any(feature = "http", feature = "responses"))]
+mod dial_out;
 pub mod dialect;
 pub mod dispatcher;
 mod durable_dir;
@@ -17,6 +19,7 @@ pub mod files;
 pub mod find_up;
 pub mod guard;
 pub mod harness;
+pub mod http_client;
 pub mod in_flight;
 pub mod inspect;
 pub mod keys;

@@ -120,6 +120,8 @@ codes! {
     FileChanged = 312, "read it again";
     /// A device, a pipe or a socket, where a regular file was needed.
     NotAFile = 313, "name a regular file";
+    /// An HTTP request that was made, and had no whole answer.
+    HttpFailed = 314, "see what failed; check that the executor's machine reaches the server";
     /// Too much at once.
     Busy = 400, "wait for something to finish, then try again";
     /// Larger than a limit.
@@ -187,6 +189,7 @@ impl ErrorCode {
             Self::FileFailed => "file_failed",
             Self::FileChanged => "file_changed",
             Self::NotAFile => "not_a_file",
+            Self::HttpFailed => "http_failed",
             Self::Busy => "busy",
             Self::TooLarge => "too_large",
             Self::Disconnected => "disconnected",

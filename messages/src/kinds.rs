@@ -103,6 +103,14 @@ registry! {
         FileWriteBlock = 0x1d,
         /// Close an open file.
         FileClose = 0x1e,
+        /// Make an HTTP request.
+        HttpOpen = 0x20,
+        /// The next part of its body.
+        HttpSend = 0x21,
+        /// Draw the next part of its answer's body.
+        HttpRead = 0x22,
+        /// Give it up.
+        HttpClose = 0x23,
         /// The nearest directory upwards that holds one of some names.
         FindUp = 0x30,
         /// Instructions, skills and repository around a directory.
@@ -153,6 +161,14 @@ registry! {
         FileBlockWritten = 0x5d,
         /// Answer to `FileClose`.
         FileClosed = 0x5e,
+        /// Answer to `HttpOpen`.
+        HttpHead = 0x60,
+        /// Answer to `HttpSend`.
+        HttpSent = 0x61,
+        /// Answer to `HttpRead`.
+        HttpBody = 0x62,
+        /// Answer to `HttpClose`.
+        HttpClosed = 0x63,
         /// Answer to `FindUp`.
         FoundUp = 0x70,
         /// Answer to `WorkspaceLoad`.

@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::WireError;
 use crate::files::{FileReply, FileRequest};
+use crate::http::{HttpReply, HttpRequest};
 use crate::ids::{ProcessId, RequestId};
 use crate::kinds::MessageKind;
 use crate::process::{
@@ -36,6 +37,8 @@ pub enum Request {
     Sessions(ListSessions),
     /// Something about files.
     File(Box<FileRequest>),
+    /// Something about HTTP.
+    Http(Box<HttpRequest>),
     /// The nearest directory that holds a marker; see `is_whole_call`.
     FindUp(FindUp),
     /// A workspace, in one batch; see `is_whole_call`.
@@ -55,6 +58,7 @@ impl Request {
             Self::Resize(_) => "Process/Resize",
             Self::Sessions(_) => "Session/List",
             Self::File(file) => file.method(),
+            Self::Http(http) => http.method(),
             Self::FindUp(_) => "Workspace/FindUp",
             Self::WorkspaceLoad(_) => "Workspace/Load",
         }
@@ -75,7 +79,8 @@ impl Request {
             | Self::Read(_)
             | Self::Resize(_)
             | Self::Sessions(_)
-            | Self::File(_) => false,
+            | Self::File(_)
+            | Self::Http(_) => false,
         }
     }
 }
@@ -101,6 +106,8 @@ pub enum Reply {
     Sessions(SessionList),
     /// To `File`.
     File(FileReply),
+    /// To `Http`.
+    Http(HttpReply),
     /// To `FindUp`.
     FoundUp(FoundUp),
     /// To `WorkspaceLoad`.
@@ -205,6 +212,7 @@ impl Message {
                 Request::Resize(_) => MessageKind::Resize,
                 Request::Sessions(_) => MessageKind::Sessions,
                 Request::File(file) => file.kind(),
+                Request::Http(http) => http.kind(),
                 Request::FindUp(_) => MessageKind::FindUp,
                 Request::WorkspaceLoad(_) => MessageKind::WorkspaceLoad,
             },
@@ -218,6 +226,7 @@ impl Message {
                 Ok(Reply::Resized) => MessageKind::Resized,
                 Ok(Reply::Sessions(_)) => MessageKind::SessionsReply,
                 Ok(Reply::File(file)) => file.kind(),
+                Ok(Reply::Http(http)) => http.kind(),
                 Ok(Reply::FoundUp(_)) => MessageKind::FoundUp,
                 Ok(Reply::Workspace(_)) => MessageKind::WorkspaceLoaded,
                 Err(_) => MessageKind::Error,

@@ -66,7 +66,7 @@ fn fields(kind: MessageKind) -> Vec<String> {
 #[test]
 fn a_second_reader_finds_the_keys_that_the_protocol_names() {
     const METADATA: &[&str] = &["kind", "size", "mode", "modified_unix_ns", "device", "inode"];
-    let table: [(MessageKind, &[&str]); 65] = [
+    let table: [(MessageKind, &[&str]); 73] = [
         (MessageKind::EnvironmentInfo, &[]),
         (
             MessageKind::Start,
@@ -167,6 +167,26 @@ fn a_second_reader_finds_the_keys_that_the_protocol_names() {
         (MessageKind::FileBlock, &["data", "end"]),
         (MessageKind::FileBlockWritten, &["offset"]),
         (MessageKind::FileClosed, &["metadata"]),
+        (
+            MessageKind::HttpOpen,
+            &[
+                "exchange",
+                "method",
+                "url",
+                "headers",
+                "redirects",
+                "timeout_ms",
+                "body_bytes",
+                "data",
+            ],
+        ),
+        (MessageKind::HttpSend, &["exchange", "data"]),
+        (MessageKind::HttpRead, &["exchange", "max_bytes"]),
+        (MessageKind::HttpClose, &["exchange"]),
+        (MessageKind::HttpHead, &["status", "headers"]),
+        (MessageKind::HttpSent, &[]),
+        (MessageKind::HttpBody, &["data", "end"]),
+        (MessageKind::HttpClosed, &[]),
         (MessageKind::FindUp, &["from", "markers", "on_error"]),
         (
             MessageKind::FoundUp,
@@ -365,7 +385,9 @@ fn output(offset: u64, data: Bytes) -> Output {
     }
 }
 
-const OPTIONAL: [&str; 44] = [
+const OPTIONAL: [&str; 46] = [
+    "redirects",
+    "timeout_ms",
     "home",
     "links",
     "how",
@@ -428,6 +450,7 @@ fn a_missing_field_is_named_unless_it_is_optional() {
                         | (MessageKind::Pong, "t")
                         | (MessageKind::FileRead, "offset")
                         | (MessageKind::FileList, "after")
+                        | (MessageKind::HttpOpen, "headers" | "data")
                         | (MessageKind::FileClose, "discard") // Among an answer's own fields: the value it lies in is never missing.
                 );
             match outcome {

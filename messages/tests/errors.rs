@@ -7,7 +7,7 @@ use dwell_messages::{Timings, codec};
 use proptest::prelude::*;
 
 /// Numbers and names as they were released. Lines are added here, never changed.
-const RELEASED: [(u16, ErrorCode, &str, Blame); 38] = [
+const RELEASED: [(u16, ErrorCode, &str, Blame); 39] = [
     (100, ErrorCode::BadRequest, "bad_request", Blame::Caller),
     (101, ErrorCode::EmptyArgv, "empty_argv", Blame::Caller),
     (102, ErrorCode::UnknownMethod, "unknown_method", Blame::Caller),
@@ -55,6 +55,7 @@ const RELEASED: [(u16, ErrorCode, &str, Blame); 38] = [
     (311, ErrorCode::FileFailed, "file_failed", Blame::Machine),
     (312, ErrorCode::FileChanged, "file_changed", Blame::Machine),
     (313, ErrorCode::NotAFile, "not_a_file", Blame::Machine),
+    (314, ErrorCode::HttpFailed, "http_failed", Blame::Machine),
     (400, ErrorCode::Busy, "busy", Blame::Capacity),
     (401, ErrorCode::TooLarge, "too_large", Blame::Capacity),
     (500, ErrorCode::Disconnected, "disconnected", Blame::Link),

@@ -14,6 +14,9 @@ use dwell_messages::files::{
     WALK_MAX_DEPTH, WALK_MAX_DIRECTORIES, WALK_MAX_ENTRIES, Walk, WalkEntry, WalkError, WalkOn, WalkPage,
     WriteBlock, WriteFile, WriteHow, Written as FileWritten,
 };
+use dwell_messages::http::{
+    self, BODY_MAX_BYTES, ExchangeId, HEADERS_MAX, HttpReply, HttpRequest, METHOD_MAX_BYTES, Redirects,
+};
 use dwell_messages::ids::{ProcessId, RequestId};
 use dwell_messages::kinds::MessageKind;
 use dwell_messages::message::{Message, Reply, Request, TraceRecords};
@@ -460,6 +463,61 @@ fn request() -> impl Strategy<Value = Request> {
     prop_oneof![
         10 => process_request(),
         10 => file_request().prop_map(|file| Request::File(Box::new(file))),
+        5 => http_request().prop_map(|http| Request::Http(Box::new(http))),
+    ]
+}
+
+fn http_request() -> impl Strategy<Value = HttpRequest> {
+    let exchange = || (1_u64..).prop_map(ExchangeId);
+    let sent = (text(), octets(40), proptest::option::of(text())).prop_map(|(name, value, variable)| {
+        http::SentHeader {
+            name,
+            value,
+            variable,
+        }
+    });
+    let redirects = prop_oneof![Just(Redirects::Follow), Just(Redirects::Stop)];
+    let method = "[A-Z]{0,64}".prop_filter("short enough", |method| method.len() <= METHOD_MAX_BYTES);
+    let open = (
+        exchange(),
+        method,
+        text(),
+        vec(sent, 0..HEADERS_MAX.min(6)),
+        redirects,
+        proptest::option::of(any::<u64>()),
+        (data(), 0..BODY_MAX_BYTES / 2),
+    )
+        .prop_map(
+            |(exchange, method, url, headers, redirects, timeout_ms, (data, more))| {
+                HttpRequest::Open(Box::new(http::Open {
+                    exchange,
+                    method,
+                    url,
+                    headers,
+                    redirects,
+                    timeout_ms,
+                    body_bytes: data.len() as u64 + more,
+                    data,
+                }))
+            },
+        );
+    prop_oneof![
+        open,
+        (exchange(), data()).prop_map(|(exchange, data)| HttpRequest::Send(http::Send { exchange, data })),
+        (exchange(), 1_u32..)
+            .prop_map(|(exchange, max_bytes)| HttpRequest::Read(http::Read { exchange, max_bytes })),
+        exchange().prop_map(|exchange| HttpRequest::Close(http::Close { exchange })),
+    ]
+}
+
+fn http_reply() -> impl Strategy<Value = HttpReply> {
+    let header = (text(), octets(40)).prop_map(|(name, value)| http::Header { name, value });
+    prop_oneof![
+        (any::<u16>(), vec(header, 0..6))
+            .prop_map(|(status, headers)| HttpReply::Head(http::Head { status, headers })),
+        Just(HttpReply::Sent),
+        (data(), any::<bool>()).prop_map(|(data, end)| HttpReply::Body(http::Body { data, end })),
+        Just(HttpReply::Closed),
     ]
 }
 
@@ -708,6 +766,7 @@ fn reply() -> impl Strategy<Value = Reply> {
     prop_oneof![
         10 => process_reply(),
         10 => file_reply().prop_map(Reply::File),
+        5 => http_reply().prop_map(Reply::Http),
     ]
 }
 
@@ -914,7 +973,7 @@ fn message() -> impl Strategy<Value = Message> {
     prop_oneof![
         6 => (id(), process(), request()).prop_map(|(id, process, request)| Message::Request {
             id,
-            process: (!matches!(request, Request::EnvironmentInfo | Request::Sessions(_) | Request::File(_)))
+            process: (!matches!(request, Request::EnvironmentInfo | Request::Sessions(_) | Request::File(_) | Request::Http(_)))
                 .then_some(process),
             request,
         }),

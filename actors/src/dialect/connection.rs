@@ -7,8 +7,8 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use dwell_messages::dialect::{
-    Accepted, Call, EnvironmentStatus, Fault, ID_MAX_BYTES, Id, Incoming, Initialize, Initialized, Method,
-    Start, Terminated, WriteStatus, encode_error, encode_response,
+    Accepted, Call, EnvironmentStatus, Fault, HttpRequest, ID_MAX_BYTES, Id, Incoming, Initialize,
+    Initialized, Method, Start, Terminated, WriteStatus, encode_error, encode_response,
 };
 use dwell_messages::{SpanId, SpanKind, TraceContext};
 use serde::Serialize;
@@ -20,6 +20,7 @@ use super::discovery;
 use super::files::{Handles, Served};
 use super::gateway::Gateway;
 use super::held::{Held, REQUESTS_MAX_BYTES};
+use super::http::{self, Streams};
 use super::line::Liveness;
 use super::outbox::{Gone, Outbox};
 use super::session::Session;
@@ -73,6 +74,7 @@ pub(super) struct Connection {
     state: State,
     calls: JoinSet<()>,
     handles: Rc<Handles>,
+    streams: Rc<Streams>,
     held: Held,
 }
 
@@ -96,6 +98,7 @@ impl Connection {
             state: State::New,
             calls: JoinSet::new(),
             handles: Rc::default(),
+            streams: Rc::default(),
             held: Held::default(),
         }
     }
@@ -263,10 +266,7 @@ impl Connection {
             | Call::ReadBlock(_)
             | Call::WriteBlock(_)
             | Call::CloseFile(_)) => self.file(session, asked, call).await,
-            Call::Http(_) => {
-                let fault = Fault::unknown_method(asked.method.name());
-                self.refuse(&id, &fault).await
-            }
+            Call::Http(ask) => self.http(session, asked, *ask).await,
         }
     }
 
@@ -328,6 +328,34 @@ impl Connection {
             record(&session, &asked, span, answer.as_ref().err().map(|_| "refused"));
             let message = answer.unwrap_or_else(|fault| encode_error(&asked.id, &fault));
             drop(outbox.send(message).await);
+        });
+        Ok(())
+    }
+
+    /// A server takes its time, and what it sends piece by piece its client's.
+    async fn http(&mut self, session: &Rc<Session>, asked: Asked, ask: HttpRequest) -> Result<(), Over> {
+        let span = span_id();
+        let http = session.harness().http();
+        let http = match &asked.context {
+            Some(context) => http.parent(context.child(span)),
+            None => http,
+        };
+        let begun = self
+            .room(&asked)
+            .and_then(|held| http::of(&self.streams, ask).map(|asking| (held, asking)));
+        let (room, asking) = match begun {
+            Ok(begun) => begun,
+            Err(fault) => return self.refuse(&asked.id, &fault).await,
+        };
+        let (outbox, session, held) = (self.outbox.clone(), Rc::clone(session), self.held.clone());
+        self.calls.spawn_local(async move {
+            let outcome = asking.answer(&asked.id, &http, &held).await;
+            drop(room);
+            record(&session, &asked, span, outcome.as_ref().err().map(|_| "refused"));
+            match outcome {
+                Ok(answered) => drop(answered.tell(&outbox).await),
+                Err(fault) => drop(outbox.send(encode_error(&asked.id, &fault)).await),
+            }
         });
         Ok(())
     }

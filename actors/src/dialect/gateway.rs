@@ -14,6 +14,7 @@ use super::connection::OPENING_TIMEOUT;
 use super::session::{Rules, Session};
 use super::task::Task;
 use crate::harness::{Harness, Target};
+use crate::http_client::HTTP;
 
 /// Sessions of a gateway, those that wait for their client included.
 pub const SESSIONS_MAX: usize = 512;
@@ -159,6 +160,9 @@ pub(super) fn environment(
         prepend_path_dirs: Vec::new(),
         temporary_directories: temporary.map(uri_of).into_iter().collect(),
         temp_dir: home.is_some().then(|| uri_of(temporary.unwrap_or(b"/tmp"))),
-        capabilities: Capabilities::default(),
+        capabilities: Capabilities {
+            http_header_env_vars: native.capabilities.iter().any(|capability| capability == HTTP),
+            ..Capabilities::default()
+        },
     }
 }

@@ -15,6 +15,8 @@ use super::files::READ_FILE_MAX_BYTES;
 pub const REQUESTS_MAX_BYTES: usize = 128 * 1024 * 1024;
 /// Bytes of what is read for a connection at a time, as they are on the disk: as text they are a third more.
 pub const ANSWERS_MAX_BYTES: usize = 96 * 1024 * 1024;
+/// Bytes of the bodies of HTTP answers that are held for a connection until they are whole, as they came.
+pub const HTTP_BODIES_MAX_BYTES: usize = 96 * 1024 * 1024;
 /// What an answer counts whose size nobody knows before: a list of names.
 const LIST_BYTES: u64 = 16 * 1024 * 1024;
 /// In what bytes are counted.
@@ -25,6 +27,7 @@ const UNIT_BYTES: usize = 1_024;
 pub(super) struct Held {
     requests: Arc<Semaphore>,
     answers: Arc<Semaphore>,
+    bodies: Arc<Semaphore>,
 }
 
 impl Default for Held {
@@ -33,6 +36,7 @@ impl Default for Held {
         Self {
             requests: units(REQUESTS_MAX_BYTES),
             answers: units(ANSWERS_MAX_BYTES),
+            bodies: units(HTTP_BODIES_MAX_BYTES),
         }
     }
 }
@@ -42,6 +46,13 @@ impl Held {
     pub(super) fn request(&self, bytes: usize) -> Option<OwnedSemaphorePermit> {
         let units = units(bytes as u64, REQUESTS_MAX_BYTES);
         Arc::clone(&self.requests).try_acquire_many_owned(units).ok()
+    }
+
+    /// Room for so many more bytes of a body that comes piece by piece, if there is. Nobody waits: two that have some and
+    /// wait for more would wait for each other.
+    pub(super) fn body(&self, bytes: usize) -> Option<OwnedSemaphorePermit> {
+        let units = units(bytes as u64, HTTP_BODIES_MAX_BYTES);
+        Arc::clone(&self.bodies).try_acquire_many_owned(units).ok()
     }
 
     /// Room for an answer of so many bytes, once there is. Cancellation safe.
@@ -104,6 +115,18 @@ mod tests {
         assert!(futures_util::poll!(third.as_mut()).is_pending());
         drop(first);
         assert!(third.await.is_some() && second.is_some());
+    }
+
+    #[test]
+    fn bodies_that_come_piece_by_piece_have_room_in_pieces_and_wait_for_none() {
+        let held = Held::default();
+        let mut most = held
+            .body(HTTP_BODIES_MAX_BYTES - UNIT_BYTES)
+            .expect("there is room");
+        most.merge(held.body(1).expect("and for one byte more"));
+        assert!(held.body(1).is_none());
+        drop(most);
+        assert!(held.body(HTTP_BODIES_MAX_BYTES).is_some());
     }
 
     #[test]

@@ -13,6 +13,7 @@ use crate::account::Segment;
 use crate::executor::Directory;
 use crate::fault_point::delay::{self, DelayPoint};
 use crate::files::service::{FileService, FilesMessage};
+use crate::http_client::HttpDoor;
 use crate::in_flight::Stage;
 use crate::keys::{Scope, ScopeSet};
 use crate::mailbox::{Actor, Mailbox, Message, TellError, Turn};
@@ -37,6 +38,8 @@ fn scopes_of(request: &Request) -> ScopeSet {
         Request::Signal(_) | Request::Terminate(_) => ScopeSet::of(&[Scope::Signal]),
         Request::Read(_) | Request::Sessions(_) => ScopeSet::of(&[Scope::Attach]),
         Request::File(_) => ScopeSet::of(&[Scope::Files]),
+        // A command could make it.
+        Request::Http(_) => ScopeSet::of(&[Scope::Spawn]),
         Request::FindUp(_) | Request::WorkspaceLoad(_) => ScopeSet::of(&[Scope::Files]),
     }
 }
@@ -56,6 +59,7 @@ fn session_of(request: &Request) -> Option<u64> {
         | Request::Resize(_)
         | Request::Sessions(_)
         | Request::File(_)
+        | Request::Http(_)
         | Request::FindUp(_)
         | Request::WorkspaceLoad(_) => None,
     }
@@ -86,6 +90,7 @@ pub(crate) struct Dispatcher {
     supervisor: Mailbox<ProcessSupervisor>,
     files: Mailbox<FileService>,
     workspaces: WorkspaceService,
+    http: HttpDoor,
     pass: Arc<Pass>,
     directory: Directory,
 }
@@ -94,7 +99,7 @@ impl Dispatcher {
     pub(crate) fn new(
         environment: Arc<EnvironmentInfo>,
         supervisor: Mailbox<ProcessSupervisor>,
-        (files, workspaces): (Mailbox<FileService>, WorkspaceService),
+        (files, workspaces, http): (Mailbox<FileService>, WorkspaceService, HttpDoor),
         pass: Arc<Pass>,
         directory: Directory,
     ) -> Self {
@@ -103,6 +108,7 @@ impl Dispatcher {
             supervisor,
             files,
             workspaces,
+            http,
             pass,
             directory,
         }
@@ -149,6 +155,10 @@ impl Dispatcher {
             Request::File(_) => {
                 call.responder.at(Stage::Service);
                 turn.tell(&self.files, context, FilesMessage::Call(Box::new(call)));
+            }
+            Request::Http(_) => {
+                call.responder.at(Stage::Service);
+                self.http.serve(context, call, turn);
             }
             Request::FindUp(_) | Request::WorkspaceLoad(_) => {
                 call.responder.at(Stage::Service);

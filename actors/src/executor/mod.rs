@@ -16,7 +16,7 @@ use std::time::Duration;
 use dashmap::DashMap;
 use dwell_messages::{EnvironmentInfo, PublicKey, Resume, Role};
 use dwell_relay::driver::memory::{Hub, MemoryListener};
-use dwell_relay::driver::tls::Certificate;
+use dwell_relay::driver::tls::{Certificate, Trust};
 use dwell_relay::driver::{Listen, net};
 use dwell_relay::resume::{GRANT_BYTES, Grants, Pings};
 pub use dwell_relay::strangers::HandshakeCounts;
@@ -30,6 +30,7 @@ use crate::dialect::{self, DialectError, DialectOptions, Plan, Serving};
 use crate::files::FilePool;
 use crate::guard::GuardOptions;
 use crate::harness::Target;
+use crate::http_client::HTTP;
 use crate::keys::{AuthorizedClients, Grant};
 use crate::mailbox::Mailbox;
 use crate::metrics::families;
@@ -140,6 +141,7 @@ pub struct ExecutorBuilder {
     oversight: Option<Oversight>,
     flight: bool,
     dialect: Option<DialectOptions>,
+    http_trust: Trust,
 }
 
 impl fmt::Debug for ExecutorBuilder {
@@ -334,6 +336,14 @@ impl ExecutorBuilder {
         self
     }
 
+    /// Whose certificates the HTTP requests accept that it makes for its clients. Default: those of the authorities that
+    /// browsers trust.
+    #[must_use]
+    pub fn http_trust(mut self, trust: Trust) -> Self {
+        self.http_trust = trust;
+        self
+    }
+
     /// Threads for sessions. Default: one a core.
     #[must_use]
     pub fn arbiters(mut self, count: usize) -> Self {
@@ -423,6 +433,7 @@ impl ExecutorBuilder {
             )),
             spawner: Arc::new(spawner),
             files: FilePool::new(),
+            http_trust: self.http_trust,
             collector,
             sessions: DashMap::new(),
             credulous: self.credulous,
@@ -528,6 +539,8 @@ pub(crate) struct Shared {
     pub(crate) environment: Arc<EnvironmentInfo>,
     pub(crate) spawner: Arc<Spawner>,
     pub(crate) files: FilePool,
+    /// Whose certificates the HTTP requests of clients accept.
+    pub(crate) http_trust: Trust,
     pub(crate) collector: Collector,
     /// Sessions of every arbiter, by number. Values are cloned out: no guard outlives a call.
     sessions: DashMap<SessionId, Session>,
@@ -708,6 +721,7 @@ fn environment(detaches: bool, flight: bool, confines: bool) -> EnvironmentInfo 
             .chain(detaches.then_some(DETACHES))
             .chain(flight.then_some(FLIGHT))
             .chain(confines.then_some(CONFINES))
+            .chain(cfg!(feature = "http").then_some(HTTP))
             .map(str::to_owned)
             .collect(),
     }
@@ -766,6 +780,7 @@ impl Executor {
             oversight: None,
             flight: false,
             dialect: None,
+            http_trust: Trust::default(),
         }
     }
 }

@@ -19,6 +19,7 @@ use crate::access::{Pass, SessionPass};
 use crate::dispatcher::DISPATCHER_MAILBOX_MAX;
 use crate::dispatcher::server::{Dispatcher, TAKE_OVER};
 use crate::files::service::{FILES_MAILBOX_MAX, FileService, FilesMessage};
+use crate::http_client::HttpDoor;
 use crate::mailbox::{HostOptions, Mailbox, Turn, start_here};
 use crate::process::{Presence, SessionView};
 use crate::process_supervisor::{
@@ -99,6 +100,7 @@ struct Actors {
     rpc: Mailbox<RpcQueue>,
     supervisor: Mailbox<ProcessSupervisor>,
     files: Mailbox<FileService>,
+    http: HttpDoor,
 }
 
 /// The session above a framer.
@@ -159,10 +161,17 @@ impl SessionUpper {
             Rc::clone(&self.unacknowledged),
             directory_of_work,
         );
-        let (environment, s, f, pass) = (
+        let http = HttpDoor::new(
+            self.shared.http_trust.clone(),
+            framer.clone(),
+            collector.clone(),
+            Rc::clone(&self.unacknowledged),
+        );
+        let (environment, s, f, h, pass) = (
             Arc::clone(&self.shared.environment),
             supervisor.clone(),
             files.clone(),
+            http.clone(),
             Arc::clone(pass),
         );
         let directory = Directory::new(Arc::clone(&self.shared), self.client, session);
@@ -170,7 +179,7 @@ impl SessionUpper {
             Dispatcher::new(
                 Arc::clone(&environment),
                 s.clone(),
-                (f.clone(), workspaces.clone()),
+                (f.clone(), workspaces.clone(), h.clone()),
                 Arc::clone(&pass),
                 directory.clone(),
             )
@@ -191,6 +200,7 @@ impl SessionUpper {
             rpc,
             supervisor,
             files,
+            http,
         });
         Some(())
     }
@@ -242,6 +252,7 @@ impl Upper for SessionUpper {
                 }
                 turn.tell(&actors.rpc, TraceContext::default(), RpcMessage::TakenOver(last));
                 turn.tell(&actors.files, TraceContext::default(), FilesMessage::TakenOver);
+                actors.http.taken_over(turn);
             }
             let message = SupervisorMessage::Attached(attachment, Box::new(resume), taken.is_some());
             turn.tell(&actors.supervisor, TraceContext::default(), message);
@@ -380,6 +391,7 @@ impl SessionUpper {
                 actors.dispatcher.begin_drain();
                 actors.rpc.begin_drain();
                 actors.files.begin_drain();
+                actors.http.end();
                 drop(actors.supervisor.control(SupervisorControl::Terminate));
             }
             (None, Some((session, _))) => self.shared.leave(session),

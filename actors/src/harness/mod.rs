@@ -37,6 +37,7 @@ use crate::dispatcher::client::{Dispatcher, DispatcherMessage, Exec};
 use crate::executor::FLIGHT;
 use crate::fault_point::delay::{self, DelayPoint};
 use crate::files::RemoteFiles;
+use crate::http_client::RemoteHttp;
 use crate::in_flight::{Call, CallKind};
 use crate::mailbox::Mailbox;
 use crate::metadata_store::worker::StoreHandle;
@@ -871,6 +872,12 @@ impl Harness {
     pub fn files(&self) -> RemoteFiles {
         let asker = self.asker(TraceContext::default());
         RemoteFiles::new(asker, identity_of(&self.executor), Arc::clone(&self.handles))
+    }
+
+    /// The HTTP of the executor's machine. No round trip. The client's key needs the scope `spawn`, since a command could
+    /// do the same.
+    pub fn http(&self) -> RemoteHttp {
+        RemoteHttp::new(self.asker(TraceContext::default()), Arc::clone(&self.handles))
     }
 
     /// The link's round trip as last measured, in microseconds.

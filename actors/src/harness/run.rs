@@ -567,7 +567,7 @@ impl RunStdin {
 pub(crate) struct Asker {
     pub(super) dispatcher: Mailbox<Dispatcher>,
     pub(super) rpc: Mailbox<RpcQueue>,
-    pub(super) context: TraceContext,
+    pub(crate) context: TraceContext,
 }
 
 impl fmt::Debug for Asker {
@@ -649,6 +649,7 @@ impl Asker {
             | Request::Read(_)
             | Request::Sessions(_)
             | Request::File(_)
+            | Request::Http(_)
             | Request::FindUp(_)
             | Request::WorkspaceLoad(_) => self.context.flags,
         };

@@ -303,6 +303,7 @@ impl Process {
             | Request::EnvironmentInfo
             | Request::Sessions(_)
             | Request::File(_)
+            | Request::Http(_)
             | Request::FindUp(_)
             | Request::WorkspaceLoad(_) => {
                 let error = WireError::new(ErrorCode::BadRequest, "the request is about no process");

@@ -7,8 +7,8 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use dwell_messages::codec::{self, EncodeError};
 use dwell_messages::{
-    Envelope, ErrorCode, Event, FileReply, FileRequest, Message as Wire, ProcessId, Reply, Request, Timings,
-    TraceContext, WireError,
+    Envelope, ErrorCode, Event, FileReply, FileRequest, HttpReply, Message as Wire, ProcessId, Reply,
+    Request, Timings, TraceContext, WireError,
 };
 use dwell_relay::resume::Kept;
 use dwell_relay::{Lane, TrailerStamps};
@@ -472,6 +472,14 @@ fn lane(message: &Wire) -> (Lane, u32) {
             result: Ok(Reply::File(file)),
             ..
         } => answered_of_files(file),
+        Wire::Request {
+            request: Request::Http(_),
+            ..
+        }
+        | Wire::Response {
+            result: Ok(Reply::Http(HttpReply::Body(_))),
+            ..
+        } => (Lane::Files, EXCHANGES),
         Wire::Request { .. } | Wire::Response { .. } => (Lane::Interactive, 0),
         Wire::Event { process, event } if place(event).is_some_and(|offset| offset >= INTERACTIVE_BYTES) => {
             (Lane::Bulk, channel(process))
@@ -494,6 +502,9 @@ fn lane(message: &Wire) -> (Lane, u32) {
 const SMALL_FILES: u32 = 0;
 /// Blocks of open files, walks, and everything about these, in order.
 const OPEN_FILES: u32 = 1;
+
+/// What is asked of exchanges, in order, and the bodies of their answers.
+const EXCHANGES: u32 = 2;
 
 /// What is about an open file keeps its order, so that it can be asked for before the file is open.
 fn asked_of_files(file: &FileRequest) -> (Lane, u32) {

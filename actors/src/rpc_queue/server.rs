@@ -291,7 +291,8 @@ impl RpcQueue {
             | Request::Write(_)
             | Request::Signal(_)
             | Request::Terminate(_)
-            | Request::Resize(_) => false,
+            | Request::Resize(_)
+            | Request::Http(_) => false,
         };
         if !harmless && self.unacknowledged.is_full() {
             let error = WireError::new(

@@ -188,6 +188,15 @@ pub const WORKSPACE_WARNINGS: &str = "dwell.workspace.warnings";
 /// How long what is done with files waited for a thread, in microseconds.
 pub const FILES_QUEUE_US: &str = "dwell.files.queue_us";
 
+// HTTP requests that an executor makes. Never where to, and nothing that went over it.
+
+/// The number of the answer.
+pub const HTTP_STATUS: &str = "http.response.status_code";
+/// Redirects that were followed.
+pub const HTTP_REDIRECTS: &str = "dwell.http.redirects";
+/// Bytes of the answer's body that its client drew.
+pub const HTTP_BODY_BYTES: &str = "dwell.http.body_bytes";
+
 // The rest.
 
 /// `serial` or `parallel`.
@@ -274,6 +283,8 @@ pub mod span {
     pub const REPOSITORY_DISCOVERY: &str = "repository discovery";
     /// What was done with files, on the threads for that.
     pub const FILES_WORK: &str = "files work";
+    /// An HTTP request for a client, from its opening to the last byte that was drawn.
+    pub const HTTP_EXCHANGE: &str = "http exchange";
     /// Metadata that waits for its store.
     pub const METADATA_QUEUE: &str = "metadata queue";
     /// Its transaction.

@@ -99,7 +99,8 @@ impl WorkspaceService {
                 | Request::Resize(_)
                 | Request::Read(_)
                 | Request::Sessions(_)
-                | Request::File(_) => {
+                | Request::File(_)
+                | Request::Http(_) => {
                     let why = "the request is about no workspace";
                     Err(WireError::new(ErrorCode::BadRequest, why))
                 }

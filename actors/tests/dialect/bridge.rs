@@ -7,10 +7,11 @@ use dwell_actors::executor::{Executor, ExecutorHandle};
 use dwell_actors::harness::Target;
 use dwell_actors::relay_server::Relay;
 use dwell_relay::{OsRandomness, StaticKeypair};
-use dwell_testkit::{Cut, TcpFaultProxy};
+use dwell_testkit::{Cut, Origin, TcpFaultProxy};
 use serde_json::{Value, json};
 
-use crate::client::{Client, bounded, exit_code, options, shell, start_with, written};
+use crate::client::{Client, bounded, bytes, exit_code, options, shell, start_with, written};
+use crate::http::get;
 
 fn keypair() -> StaticKeypair {
     StaticKeypair::generate(&mut OsRandomness::new()).unwrap()
@@ -54,6 +55,20 @@ async fn a_client_runs_commands_and_reads_files_through_a_relay_that_can_read_no
         .await
         .unwrap();
     assert_eq!(info["isDirectory"], json!(true));
+    let origin = Origin::start().unwrap();
+    let ask = get(&origin.url("/large/2000000"), &json!({"streamResponse": true}));
+    assert_eq!(client.call("http/request", ask).await.unwrap()["status"], 200);
+    let mut length = 0;
+    loop {
+        let piece = client
+            .find(|message| message["method"] == "http/request/bodyDelta")
+            .await;
+        length += bytes(&piece["params"]["deltaBase64"]).len();
+        if piece["params"]["done"] == true {
+            break;
+        }
+    }
+    assert_eq!(length, 2_000_000);
     bridge.shutdown().await;
     executor.shutdown().await;
     relay.shutdown().await;

@@ -11,6 +11,7 @@ mod files;
 mod foreign;
 mod handshake;
 mod held;
+mod http;
 mod isolation;
 mod messages;
 mod processes;

@@ -6,6 +6,7 @@ use serde::de::DeserializeOwned;
 
 use crate::error::WireError;
 use crate::files::{FileReply, FileRequest, Flaw};
+use crate::http::{HttpReply, HttpRequest};
 use crate::ids::{ProcessId, RequestId};
 use crate::kinds::MessageKind;
 use crate::message::{AckBody, Answer, CreditBody, Farewell, Message, Nothing, Number, Reply, Request};
@@ -13,7 +14,7 @@ use crate::process::{CHUNK_MAX_BYTES, Event, ReadReply, Start};
 use crate::session::{GRANT_BYTES, RESUME_PROCESSES_MAX, Resume};
 use crate::workspace::{FindUp, WorkspaceLoad, check_find, check_load};
 
-use super::{DecodeError, ELEMENTS_MAX, EncodeError, Header, files, scan};
+use super::{DecodeError, ELEMENTS_MAX, EncodeError, Header, files, http, scan};
 
 /// A first guess at an encoded size, so that one allocation does.
 pub(super) fn size_hint(message: &Message) -> usize {
@@ -34,6 +35,14 @@ pub(super) fn size_hint(message: &Message) -> usize {
             result: Ok(Reply::File(file)),
             ..
         } => file.size_hint(),
+        Message::Request {
+            request: Request::Http(http),
+            ..
+        } => http.size_hint(),
+        Message::Response {
+            result: Ok(Reply::Http(http)),
+            ..
+        } => http.size_hint(),
         Message::Request { .. }
         | Message::Response { .. }
         | Message::Event { .. }
@@ -113,6 +122,7 @@ fn encode_request(out: &mut BytesMut, request: &Request) -> Result<(), EncodeErr
         Request::Resize(resize) => put(out, resize),
         Request::Sessions(list) => put(out, list),
         Request::File(file) => files::encode_request(out, file),
+        Request::Http(request) => http::encode_request(out, request),
         Request::FindUp(find) => {
             check_find(find).map_err(|(field, problem)| EncodeError::BadString { field, problem })?;
             put(out, find)
@@ -143,6 +153,7 @@ fn encode_response(
         ),
         Ok(Reply::Sessions(value)) => put(out, &Answer { value, timings }),
         Ok(Reply::File(file)) => files::encode_reply(out, file, timings),
+        Ok(Reply::Http(reply)) => http::encode_reply(out, reply, timings),
         Ok(Reply::FoundUp(value)) => put(out, &Answer { value, timings }),
         Ok(Reply::Workspace(value)) => put(out, &Answer { value, timings }),
         Ok(Reply::Read(value)) => {
@@ -289,6 +300,14 @@ pub(super) fn decode(kind: MessageKind, header: &Header, bytes: &Bytes) -> Resul
         MessageKind::FileBlock => body.file_reply(FileReply::Block),
         MessageKind::FileBlockWritten => body.file_reply(FileReply::BlockWritten),
         MessageKind::FileClosed => body.file_reply(FileReply::Closed),
+        MessageKind::HttpOpen => body.http(|open| HttpRequest::Open(Box::new(open))),
+        MessageKind::HttpSend => body.http(HttpRequest::Send),
+        MessageKind::HttpRead => body.http(HttpRequest::Read),
+        MessageKind::HttpClose => body.http(HttpRequest::Close),
+        MessageKind::HttpHead => body.http_reply(HttpReply::Head),
+        MessageKind::HttpSent => body.http_reply(|_: Nothing| HttpReply::Sent),
+        MessageKind::HttpBody => body.http_reply(HttpReply::Body),
+        MessageKind::HttpClosed => body.http_reply(|_: Nothing| HttpReply::Closed),
         MessageKind::FindUp => {
             let find: FindUp = body.read()?;
             check_find(&find).map_err(|(field, problem)| body.bad(format!("{field} {problem}")))?;
@@ -359,14 +378,14 @@ pub(super) fn decode(kind: MessageKind, header: &Header, bytes: &Bytes) -> Resul
     }
 }
 
-struct Body<'a> {
+pub(super) struct Body<'a> {
     kind: MessageKind,
     header: &'a Header,
     bytes: &'a Bytes,
 }
 
 impl Body<'_> {
-    fn read<T: DeserializeOwned>(&self) -> Result<T, DecodeError> {
+    pub(super) fn read<T: DeserializeOwned>(&self) -> Result<T, DecodeError> {
         scan::check(self.bytes).map_err(|error| match error {
             // A request whose framing is sound but whose body is not can be answered.
             error if self.answerable().is_some() => self.bad(error.to_string()),
@@ -383,7 +402,7 @@ impl Body<'_> {
         let process = (self.header.process != 0).then_some(ProcessId(self.header.process));
         let of_no_process = matches!(
             request,
-            Request::EnvironmentInfo | Request::Sessions(_) | Request::File(_)
+            Request::EnvironmentInfo | Request::Sessions(_) | Request::File(_) | Request::Http(_)
         );
         if process.is_none() && !of_no_process {
             return Err(self.bad("it names no process".into()));
@@ -449,7 +468,7 @@ impl Body<'_> {
         })
     }
 
-    fn id(&self) -> Result<RequestId, DecodeError> {
+    pub(super) fn id(&self) -> Result<RequestId, DecodeError> {
         match self.header.id {
             0 => Err(DecodeError::MissingId {
                 kind: self.kind.to_wire(),
@@ -481,7 +500,7 @@ impl Body<'_> {
         request.then_some(RequestId(self.header.id))
     }
 
-    fn bad(&self, why: String) -> DecodeError {
+    pub(super) fn bad(&self, why: String) -> DecodeError {
         DecodeError::BadBody {
             kind: self.kind.to_wire(),
             id: self.answerable(),

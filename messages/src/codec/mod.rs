@@ -6,6 +6,7 @@
 mod body;
 mod files;
 mod header;
+mod http;
 mod scan;
 
 use bytes::{BufMut as _, Bytes, BytesMut};

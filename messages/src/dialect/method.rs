@@ -222,7 +222,7 @@ impl Call {
             Method::WriteBlock => Self::WriteBlock(read(params, 3)?),
             Method::CloseFile => Self::CloseFile(read(params, 1)?),
             Method::WatchMissing => Self::WatchMissing(read(params, 3)?),
-            Method::Http => Self::Http(Box::new(read(params, 8)?)),
+            Method::Http => Self::Http(Box::new(http(params)?)),
         })
     }
 
@@ -302,6 +302,18 @@ fn start(params: Value) -> Result<Start, Fault> {
     }
     named("processId", &start.process_id)?;
     Ok(start)
+}
+
+/// Its last field may be missing where it is an array, too.
+fn http(mut params: Value) -> Result<HttpRequest, Fault> {
+    if let Value::Array(array) = &mut params
+        && array.len() == 7
+    {
+        array.push(Value::Bool(false));
+    }
+    let request: HttpRequest = read(params, 8)?;
+    named("requestId", &request.request_id)?;
+    Ok(request)
 }
 
 fn write(params: Value) -> Result<Write, Fault> {

@@ -78,6 +78,8 @@ pub struct Capabilities {
     pub environment_config_read: bool,
     /// `capabilities/discoverV2`.
     pub capability_discovery_v2: bool,
+    /// Headers of `http/request` that take their value from the environment.
+    pub http_header_env_vars: bool,
     /// Blocks of files that are written.
     pub file_write_streaming: bool,
 }

@@ -8,6 +8,7 @@ use dwell_messages::files::{
     Handle, Links, List, Listing, Metadata, Open, Opened, ReadBlock, ReadFile, Remove, Removed, Rename, Walk,
     WalkEntry, WalkError, WalkOn, WalkPage, WriteBlock, WriteFile, WriteHow, Written as FileWritten,
 };
+use dwell_messages::http::{self, ExchangeId, HttpReply, HttpRequest, Redirects};
 use dwell_messages::ids::{ProcessId, RequestId};
 use dwell_messages::kinds::MessageKind;
 use dwell_messages::message::{Message, Reply, Request, TraceRecords};
@@ -125,6 +126,18 @@ pub(crate) fn message(kind: MessageKind) -> Message {
             process: None,
             request: Request::File(Box::new(sample(file_requests(), |file| file.kind() == kind))),
         },
+        MessageKind::HttpOpen | MessageKind::HttpSend | MessageKind::HttpRead | MessageKind::HttpClose => {
+            Message::Request {
+                id: RequestId(8),
+                process: None,
+                request: Request::Http(Box::new(sample(http_requests(), |http| http.kind() == kind))),
+            }
+        }
+        MessageKind::HttpHead | MessageKind::HttpSent | MessageKind::HttpBody | MessageKind::HttpClosed => {
+            response(Ok(Reply::Http(sample(http_replies(), |http| {
+                http.kind() == kind
+            }))))
+        }
         MessageKind::FindUp => request(Request::FindUp(find_up())),
         MessageKind::WorkspaceLoad => request(Request::WorkspaceLoad(Box::new(workspace_load()))),
         MessageKind::FoundUp => response(Ok(Reply::FoundUp(FoundUp {
@@ -323,6 +336,53 @@ fn file_requests() -> Vec<FileRequest> {
             handle,
             discard: true,
         }),
+    ]
+}
+
+fn http_requests() -> Vec<HttpRequest> {
+    let exchange = ExchangeId(10);
+    vec![
+        HttpRequest::Open(Box::new(http::Open {
+            exchange,
+            method: "PURGE".into(),
+            url: "https://example.org/a?b".into(),
+            headers: vec![http::SentHeader {
+                name: "Authorization".into(),
+                value: bytes(b"Bearer \xff"),
+                variable: Some("TOKEN".into()),
+            }],
+            redirects: Redirects::Stop,
+            timeout_ms: Some(30_000),
+            body_bytes: 1 << 20,
+            data: Bytes::from_static(b"{\0}"),
+        })),
+        HttpRequest::Send(http::Send {
+            exchange,
+            data: Bytes::from_static(b"more\xfe"),
+        }),
+        HttpRequest::Read(http::Read {
+            exchange,
+            max_bytes: 262_144,
+        }),
+        HttpRequest::Close(http::Close { exchange }),
+    ]
+}
+
+fn http_replies() -> Vec<HttpReply> {
+    vec![
+        HttpReply::Head(http::Head {
+            status: 418,
+            headers: vec![http::Header {
+                name: "set-cookie".into(),
+                value: bytes(b"a=\xff"),
+            }],
+        }),
+        HttpReply::Sent,
+        HttpReply::Body(http::Body {
+            data: Bytes::from_static(b"part\0"),
+            end: true,
+        }),
+        HttpReply::Closed,
     ]
 }
 

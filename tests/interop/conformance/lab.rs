@@ -5,9 +5,10 @@ use std::io::{BufRead as _, BufReader};
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
+use dwell_testkit::Origin;
 use futures_util::{SinkExt as _, StreamExt as _};
 use serde_json::{Value, json};
 use tempfile::TempDir;
@@ -102,6 +103,8 @@ impl Drop for Server {
 pub(crate) struct Lab {
     pub(crate) server: Arc<Server>,
     pub(crate) dir: TempDir,
+    /// A web server, where the conversation is about one.
+    origin: OnceLock<Origin>,
 }
 
 impl Lab {
@@ -127,11 +130,19 @@ impl Lab {
         }
         let made = Command::new("mkfifo").arg(at("fifo")).status().unwrap();
         assert!(made.success());
-        Self { server, dir }
+        Self {
+            server,
+            dir,
+            origin: OnceLock::new(),
+        }
     }
 
     pub(crate) fn path(&self, name: &str) -> PathBuf {
         self.dir.path().join(name)
+    }
+
+    pub(crate) fn origin(&self) -> &Origin {
+        self.origin.get_or_init(|| Origin::start().unwrap())
     }
 
     fn dir(&self) -> &str {
@@ -140,7 +151,11 @@ impl Lab {
 
     /// What a case says, with this place's own names.
     pub(crate) fn here(&self, text: &str) -> String {
-        text.replace("$DIR", self.dir())
+        let text = text.replace("$DIR", self.dir());
+        if text.contains("$ORIGIN") {
+            return text.replace("$ORIGIN", &self.origin().url(""));
+        }
+        text
     }
 
     /// What was answered, without this place's own names.

@@ -257,8 +257,8 @@ pub(crate) const CASES: &[Case] = &[
         "environment.capabilities",
         "4",
         &[("environment/info", "")],
-        r#"[{"capabilities": {"fsWatchMissing": true, "environmentConfigRead": true, "capabilityDiscoveryV2": true, "fileWriteStreaming": true}}]"#,
-        r#"[{"capabilities": {"fsWatchMissing": false, "environmentConfigRead": false, "capabilityDiscoveryV2": false, "fileWriteStreaming": false}}]"#,
+        r#"[{"capabilities": {"fsWatchMissing": true, "environmentConfigRead": true, "capabilityDiscoveryV2": true, "fileWriteStreaming": true, "httpHeaderEnvVars": true}}]"#,
+        r#"[{"capabilities": {"fsWatchMissing": false, "environmentConfigRead": false, "capabilityDiscoveryV2": false, "fileWriteStreaming": false, "httpHeaderEnvVars": true}}]"#,
     ),
     Case::scene(
         "environment.info-is-said-twice-alike",

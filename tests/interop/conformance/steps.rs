@@ -14,6 +14,9 @@
 //! | `@drop`, `@leave` | breaks the connection off, or closes it; connects anew |
 //! | `@resume`, `@half` | takes the first session up; the same without the word that it knows |
 //! | `@touch`, `@unlink`, `@awaits`, `@mode`, `@contents` | of a file |
+//! | `@body` | an `http/request`; its answer with the body as text |
+//! | `@deltas` | the body that is told piece by piece under a name, to its end |
+//! | `@go` | lets the web server go on |
 //! | `@http` | one HTTP request on a connection of its own: status and body |
 
 use std::time::Duration;
@@ -130,6 +133,21 @@ async fn one(
             ))
         }
         "@contents" => std::fs::read_to_string(file()).map_or(json!("none"), Value::from),
+        "@body" => {
+            let mut told = client
+                .call("http/request", serde_json::from_str(given).unwrap())
+                .await;
+            if let Some(body) = told["bodyBase64"].as_str() {
+                let body = STANDARD.decode(body).unwrap();
+                told["body"] = json!(String::from_utf8_lossy(&body));
+            }
+            told
+        }
+        "@deltas" => deltas(client, given).await,
+        "@go" => {
+            lab.origin().go();
+            return None;
+        }
         "@http" => http(&lab.server.url, given).await,
         method => {
             assert!(!method.starts_with('@'), "no such step: {method}");
@@ -232,6 +250,30 @@ pub(crate) async fn events(client: &mut Client, process: &str) -> Value {
     told.insert("order".into(), json!(order));
     told.insert("dense".into(), json!(is_dense));
     Value::Object(told)
+}
+
+/// A body as it is told: its text, whether its numbers begin at 1 and have no gaps, and its last piece.
+async fn deltas(client: &mut Client, name: &str) -> Value {
+    let (mut body, mut count, mut is_dense) = (Vec::new(), 0, true);
+    loop {
+        let Some(piece) = client
+            .find(|message| {
+                message["method"] == "http/request/bodyDelta" && message["params"]["requestId"] == name
+            })
+            .await
+        else {
+            return json!("closed");
+        };
+        let mut params = piece["params"].clone();
+        count += 1;
+        is_dense &= params["seq"] == count;
+        body.extend(STANDARD.decode(params["deltaBase64"].as_str().unwrap()).unwrap());
+        if params["done"] == true {
+            params.as_object_mut().unwrap().remove("seq");
+            let body = String::from_utf8_lossy(&body);
+            return json!({"body": body, "dense": is_dense, "last": params});
+        }
+    }
 }
 
 async fn output(client: &mut Client, process: &str) -> Value {

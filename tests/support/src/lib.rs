@@ -1,12 +1,14 @@
 //! What dwell's own tests share: a census of what a test leaves behind, waiting for an event with a bound, a home
 //! directory of its own, certificates, finding its processes, a TCP proxy that does to bytes what networks do, one that does
-//! to frames what a hostile relay could, and a line that takes its time.
+//! to frames what a hostile relay could, a line that takes its time, and a
+//! web server.
 
 mod authority;
 mod census;
 mod home;
 mod hostile;
 mod long_line;
+mod origin;
 mod processes;
 mod proxy;
 mod sys;
@@ -20,6 +22,7 @@ pub use hostile::{
     Watch,
 };
 pub use long_line::{End, LongLine};
+pub use origin::Origin;
 pub use processes::{MarkedProcess, Marker};
 pub use proxy::{CAPTURE_MAX_BYTES, Cut, Direction, Fault, Lane, Plan, Step, TcpFaultProxy};
 pub use wait::{TimedOut, wait_until};

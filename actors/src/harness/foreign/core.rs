@@ -250,6 +250,7 @@ impl<T> ForeignCore<T> {
             | Request::Resize(_)
             | Request::Sessions(_)
             | Request::File(_)
+            | Request::Http(_)
             | Request::FindUp(_)
             | Request::WorkspaceLoad(_)) => self.refuse(id, context, not_there(other.method())),
         }
