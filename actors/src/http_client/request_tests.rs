@@ -228,14 +228,11 @@ fn secrets_go_to_the_server_they_are_for_and_to_no_other() {
     ));
     let names = |sending: &Sending| {
         let names = sending.headers.keys().map(|name| name.as_str().to_owned());
-        names.collect::<Vec<_>>()
+        names.collect::<std::collections::BTreeSet<_>>()
     };
     for elsewhere in ["https://g/", "http://h/", "https://h:444/"] {
-        assert_eq!(
-            names(&followed(&get, 302, elsewhere)),
-            ["x-plain", "accept"],
-            "{elsewhere}"
-        );
+        let kept = names(&followed(&get, 302, elsewhere));
+        assert!(kept.iter().eq(["accept", "x-plain"]), "{elsewhere}: {kept:?}");
     }
     assert_eq!(
         names(&followed(&get, 302, "https://h/other")).len(),
