@@ -83,6 +83,7 @@ fn the_names_are_these() {
         (semconv::SERVICE_INSTANCE_ID, "service.instance.id"),
         (semconv::HOST_ARCH, "host.arch"),
         (semconv::OS_TYPE, "os.type"),
+        (semconv::HTTP_STATUS, "http.response.status_code"),
     ];
     // Ours.
     let ours = [
