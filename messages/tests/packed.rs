@@ -33,23 +33,25 @@ fn call(spans: u8) -> Vec<Span> {
 
 /// A block of these bytes, as one comes from a peer.
 fn block(bytes: Vec<u8>) -> PackedSpans {
-    let body = rmp_serde::to_vec(&ByteBuf::from(bytes)).unwrap();
-    rmp_serde::from_slice(&body).unwrap()
+    let body = rmp_serde::to_vec(&ByteBuf::from(bytes)).expect("bytes are written");
+    rmp_serde::from_slice(&body).expect("and read")
 }
 
 fn bytes_of(packed: &PackedSpans) -> Vec<u8> {
-    let body = rmp_serde::to_vec(packed).unwrap();
-    rmp_serde::from_slice::<ByteBuf>(&body).unwrap().into_vec()
+    let body = rmp_serde::to_vec(packed).expect("a block is written");
+    rmp_serde::from_slice::<ByteBuf>(&body)
+        .expect("as bytes")
+        .into_vec()
 }
 
 /// A block of one span, with one thing changed: a field of the block, of its shape, or an element of its span.
 fn altered(what: &str, value: Pack) -> PackedSpans {
-    let mut bytes = &bytes_of(&PackedSpans::pack(&call(1)).unwrap())[..];
-    let mut whole = rmpv::decode::read_value(&mut bytes).unwrap();
+    let mut bytes = &bytes_of(&PackedSpans::pack(&call(1)).expect("one has room"))[..];
+    let mut whole = rmpv::decode::read_value(&mut bytes).expect("a block is MessagePack");
     let list = |list: &str, whole: &mut Pack| match whole {
         Pack::Map(fields) => {
             let at = fields.iter().position(|(key, _)| key.as_str() == Some(list));
-            at.unwrap()
+            at.expect("the block has it")
         }
         other => panic!("{other} is no map"),
     };
@@ -83,7 +85,7 @@ fn altered(what: &str, value: Pack) -> PackedSpans {
             let Pack::Array(mut span) = inside("s", &mut whole) else {
                 panic!("a span is an array")
             };
-            let at: usize = at.parse().unwrap();
+            let at: usize = at.parse().expect("a place");
             span[at] = value;
             if at == 3 {
                 // Nothing behind it.
@@ -94,7 +96,7 @@ fn altered(what: &str, value: Pack) -> PackedSpans {
         _ => set(&mut whole, what, value),
     }
     let mut out = Vec::new();
-    rmpv::encode::write_value(&mut out, &whole).unwrap();
+    rmpv::encode::write_value(&mut out, &whole).expect("a value is written");
     block(out)
 }
 
@@ -115,7 +117,7 @@ fn what_spans_share_is_sent_once() {
 #[test]
 fn no_bytes_are_no_spans() {
     let none = PackedSpans::pack(&[]).unwrap();
-    assert!(none.is_empty() && none.len() == 0);
+    assert!(none.is_empty());
     assert_eq!(none.unpack(), Ok(Vec::new()));
 }
 
