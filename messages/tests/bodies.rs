@@ -450,6 +450,7 @@ fn a_missing_field_is_named_unless_it_is_optional() {
                         | (MessageKind::Pong, "t")
                         | (MessageKind::FileRead, "offset")
                         | (MessageKind::FileList, "after")
+                        | (MessageKind::TraceRecords, "also")
                         | (MessageKind::HttpOpen, "headers" | "data")
                         | (MessageKind::FileClose, "discard") // Among an answer's own fields: the value it lies in is never missing.
                 );

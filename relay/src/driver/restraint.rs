@@ -10,7 +10,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 /// Bytes that whoever dials may send before its connection is open: the request for a WebSocket with its headers, or its
 /// part of a TLS handshake. Libraries would take 64 KiB of either, and keep them until the end has come.
-pub const OPENING_BYTES_MAX: usize = 8 * 1024;
+pub const OPENING_BYTES_MAX: usize = 4 * 1024;
 /// Bytes that such a peer may send over a WebSocket: the upgrade, the preamble with its token, message 1, and room.
 pub const STRANGERS_BYTES_MAX: usize = 16 * 1024;
 /// The same once its message 1 was answered: the first record, and what was read ahead of it.

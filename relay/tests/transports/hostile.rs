@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use dwell_relay::driver::OPENING_BYTES_MAX;
 use dwell_relay::driver::net::{Listener, OPENING_TIMEOUT};
 use dwell_relay::driver::websocket::{
     FRAME_MAX_BYTES, MESSAGE_MAX_BYTES, QUIET_FRAMES_MAX, WRITE_BUFFER_MAX_BYTES,
@@ -264,6 +265,40 @@ async fn slow_openings_keep_nobody_out_and_the_oldest_makes_room() {
     assert!(listener.openings() <= 4, "{}", listener.openings());
     // The oldest of them were closed.
     assert_eq!(soon(slow[0].socket.read(&mut [0])).await.unwrap_or(0), 0);
+}
+
+/// An opening ends at its bound: one byte of it more is refused at once, and one that stays below is not.
+#[tokio::test]
+async fn an_opening_may_send_so_much_and_no_more() {
+    let authority = crate::support::Authority::new();
+    let upgrade = |bytes: usize| {
+        let start = "GET / HTTP/1.1\r\nX-Filler: ";
+        format!("{start}{}", "y".repeat(bytes - start.len())).into_bytes()
+    };
+    // A handshake message that announces more than comes, in one record.
+    let hello = |bytes: usize| {
+        let record = u16::try_from(bytes - 5).unwrap().to_be_bytes();
+        let mut hello = [&[0x16, 3, 1], &record[..], &[1, 0, 0xff, 0]].concat();
+        hello.resize(bytes, 0);
+        hello
+    };
+    for opening in [upgrade as fn(usize) -> Vec<u8>, hello] {
+        for (bytes, refused) in [(OPENING_BYTES_MAX, false), (OPENING_BYTES_MAX + 1, true)] {
+            let mut listener = Listener::bind("127.0.0.1:0", Some(authority.certificate()))
+                .await
+                .unwrap();
+            let mut raw = Raw::connect(&listener.address()).await;
+            raw.socket.write_all(&opening(bytes)).await.unwrap();
+            // With the end of what it sends, the one that may go on has come to an end as well, but for another reason.
+            raw.socket.shutdown().await.unwrap();
+            let error = soon(listener.accept()).await.unwrap_err();
+            assert_eq!(
+                error.to_string().contains("more than an opening takes"),
+                refused,
+                "{bytes}: {error}"
+            );
+        }
+    }
 }
 
 /// T-13: a header of 16 MiB.
