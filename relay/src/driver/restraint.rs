@@ -57,9 +57,7 @@ impl Restraint {
 
 /// More came than the opening of a connection takes.
 #[derive(Debug, thiserror::Error)]
-#[error(
-    "the opening takes more than {OPENING_BYTES_MAX} bytes: send fewer headers, or a shorter ClientHello"
-)]
+#[error("the other end sent more than an opening takes, {OPENING_BYTES_MAX} bytes of a TLS handshake")]
 struct LongOpening;
 
 /// A stream whose peer may send as much as its restraint admits.
