@@ -27,7 +27,7 @@ use crate::strangers::{Openings, OpeningsLimits, Rush};
 pub const OPENING_TIMEOUT: Duration = Duration::from_secs(10);
 /// Connections whose opening is under way. With one more the oldest is dropped, of the source with the most: honest
 /// ones take milliseconds.
-pub const OPENINGS_MAX: usize = 80;
+pub const OPENINGS_MAX: usize = 64;
 
 /// The first byte of an HTTP request for a WebSocket.
 const FIRST_OF_GET: u8 = b'G';
