@@ -220,12 +220,18 @@ impl OuterDecoder {
     /// Where a driver may read into directly, with room for little, and for what an incomplete frame lacks: what it
     /// appends is received. A driver that reads much makes more room.
     pub fn buffer_mut(&mut self) -> &mut BytesMut {
+        self.buffer_with_room(READ_BUFFER_BYTES)
+    }
+
+    /// As [`buffer_mut`](Self::buffer_mut), with room for about so many bytes, for a driver that reads much: asked for at
+    /// once, since each renewal copies the frame that was begun. A stranger's has little all the same.
+    pub fn buffer_with_room(&mut self, bytes: usize) -> &mut BytesMut {
         if self.stranger {
             make_small_room(&mut self.buffer);
         } else {
-            let room = self.lacking().max(READ_ROOM_MIN_BYTES);
-            if self.buffer.capacity() - self.buffer.len() < room {
-                self.buffer.reserve(room.max(READ_BUFFER_BYTES));
+            let least = self.lacking().max(bytes / 2).max(READ_ROOM_MIN_BYTES);
+            if self.buffer.capacity() - self.buffer.len() < least {
+                self.buffer.reserve(least.max(bytes));
             }
         }
         &mut self.buffer

@@ -476,11 +476,7 @@ pub(crate) async fn read_loop<F: Future<Output = bool>>(
         if shrinks {
             shrinks = !decoder.shrink();
         }
-        let buffer = decoder.buffer_mut();
-        if buffer.capacity() - buffer.len() < reads.room / 2 {
-            buffer.reserve(reads.room);
-        }
-        match reader.read_buf(buffer).await {
+        match reader.read_buf(decoder.buffer_with_room(reads.room)).await {
             Ok(0) => return ConnectionError::Closed,
             Ok(read) => {
                 shrinks |= reads.passed(read);
