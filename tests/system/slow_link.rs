@@ -24,6 +24,8 @@ const URGENT_MAX: Duration = Duration::from_secs(3);
 const TOKEN: &[u8] = b"slow link";
 /// Without pacing it takes more than this, and the longer the more the network takes.
 const UNPACED_MIN: Duration = Duration::from_secs(5);
+/// So many keystrokes are tried until one takes that long.
+const UNPACED_KEYSTROKES: usize = 5;
 /// The longest that anything else may take.
 const BOUND: Duration = Duration::from_secs(60);
 /// Output that has come before anything is measured: past the first burst.
@@ -333,7 +335,14 @@ fn without_its_pace_a_slow_link_keeps_urgent_messages_waiting() {
         let mut echo = harness.exec(Command::new("cat").stdin_piped());
         tokio::time::timeout(BOUND, keystroke(&mut echo)).await.unwrap();
         let _flooding = flood(&harness).await;
-        let outcome = tokio::time::timeout(UNPACED_MIN, keystroke(&mut echo)).await;
-        assert!(outcome.is_err(), "{outcome:?}");
+        // How much the network has taken by the first keystroke is chance; it takes more the longer it is offered more.
+        let mut soon = Vec::new();
+        while soon.len() < UNPACED_KEYSTROKES {
+            match tokio::time::timeout(UNPACED_MIN, keystroke(&mut echo)).await {
+                Ok(time) => soon.push(time),
+                Err(_) => return,
+            }
+        }
+        panic!("each of these came back sooner than after {UNPACED_MIN:?}: {soon:?}");
     });
 }
