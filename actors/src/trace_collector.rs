@@ -32,7 +32,7 @@ pub const SHIP_AGE_MAX: Duration = Duration::from_millis(100);
 /// Calls whose spans may wait to be sent; past it they are sent at once.
 pub const SHIP_CALLS_MAX: usize = 64;
 /// Spans of several calls in one message; one call's own may be more.
-pub const BATCH_SPANS_MAX: usize = 512;
+pub const BATCH_SPANS_MAX: usize = PACKED_SPANS_MAX;
 
 /// What it is told.
 pub(crate) enum TraceMessage {

@@ -14,7 +14,8 @@ use crate::metadata_store::ThreadPatch;
 
 /// How long a bare touch waits after the last write: nobody needs to know to the second when a thread was touched.
 pub const TOUCH_INTERVAL: Duration = Duration::from_secs(5);
-/// How long a derived patch waits for others, unless somebody waits for it.
+/// How long a derived patch waits for others, and appended items for others on their way to the log's thread, unless
+/// somebody waits for them.
 pub const GATHER: Duration = Duration::from_millis(3);
 
 /// One update, to be written now. `finished` says what came of it.

@@ -29,6 +29,9 @@ pub const METADATA_MAILBOX_MAX: usize = 256;
 /// Answers of the two threads: one that is handled, one update under way, and one close.
 const ANSWERS_MAX: usize = 3;
 
+/// Appends that are handed on to the log's thread together, unless somebody waits for them or `GATHER` is over.
+pub const APPENDS_GATHERED_MAX: usize = 64;
+
 type Answer = Result<(), ThreadError>;
 
 /// What it is told.
@@ -406,9 +409,8 @@ impl Actor for MetadataWriter {
             MetadataMessage::Append(appended, reply) => {
                 let is_awaited = reply.is_some();
                 self.append(appended, reply, turn);
-                if !is_awaited && !turn.is_last() {
-                    // The turns behind it hand all of it on at once, which wakes the log's thread once. Should none come,
-                    // because who had taken room for it gave up, the timer does.
+                if !is_awaited && self.feed.waiting() < APPENDS_GATHERED_MAX {
+                    // Handed on together with what comes behind it, which wakes the log's thread once: nobody waits for it.
                     return self.wake_at(Some(now() + GATHER), turn);
                 }
             }
