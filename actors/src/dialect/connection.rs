@@ -292,12 +292,12 @@ impl Connection {
                 .await
                 .unwrap_or_else(|_| Err(Fault::failed("the session ended while the command was started")));
             record(&session, &asked, span, outcome.as_ref().err().map(|_| "refused"));
-            let message = match outcome {
-                Ok(()) => encode_response(&asked.id, &session.started(name)),
-                Err(fault) => encode_error(&asked.id, &fault),
+            let (message, silence) = match outcome {
+                Ok(silence) => (encode_response(&asked.id, &session.started(name)), Some(silence)),
+                Err(fault) => (encode_error(&asked.id, &fault), None),
             };
             drop(outbox.send(message).await);
-            drop(held);
+            drop((silence, held));
         });
         Ok(())
     }
@@ -435,6 +435,11 @@ impl Connection {
         session.expires(None);
         self.state = State::Begun(session, number);
         Ok(())
+    }
+
+    /// Returns when nothing more is being served. Cancellation safe.
+    pub(super) async fn served(&mut self) {
+        while self.calls.join_next().await.is_some() {}
     }
 
     /// Whether its client has said how it begins.

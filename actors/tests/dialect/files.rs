@@ -399,7 +399,7 @@ async fn methods_that_there_are_not_are_not_there() {
 
 #[tokio::test]
 async fn what_asks_for_a_sandbox_is_refused_with_files_too() {
-    let confined = json!({"path": "file:///etc/hostname", "sandbox": {"permissions": {"type": "managed"}}});
+    let confined = json!({"path": "file:///etc/hostname", "sandbox": {"permissions": {"type": "managed"}, "windowsSandboxLevel": "disabled"}});
     let unconfined = executor_with(options().sandbox(Sandbox::Off)).await;
     let executor = executor().await;
     let (mut client, _) = Client::begin(&executor).await;

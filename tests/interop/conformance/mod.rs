@@ -2,15 +2,23 @@
 //! it stands in for. A case is the same conversation with both; where they answer differently it says what each answers,
 //! and PROTOCOL.md says why.
 
+mod confinement;
+mod doors;
+mod edges;
+mod exchanges;
 mod files;
 mod lab;
 mod listener;
 mod messages;
 mod other;
+mod own;
 mod processes;
 mod reading;
+mod resuming;
 mod sessions;
+mod starting;
 mod steps;
+mod telling;
 
 use std::collections::BTreeSet;
 use std::pin::Pin;
@@ -114,12 +122,19 @@ impl Case {
 fn cases() -> impl Iterator<Item = &'static Case> {
     [
         sessions::CASES,
+        resuming::CASES,
         reading::CASES,
         listener::CASES,
+        doors::CASES,
         messages::CASES,
+        telling::CASES,
         processes::CASES,
+        starting::CASES,
         files::CASES,
+        edges::CASES,
         other::CASES,
+        confinement::CASES,
+        exchanges::CASES,
     ]
     .into_iter()
     .flatten()

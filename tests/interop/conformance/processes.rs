@@ -573,28 +573,34 @@ async fn full(lab: Lab) -> Value {
     json!({"accepted_mebibytes": (100..=140).contains(&accepted), "waits": true})
 }
 
-/// Whether a process has this place's own file as an argument still. By that and not by its number: it may see another one.
-pub(crate) async fn lives(lab: &Lab) -> &'static str {
+/// The process that has this place's own file as an argument. By that and not by its number: it may see another one.
+fn marked(lab: &Lab) -> Option<String> {
     let marker = lab.path("file");
-    let found = || {
-        let has = |pid: &String| {
-            let line = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
-            // What is dead and not reaped has no arguments.
-            line.split(|byte| *byte == 0)
-                .any(|argument| argument == marker.as_os_str().as_encoded_bytes())
-        };
-        let all = std::fs::read_dir("/proc").unwrap().flatten();
-        all.filter_map(|entry| entry.file_name().into_string().ok())
-            .filter(|name| name.bytes().all(|byte| byte.is_ascii_digit()))
-            .find(has)
+    let has = |pid: &String| {
+        let line = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+        // What is dead and not reaped has no arguments.
+        line.split(|byte| *byte == 0)
+            .any(|argument| argument == marker.as_os_str().as_encoded_bytes())
     };
+    let all = std::fs::read_dir("/proc").unwrap().flatten();
+    all.filter_map(|entry| entry.file_name().into_string().ok())
+        .filter(|name| name.bytes().all(|byte| byte.is_ascii_digit()))
+        .find(has)
+}
+
+pub(crate) fn is_alive(lab: &Lab) -> bool {
+    marked(lab).is_some()
+}
+
+/// Whether it lives still.
+pub(crate) async fn lives(lab: &Lab) -> &'static str {
     for _ in 0..300 {
-        if found().is_none() {
+        if !is_alive(lab) {
             return "is killed";
         }
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
-    if let Some(pid) = found() {
+    if let Some(pid) = marked(lab) {
         let killed = std::process::Command::new("kill").args(["-9", &pid]).status();
         assert!(killed.unwrap().success());
     }

@@ -1,0 +1,383 @@
+//! Sections 2.1, 5 and 8 once more: what the system refuses, links that are not followed, and limits of files.
+
+use std::os::unix::fs::PermissionsExt as _;
+use std::time::{Duration, SystemTime};
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use serde_json::{Value, json};
+
+use super::lab::Lab;
+use super::own::{LISTEN, Own};
+use super::{Case, Holds};
+
+pub(crate) const CASES: &[Case] = &[
+    Case::same(
+        "error.of-the-system",
+        "2.1",
+        &[
+            // A file that nobody may remove, whoever asks.
+            ("fs/remove", r#"{"path":"file:///proc/uptime","recursive":false}"#),
+            (
+                "fs/getMetadata",
+                r#"{"path":"file://$DIR/aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa"}"#,
+            ),
+            ("fs/canonicalize", r#"{"path":"file://$DIR/loop"}"#),
+            ("fs/readDirectory", r#"{"path":"file://$DIR/loop"}"#),
+            ("fs/canonicalize", r#"{"path":"file://$DIR/file/x"}"#),
+        ],
+        r#"["-32600 * (os error 1*)", "-32603 * (os error 36)", "-32603 * (os error 40)", "-32603 * (os error 40)",
+            "-32603 Not a directory (os error 20)"]"#,
+    ),
+    Case::scene(
+        "error.of-permissions",
+        "2.1",
+        |lab| Box::pin(denied(lab)),
+        Holds::Both(
+            r#"["-32600 Permission denied (os error 13)", "-32600 Permission denied (os error 13)", "-32600 Permission denied (os error 13)",
+                "-32600 Permission denied (os error 13)", "-32600 Permission denied (os error 13)", "-32600 Permission denied (os error 13)",
+                "-32600 Permission denied (os error 13)", "-32600 Permission denied (os error 13)", "-32600 Permission denied (os error 13)",
+                "-32600 Permission denied (os error 13)", "-32603 Permission denied (os error 13)"]"#,
+        ),
+    ),
+    Case::scene(
+        "walk.what-cannot-be-read-is-told-as-an-error",
+        "8",
+        |lab| Box::pin(unreadable(lab)),
+        Holds::Both(
+            r#"[{"entries": [{"path": "file://$DIR/open/a", "kind": "file"}, {"path": "file://$DIR/open/locked", "kind": "directory"}],
+                 "errors": [{"=": {"path": "file://$DIR/open/locked", "message": "Permission denied (os error 13)"}}], "truncated": false},
+                {"entries": [], "errors": [{"path": "file://$DIR/open/locked"}], "truncated": false}]"#,
+        ),
+    ),
+    Case::same(
+        "walk.which-members-must-be-there",
+        "8",
+        &[
+            (
+                "fs/walk",
+                r#"{"path":"file://$DIR","options":{"maxDirectories":9,"maxEntries":9,"followDirectorySymlinks":false,"pruneHiddenDirectories":false}}"#,
+            ),
+            (
+                "fs/walk",
+                r#"{"path":"file://$DIR","options":{"maxDepth":0,"maxEntries":9,"followDirectorySymlinks":false,"pruneHiddenDirectories":false}}"#,
+            ),
+            (
+                "fs/walk",
+                r#"{"path":"file://$DIR","options":{"maxDepth":0,"maxDirectories":9,"followDirectorySymlinks":false,"pruneHiddenDirectories":false}}"#,
+            ),
+            (
+                "fs/walk",
+                r#"{"path":"file://$DIR","options":{"maxDepth":0,"maxDirectories":9,"maxEntries":9,"pruneHiddenDirectories":false}}"#,
+            ),
+            // Of this one it is said that it must be there, and it need not be: hidden directories are entered.
+            (
+                "fs/walk",
+                r#"{"path":"file://$DIR/dir","options":{"maxDepth":9,"maxDirectories":9,"maxEntries":9,"followDirectorySymlinks":false}}"#,
+            ),
+            ("fs/walk", r#"{"path":"file://$DIR"}"#),
+        ],
+        r#"["-32602 missing field `maxDepth`", "-32602 missing field `maxDirectories`", "-32602 missing field `maxEntries`",
+            "-32602 missing field `followDirectorySymlinks`",
+            {"entries": [{"path": "file://$DIR/dir/.hidden"}, {"path": "file://$DIR/dir/a"}, {"path": "file://$DIR/dir/b"},
+                         {"path": "file://$DIR/dir/sub"}, {"path": "file://$DIR/dir/.hidden/d"}, {"path": "file://$DIR/dir/sub/c"}]},
+            "-32602 missing field `options`"]"#,
+    ),
+    Case::same(
+        "walk.what-is-cut-short-and-what-is-not-told",
+        "8",
+        &[
+            (
+                "fs/walk",
+                r#"{"path":"file://$DIR","options":{"maxDepth":0,"maxDirectories":9,"maxEntries":99,"followDirectorySymlinks":false,"pruneHiddenDirectories":false}}"#,
+            ),
+            (
+                "fs/walk",
+                r#"{"path":"file://$DIR/dir","options":{"maxDepth":9,"maxDirectories":9,"maxEntries":8,"followDirectorySymlinks":false,"pruneHiddenDirectories":false}}"#,
+            ),
+            (
+                "fs/walk",
+                r#"{"path":"file://$DIR/dir","options":{"maxDepth":9,"maxDirectories":9,"maxEntries":7,"followDirectorySymlinks":false,"pruneHiddenDirectories":false}}"#,
+            ),
+            (
+                "fs/walk",
+                r#"{"path":"file://$DIR/dir","options":{"maxDepth":9,"maxDirectories":1,"maxEntries":9,"followDirectorySymlinks":false,"pruneHiddenDirectories":false}}"#,
+            ),
+            (
+                "fs/walk",
+                r#"{"path":"file://$DIR/dir","options":{"maxDepth":9,"maxDirectories":3,"maxEntries":9,"followDirectorySymlinks":false,"pruneHiddenDirectories":false}}"#,
+            ),
+            (
+                "fs/walk",
+                r#"{"path":"file://$DIR/dirlink","options":{"maxDepth":0,"maxDirectories":3,"maxEntries":9,"followDirectorySymlinks":false,"pruneHiddenDirectories":false}}"#,
+            ),
+            (
+                "fs/walk",
+                r#"{"path":"file://$DIR/dirlink/sub","options":{"maxDepth":0,"maxDirectories":3,"maxEntries":9,"followDirectorySymlinks":false,"pruneHiddenDirectories":false}}"#,
+            ),
+            (
+                "fs/walk",
+                r#"{"path":"file://$DIR/dirlink","options":{"maxDepth":0,"maxDirectories":3,"maxEntries":9,"followDirectorySymlinks":true,"pruneHiddenDirectories":false}}"#,
+            ),
+        ],
+        r#"[{"entries": [{"path": "file://$DIR/dir"}, {"path": "file://$DIR/empty"}, {"path": "file://$DIR/file", "kind": "file"}],
+             "errors": [], "truncated": false},
+            {"entries": ["*", "*", "*", "*", "*", "*"], "truncated": false}, {"entries": ["*", "*", "*", "*", "*"], "truncated": true},
+            {"entries": ["*", "*", "*", "*"], "truncated": true},
+            {"entries": ["*", "*", "*", "*", "*", "*"], "truncated": false}, {"entries": [], "errors": [], "truncated": false},
+            {"entries": [{"path": "file://$DIR/dirlink/sub/c"}]},
+            {"entries": [{"path": "file://$DIR/dirlink/.hidden"}, {"path": "file://$DIR/dirlink/a"}, {"path": "file://$DIR/dirlink/b"},
+                         {"path": "file://$DIR/dirlink/sub"}, {"path": "file://$DIR/dirlink/sublink"}]}]"#,
+    ),
+    Case::same(
+        "link.is-not-followed-where-it-must-not-be",
+        "8",
+        &[
+            (
+                "fs/createDirectory",
+                r#"{"path":"file://$DIR/dirlink/new","followSymlinks":false}"#,
+            ),
+            (
+                "fs/createDirectory",
+                r#"{"path":"file://$DIR/dirlink/new","followSymlinks":false,"recursive":false}"#,
+            ),
+            (
+                "fs/createDirectory",
+                r#"{"path":"file://$DIR/dirlink","followSymlinks":false}"#,
+            ),
+            (
+                "fs/createDirectory",
+                r#"{"path":"file://$DIR/dirlink","followSymlinks":false,"recursive":false}"#,
+            ),
+            (
+                "fs/createDirectory",
+                r#"{"path":"file://$DIR/x/y","followSymlinks":false}"#,
+            ),
+            (
+                "fs/writeFile",
+                r#"{"path":"file://$DIR/dirlink/new","dataBase64":"","followSymlinks":false}"#,
+            ),
+            (
+                "fs/writeFile",
+                r#"{"path":"file://$DIR/new","dataBase64":"YQ==","followSymlinks":false}"#,
+            ),
+            (
+                "fs/remove",
+                r#"{"path":"file://$DIR/dirlink/a","recursive":false,"followSymlinks":false}"#,
+            ),
+            (
+                "fs/remove",
+                r#"{"path":"file://$DIR/link","recursive":false,"followSymlinks":false}"#,
+            ),
+            (
+                "fs/remove",
+                r#"{"path":"file://$DIR/none","recursive":false,"followSymlinks":false}"#,
+            ),
+            (
+                "fs/remove",
+                r#"{"path":"file://$DIR/none","recursive":false,"force":false,"followSymlinks":false}"#,
+            ),
+            (
+                "fs/remove",
+                r#"{"path":"file://$DIR/new","recursive":false,"followSymlinks":false}"#,
+            ),
+            (
+                "fs/readFile",
+                r#"{"path":"file://$DIR/dirlink/none","followSymlinks":false}"#,
+            ),
+            (
+                "fs/getMetadata",
+                r#"{"path":"file://$DIR/dirlink/alink","followSymlinks":false}"#,
+            ),
+            (
+                "fs/getMetadata",
+                r#"{"path":"file://$DIR/link","followSymlinks":null}"#,
+            ),
+            ("@contents", "$DIR/dir/a"),
+            ("@contents", "$DIR/link"),
+            // The controls: where nothing is said, they are followed.
+            ("fs/createDirectory", r#"{"path":"file://$DIR/dirlink/new"}"#),
+            (
+                "fs/writeFile",
+                r#"{"path":"file://$DIR/dirlink/new/file","dataBase64":"YQ==","followSymlinks":true,"sandbox":null}"#,
+            ),
+            ("fs/remove", r#"{"path":"file://$DIR/dirlink/a","sandbox":null}"#),
+            ("@contents", "$DIR/dir/new/file"),
+            ("@contents", "$DIR/dir/a"),
+        ],
+        r#"["-32603 Not a directory (os error 20)", "-32603 Not a directory (os error 20)", "-32603 Not a directory (os error 20)",
+            "-32603 File exists (os error 17)", {}, "-32603 Not a directory (os error 20)", {}, "-32603 Not a directory (os error 20)", "-32600 path contains a symbolic link",
+            {}, "-32004 *", {}, "-32603 Not a directory (os error 20)", "-32603 Not a directory (os error 20)", {"isSymlink": true},
+            "dir/a", "hello\n", {}, {}, {}, "a", "none"]"#,
+    ),
+    Case::scene(
+        "file.modified-at",
+        "8",
+        |lab| Box::pin(modified(lab)),
+        Holds::Both("[1234567890987, 1234567890987, 0]"),
+    ),
+    Case::same(
+        "file.removing-is-as-forceful-as-it-can-be-by-default",
+        "8",
+        &[
+            (
+                "fs/remove",
+                r#"{"path":"file://$DIR/dir","recursive":null,"force":null}"#,
+            ),
+            ("fs/remove", r#"{"path":"file://$DIR/dir"}"#),
+            ("fs/remove", r#"{"path":"file://$DIR/none/x"}"#),
+            ("fs/remove", r#"{"path":"file://$DIR/file/x"}"#),
+            ("fs/remove", r#"{"path":"file://$DIR/dangling"}"#),
+            ("fs/remove", r#"{"path":"file://$DIR/fifo"}"#),
+            ("fs/readDirectory", r#"{"path":"file://$DIR/empty"}"#),
+        ],
+        r#"[{}, {}, {}, "-32603 Not a directory (os error 20)", {}, {}, {"=": {"entries": []}}]"#,
+    ),
+    Case::same(
+        "handle.lengths",
+        "8",
+        &[
+            (
+                "fs/open",
+                r#"{"handleId":"üüüüüüüüüüüüüüüüü","path":"file://$DIR/file"}"#,
+            ),
+            (
+                "fs/open",
+                r#"{"handleId":"üüüüüüüüüüüüüüüü","path":"file://$DIR/link","mode":"read"}"#,
+            ),
+            (
+                "fs/open",
+                r#"{"handleId":"n","path":"file://$DIR/file","mode":null}"#,
+            ),
+            (
+                "fs/readBlock",
+                r#"{"handleId":"üüüüüüüüüüüüüüüü","offset":0,"len":0}"#,
+            ),
+            (
+                "fs/writeBlock",
+                r#"{"handleId":"üüüüüüüüüüüüüüüü","offset":0,"chunk":"?"}"#,
+            ),
+            (
+                "fs/readBlock",
+                r#"{"handleId":"üüüüüüüüüüüüüüüü","offset":1,"len":2}"#,
+            ),
+        ],
+        r#"["-32600 *", {"handleId": "üüüüüüüüüüüüüüüü"}, "-32602 *", "-32600 *", "-32602 *",
+            {"chunk": "ZWw=", "eof": false}]"#,
+    ),
+    Case::scene(
+        "handle.longest-block-and-holes",
+        "8",
+        |lab| Box::pin(longest(lab)),
+        Holds::Both(r#"[{}, "-32600 *", {}, 2000001, "-32600 *"]"#),
+    ),
+    Case::same(
+        "file.more-absent-methods",
+        "8",
+        &[
+            ("skills/list", "{}"),
+            ("skills/read", "{}"),
+            ("fs/exists", "{}"),
+            ("process/stat", "{}"),
+        ],
+        r#"["-32601 exec-server stub does not implement `skills/list` yet", "-32601 *", "-32601 *", "-32601 *"]"#,
+    ),
+];
+
+/// A server that may not read what its own user may not.
+fn without_privileges(lab: &Lab) -> Own {
+    for name in ["open", "open/locked"] {
+        std::fs::create_dir(lab.path(name)).unwrap();
+    }
+    for name in ["open/a", "open/locked/x"] {
+        std::fs::write(lab.path(name), "").unwrap();
+    }
+    for name in ["file", "open/locked"] {
+        std::fs::set_permissions(lab.path(name), std::fs::Permissions::from_mode(0)).unwrap();
+    }
+    let less = "-dac_override,-dac_read_search";
+    Own::start_by(
+        lab,
+        &["setpriv", "--bounding-set", less, "--inh-caps", less],
+        &LISTEN,
+    )
+}
+
+async fn denied(lab: Lab) -> Value {
+    let mut own = without_privileges(&lab);
+    let mut client = own.begin().await;
+    let mut told = Vec::new();
+    for (method, params) in [
+        ("fs/readFile", r#"{"path":"file://$DIR/file"}"#),
+        ("fs/writeFile", r#"{"path":"file://$DIR/file","dataBase64":""}"#),
+        (
+            "fs/writeFile",
+            r#"{"path":"file://$DIR/open/locked/y","dataBase64":""}"#,
+        ),
+        ("fs/getMetadata", r#"{"path":"file://$DIR/open/locked/x"}"#),
+        ("fs/readDirectory", r#"{"path":"file://$DIR/open/locked"}"#),
+        ("fs/createDirectory", r#"{"path":"file://$DIR/open/locked/y"}"#),
+        ("fs/remove", r#"{"path":"file://$DIR/open/locked/x"}"#),
+        (
+            "fs/copy",
+            r#"{"sourcePath":"file://$DIR/file","destinationPath":"file://$DIR/x","recursive":false}"#,
+        ),
+        ("fs/open", r#"{"handleId":"h","path":"file://$DIR/file"}"#),
+        ("fs/canonicalize", r#"{"path":"file://$DIR/open/locked/x"}"#),
+        (
+            "process/start",
+            r#"{"processId":"p","argv":["true"],"cwd":"file://$DIR/open/locked","env":{},"tty":false}"#,
+        ),
+    ] {
+        let params = serde_json::from_str(&lab.here(params)).unwrap();
+        told.push(client.call(method, params).await);
+    }
+    json!(told)
+}
+
+async fn unreadable(lab: Lab) -> Value {
+    let mut own = without_privileges(&lab);
+    let mut client = own.begin().await;
+    let options = json!({"maxDepth": 9, "maxDirectories": 9, "maxEntries": 9, "followDirectorySymlinks": false, "pruneHiddenDirectories": false});
+    let mut told = Vec::new();
+    for root in ["file://$DIR/open", "file://$DIR/open/locked"] {
+        let walk = json!({"path": lab.here(root), "options": options});
+        told.push(client.call("fs/walk", walk).await);
+    }
+    serde_json::from_str(&lab.anywhere(&json!(told).to_string(), None)).unwrap()
+}
+
+async fn modified(lab: Lab) -> Value {
+    let mut client = lab.begin().await;
+    let file = std::fs::File::options()
+        .write(true)
+        .open(lab.path("file"))
+        .unwrap();
+    let at = SystemTime::UNIX_EPOCH + Duration::from_micros(1_234_567_890_987_500);
+    let before = SystemTime::UNIX_EPOCH - Duration::from_secs(5);
+    let mut told = Vec::new();
+    for (time, name) in [(at, "file"), (at, "link"), (before, "file")] {
+        file.set_modified(time).unwrap();
+        let ask = json!({"path": lab.here(&format!("file://$DIR/{name}"))});
+        let answer = client.call("fs/getMetadata", ask).await;
+        told.push(answer["modifiedAtMs"].clone());
+    }
+    json!(told)
+}
+
+async fn longest(lab: Lab) -> Value {
+    const MOST: usize = 1024 * 1024;
+    let mut client = lab.begin().await;
+    let open = json!({"handleId": "w", "path": lab.here("file://$DIR/new"), "mode": "replace"});
+    client.call("fs/open", open).await;
+    let mut told = Vec::new();
+    for (offset, bytes) in [(0, MOST), (0, MOST + 1), (2_000_000, 1)] {
+        let chunk = STANDARD.encode(vec![b'x'; bytes]);
+        let write = json!({"handleId": "w", "offset": offset, "chunk": chunk});
+        told.push(client.call("fs/writeBlock", write).await);
+    }
+    told.push(json!(std::fs::metadata(lab.path("new")).unwrap().len()));
+    let empty = json!({"handleId": "w", "offset": 0, "chunk": ""});
+    told.push(client.call("fs/writeBlock", empty).await);
+    json!(told)
+}
