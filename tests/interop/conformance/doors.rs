@@ -303,7 +303,7 @@ async fn last_line(lab: Lab) -> Value {
     json!({
         "exit": exit,
         "served": lab.path("made").is_dir(),
-        "child": super::processes::lives(&lab).await,
+        "child": super::ends::lives(&lab).await,
         "said": if only { "messages only" } else { &said },
     })
 }

@@ -40,95 +40,6 @@ pub(crate) const CASES: &[Case] = &[
                 "-32600 Permission denied (os error 13)", "-32603 Permission denied (os error 13)"]"#,
         ),
     ),
-    Case::scene(
-        "walk.what-cannot-be-read-is-told-as-an-error",
-        "8",
-        |lab| Box::pin(unreadable(lab)),
-        Holds::Both(
-            r#"[{"entries": [{"path": "file://$DIR/open/a", "kind": "file"}, {"path": "file://$DIR/open/locked", "kind": "directory"}],
-                 "errors": [{"=": {"path": "file://$DIR/open/locked", "message": "Permission denied (os error 13)"}}], "truncated": false},
-                {"entries": [], "errors": [{"path": "file://$DIR/open/locked"}], "truncated": false}]"#,
-        ),
-    ),
-    Case::same(
-        "walk.which-members-must-be-there",
-        "8",
-        &[
-            (
-                "fs/walk",
-                r#"{"path":"file://$DIR","options":{"maxDirectories":9,"maxEntries":9,"followDirectorySymlinks":false,"pruneHiddenDirectories":false}}"#,
-            ),
-            (
-                "fs/walk",
-                r#"{"path":"file://$DIR","options":{"maxDepth":0,"maxEntries":9,"followDirectorySymlinks":false,"pruneHiddenDirectories":false}}"#,
-            ),
-            (
-                "fs/walk",
-                r#"{"path":"file://$DIR","options":{"maxDepth":0,"maxDirectories":9,"followDirectorySymlinks":false,"pruneHiddenDirectories":false}}"#,
-            ),
-            (
-                "fs/walk",
-                r#"{"path":"file://$DIR","options":{"maxDepth":0,"maxDirectories":9,"maxEntries":9,"pruneHiddenDirectories":false}}"#,
-            ),
-            // Of this one it is said that it must be there, and it need not be: hidden directories are entered.
-            (
-                "fs/walk",
-                r#"{"path":"file://$DIR/dir","options":{"maxDepth":9,"maxDirectories":9,"maxEntries":9,"followDirectorySymlinks":false}}"#,
-            ),
-            ("fs/walk", r#"{"path":"file://$DIR"}"#),
-        ],
-        r#"["-32602 missing field `maxDepth`", "-32602 missing field `maxDirectories`", "-32602 missing field `maxEntries`",
-            "-32602 missing field `followDirectorySymlinks`",
-            {"entries": [{"path": "file://$DIR/dir/.hidden"}, {"path": "file://$DIR/dir/a"}, {"path": "file://$DIR/dir/b"},
-                         {"path": "file://$DIR/dir/sub"}, {"path": "file://$DIR/dir/.hidden/d"}, {"path": "file://$DIR/dir/sub/c"}]},
-            "-32602 missing field `options`"]"#,
-    ),
-    Case::same(
-        "walk.what-is-cut-short-and-what-is-not-told",
-        "8",
-        &[
-            (
-                "fs/walk",
-                r#"{"path":"file://$DIR","options":{"maxDepth":0,"maxDirectories":9,"maxEntries":99,"followDirectorySymlinks":false,"pruneHiddenDirectories":false}}"#,
-            ),
-            (
-                "fs/walk",
-                r#"{"path":"file://$DIR/dir","options":{"maxDepth":9,"maxDirectories":9,"maxEntries":8,"followDirectorySymlinks":false,"pruneHiddenDirectories":false}}"#,
-            ),
-            (
-                "fs/walk",
-                r#"{"path":"file://$DIR/dir","options":{"maxDepth":9,"maxDirectories":9,"maxEntries":7,"followDirectorySymlinks":false,"pruneHiddenDirectories":false}}"#,
-            ),
-            (
-                "fs/walk",
-                r#"{"path":"file://$DIR/dir","options":{"maxDepth":9,"maxDirectories":1,"maxEntries":9,"followDirectorySymlinks":false,"pruneHiddenDirectories":false}}"#,
-            ),
-            (
-                "fs/walk",
-                r#"{"path":"file://$DIR/dir","options":{"maxDepth":9,"maxDirectories":3,"maxEntries":9,"followDirectorySymlinks":false,"pruneHiddenDirectories":false}}"#,
-            ),
-            (
-                "fs/walk",
-                r#"{"path":"file://$DIR/dirlink","options":{"maxDepth":0,"maxDirectories":3,"maxEntries":9,"followDirectorySymlinks":false,"pruneHiddenDirectories":false}}"#,
-            ),
-            (
-                "fs/walk",
-                r#"{"path":"file://$DIR/dirlink/sub","options":{"maxDepth":0,"maxDirectories":3,"maxEntries":9,"followDirectorySymlinks":false,"pruneHiddenDirectories":false}}"#,
-            ),
-            (
-                "fs/walk",
-                r#"{"path":"file://$DIR/dirlink","options":{"maxDepth":0,"maxDirectories":3,"maxEntries":9,"followDirectorySymlinks":true,"pruneHiddenDirectories":false}}"#,
-            ),
-        ],
-        r#"[{"entries": [{"path": "file://$DIR/dir"}, {"path": "file://$DIR/empty"}, {"path": "file://$DIR/file", "kind": "file"}],
-             "errors": [], "truncated": false},
-            {"entries": ["*", "*", "*", "*", "*", "*"], "truncated": false}, {"entries": ["*", "*", "*", "*", "*"], "truncated": true},
-            {"entries": ["*", "*", "*", "*"], "truncated": true},
-            {"entries": ["*", "*", "*", "*", "*", "*"], "truncated": false}, {"entries": [], "errors": [], "truncated": false},
-            {"entries": [{"path": "file://$DIR/dirlink/sub/c"}]},
-            {"entries": [{"path": "file://$DIR/dirlink/.hidden"}, {"path": "file://$DIR/dirlink/a"}, {"path": "file://$DIR/dirlink/b"},
-                         {"path": "file://$DIR/dirlink/sub"}, {"path": "file://$DIR/dirlink/sublink"}]}]"#,
-    ),
     Case::same(
         "link.is-not-followed-where-it-must-not-be",
         "8",
@@ -285,7 +196,7 @@ pub(crate) const CASES: &[Case] = &[
 ];
 
 /// A server that may not read what its own user may not.
-fn without_privileges(lab: &Lab) -> Own {
+pub(crate) fn without_privileges(lab: &Lab) -> Own {
     for name in ["open", "open/locked"] {
         std::fs::create_dir(lab.path(name)).unwrap();
     }
@@ -333,18 +244,6 @@ async fn denied(lab: Lab) -> Value {
         told.push(client.call(method, params).await);
     }
     json!(told)
-}
-
-async fn unreadable(lab: Lab) -> Value {
-    let mut own = without_privileges(&lab);
-    let mut client = own.begin().await;
-    let options = json!({"maxDepth": 9, "maxDirectories": 9, "maxEntries": 9, "followDirectorySymlinks": false, "pruneHiddenDirectories": false});
-    let mut told = Vec::new();
-    for root in ["file://$DIR/open", "file://$DIR/open/locked"] {
-        let walk = json!({"path": lab.here(root), "options": options});
-        told.push(client.call("fs/walk", walk).await);
-    }
-    serde_json::from_str(&lab.anywhere(&json!(told).to_string(), None)).unwrap()
 }
 
 async fn modified(lab: Lab) -> Value {

@@ -385,5 +385,5 @@ async fn ended(lab: Lab, signal: &str) -> Value {
         }
     };
     let exit = own.exit();
-    json!({"exit": exit, "farewell": farewell, "child": super::processes::lives(&lab).await})
+    json!({"exit": exit, "farewell": farewell, "child": super::ends::lives(&lab).await})
 }

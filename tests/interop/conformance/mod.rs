@@ -5,6 +5,7 @@
 mod confinement;
 mod doors;
 mod edges;
+mod ends;
 mod exchanges;
 mod files;
 mod lab;
@@ -19,6 +20,7 @@ mod sessions;
 mod starting;
 mod steps;
 mod telling;
+mod walks;
 
 use std::collections::BTreeSet;
 use std::pin::Pin;
@@ -129,8 +131,10 @@ fn cases() -> impl Iterator<Item = &'static Case> {
         messages::CASES,
         telling::CASES,
         processes::CASES,
+        ends::CASES,
         starting::CASES,
         files::CASES,
+        walks::CASES,
         edges::CASES,
         other::CASES,
         confinement::CASES,

@@ -284,7 +284,7 @@ async fn waits(lab: Lab) -> Value {
     tokio::time::sleep(WAITS - MARGIN).await;
     let mut client = lab.connect().await;
     let early = client.initialize(json!(sessions[0])).await;
-    let runs = super::processes::is_alive(&lab);
+    let runs = super::ends::is_alive(&lab);
     tokio::time::sleep(2 * MARGIN).await;
     let mut other = lab.connect().await;
     let late = other.initialize(json!(sessions[1])).await;
@@ -296,7 +296,7 @@ async fn waits(lab: Lab) -> Value {
             runs,
             late,
             kept,
-            super::processes::lives(&lab).await
+            super::ends::lives(&lab).await
         ]),
         &sessions[1],
     )

@@ -138,8 +138,7 @@ pub(crate) const CASES: &[Case] = &[
             ),
             ("@events", "p"),
         ],
-        r#"[{}, {"=": {"pty": "isig\r\nicanon\r\necho\r\nonlcr\r\nicrnl\r\nerase\r\ntty\r\nerr\r\n", "exit": 0, "denied": false,
-                       "order": "oec", "dense": true}}]"#,
+        r#"[{}, {"pty": "isig\r\nicanon\r\necho\r\nonlcr\r\nicrnl\r\nerase\r\ntty\r\nerr\r\n", "exit": 0, "denied": false, "dense": true}]"#,
     ),
     Case::same(
         "environment.names-that-pass-though-they-look-like-secrets",
