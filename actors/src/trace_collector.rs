@@ -5,7 +5,7 @@
 //! Never waits for the thread: that comes back as a message into reserved room. Full: the framer waits. Who sends: the
 //! framer.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeSet, VecDeque};
 use std::time::Duration;
 
 use dwell_messages::span::PACKED_SPANS_MAX;
@@ -93,7 +93,7 @@ pub(crate) struct TraceCollector {
     collector: Collector,
     framer: Mailbox<RelayFramer>,
     clock: ClockOffset,
-    awaited: HashMap<ProcessId, ()>,
+    awaited: BTreeSet<ProcessId>,
     settled: Vec<Reply<()>>,
     /// Calls whose spans are to be sent.
     due: Vec<(ProcessId, TraceId)>,
@@ -143,7 +143,7 @@ impl TraceCollector {
             collector,
             framer,
             clock,
-            awaited: HashMap::new(),
+            awaited: BTreeSet::new(),
             settled: Vec::new(),
             due: Vec::new(),
             remembered: VecDeque::new(),
@@ -273,7 +273,7 @@ impl TraceCollector {
 
     fn wait_for(&mut self, process: ProcessId) {
         if self.awaited.len() < AWAITED_MAX {
-            self.awaited.insert(process, ());
+            self.awaited.insert(process);
         }
     }
 

@@ -87,9 +87,9 @@ fn altered(what: &str, value: Pack) -> PackedSpans {
             };
             let at: usize = at.parse().expect("a place");
             span[at] = value;
-            if at == 3 {
+            if at == 4 {
                 // Nothing behind it.
-                span.truncate(4);
+                span.truncate(5);
             }
             back("s", Pack::Array(span), &mut whole);
         }
@@ -142,9 +142,10 @@ fn a_number_past_the_end_of_its_list_is_refused() {
     for (what, value, list, index) in [
         ("span 0", 77.into(), "shape", 77),
         ("span 1", 77.into(), "id", 76),
-        ("span 3", 77.into(), "number", 0),
+        ("span 2", 77.into(), "id", 77),
+        ("span 4", 77.into(), "number", 4),
         ("shape n", 77.into(), "word", 77),
-        ("shape l", 77.into(), "id", 77),
+        ("shape f", true.into(), "span", 0),
         ("shape x", 77.into(), "word", 77),
         ("shape a", word, "word", 77),
         ("shape a", name, "word", 77),
@@ -167,6 +168,101 @@ fn a_number_past_the_end_of_its_list_is_refused() {
             }
             other => panic!("{what}: {other}"),
         }
+    }
+}
+
+#[test]
+fn a_time_or_a_place_that_is_none_is_refused() {
+    for (what, value) in [
+        ("span 1", Pack::from(-1)),
+        ("span 1", Pack::from(1_u64 << 32)),
+        ("span 1", Pack::from(1.5)),
+        ("span 2", Pack::from("x")),
+        ("span 3", Pack::from(true)),
+        ("span 4", Pack::Nil),
+    ] {
+        let error = altered(what, value.clone()).unpack().unwrap_err();
+        assert!(
+            matches!(error, UnpackError::Malformed(_)),
+            "{what} {value}: {error}"
+        );
+    }
+}
+
+/// A wait in a mailbox and the turn behind it.
+fn wait_and_turn() -> [Span; 2] {
+    let wait = call(1).remove(0);
+    let mut turn = wait.clone();
+    turn.name = "turn TerminalDelivery".into();
+    turn.span_id[7] ^= 1;
+    turn.start_unix_ns = wait.end_unix_ns;
+    turn.end_unix_ns = turn.start_unix_ns + 3_000;
+    [wait, turn]
+}
+
+#[test]
+fn a_turn_behind_its_wait_takes_a_few_bytes() {
+    let [wait, turn] = wait_and_turn();
+    let pairs = |pairs: usize| -> Vec<Span> { vec![[wait.clone(), turn.clone()]; pairs].concat() };
+    let of = |spans: &[Span]| PackedSpans::pack(spans).unwrap().len();
+    let pair = of(&pairs(101)) - of(&pairs(100));
+    assert!(pair <= 34, "a wait and a turn more take {pair} bytes");
+    // The control: one that is not quite behind it has an id, a parent and a link of its own.
+    let apart = |spans: Vec<Span>| {
+        let apart = |mut span: Span| {
+            span.start_unix_ns += u64::from(span.name.starts_with("turn"));
+            span
+        };
+        spans.into_iter().map(apart).collect::<Vec<_>>()
+    };
+    let more = of(&apart(pairs(101))) - of(&apart(pairs(100)));
+    assert!(more >= pair + 12, "{more} bytes for two that are apart");
+}
+
+#[test]
+fn what_almost_follows_is_told_as_it_is() {
+    let change: [fn(&mut Span); 8] = [
+        |_| {},
+        |turn| turn.trace_id[0] ^= 1,
+        |turn| turn.span_id[7] ^= 2,
+        |turn| turn.span_id[0] ^= 1,
+        |turn| turn.parent = [0; 8],
+        |turn| turn.link = None,
+        |turn| turn.link = Some([98; 8]),
+        |turn| turn.start_unix_ns -= 1,
+    ];
+    for (at, change) in change.into_iter().enumerate() {
+        let [wait, mut turn] = wait_and_turn();
+        change(&mut turn);
+        let third = Span {
+            parent: turn.span_id,
+            ..wait.clone()
+        };
+        let spans = vec![wait, turn, third];
+        assert_eq!(
+            PackedSpans::pack(&spans).unwrap().unpack(),
+            Ok(spans),
+            "change {at}"
+        );
+    }
+}
+
+#[test]
+fn any_two_times_can_follow_each_other() {
+    for (start, end) in [
+        (0, u64::MAX),
+        (u64::MAX, 0),
+        (1 << 63, 0),
+        (5, 4),
+        (u64::MAX, u64::MAX),
+    ] {
+        let mut spans = call(3);
+        (spans[1].start_unix_ns, spans[1].end_unix_ns) = (start, end);
+        assert_eq!(
+            PackedSpans::pack(&spans).unwrap().unpack(),
+            Ok(spans),
+            "{start} to {end}"
+        );
     }
 }
 

@@ -43,9 +43,7 @@ fn a_turn_runs_commands_that_succeed_fail_and_are_not_there() {
         good.contains("exited with code 0") && good.contains("aaaaaaaaaa"),
         "{good}"
     );
-    // The trace that each leaves.
-    let traces = std::fs::read_dir(world.home().join("traces")).unwrap().count();
-    assert!(traces > 0, "calls are traced");
+    world.traced(3);
 }
 
 #[test]
@@ -69,6 +67,7 @@ fn a_turn_runs_through_a_relay_that_can_read_nothing() {
     );
     assert!(added.contains("A new"), "{added}");
     assert!(long.contains("line\n") && long.contains("2800000"), "{long}");
+    world.traced(2);
 }
 
 #[test]
@@ -96,6 +95,7 @@ fn a_turn_types_into_a_command_that_runs_on() {
         two.contains("got-two") && two.contains("exited with code 4"),
         "{two}"
     );
+    world.traced(1);
 }
 
 #[test]
@@ -128,6 +128,7 @@ fn a_turn_patches_and_reads_files() {
         std::fs::read_to_string(world.work().join("sub/dir/new")).unwrap(),
         "line 1\nline two\n"
     );
+    world.traced(1);
 }
 
 #[test]
@@ -157,6 +158,7 @@ fn a_turn_takes_twenty_megabytes() {
         .map(|line| line.to_string().len() as u64 + 1)
         .sum::<u64>();
     assert!(bytes.abs_diff(sent) <= 4, "{bytes} of {sent}");
+    world.traced(1);
 }
 
 /// The CLI's own recovery, in the middle of a command's output: not a byte is lost.
@@ -179,8 +181,7 @@ async fn a_turn_outlives_its_connection() {
         let command = "seq 1 2000; touch half; while [ -e half ]; do sleep 0.02; done; seq 2001 4000; exit 5";
         let turning = tokio::task::spawn_blocking(move || {
             let turn = world.turn(&url, FULL, vec![exec(command), exec("echo again")]);
-            drop(world);
-            turn
+            (turn, world)
         });
         while !marker.exists() {
             assert!(
@@ -191,7 +192,7 @@ async fn a_turn_outlives_its_connection() {
         }
         proxy.cut(if round % 2 == 0 { Cut::Reset } else { Cut::Close });
         std::fs::remove_file(&marker).unwrap();
-        let turn = turning.await.unwrap();
+        let (turn, world) = turning.await.unwrap();
         let [output, again] = &turn.outputs[..] else {
             panic!("two outputs: {:?} {}", turn.outputs, turn.said);
         };
@@ -215,6 +216,7 @@ async fn a_turn_outlives_its_connection() {
             "round {round}: {output}"
         );
         assert!(again.contains("again"), "{again}");
+        world.traced(2);
     }
 }
 
@@ -274,6 +276,7 @@ fn a_turn_in_the_clis_default_sandbox_writes_inside_of_the_workspace_alone() {
         // The control: it is the policy that keeps it.
         world.turn(&world.url, FULL, vec![exec(&write)]);
         assert!(outside.exists());
+        world.traced(5);
     }
 }
 
@@ -297,5 +300,6 @@ fn what_the_cli_wants_confined_does_not_run_unless_the_operator_said_so() {
         if !runs {
             assert!(turn.outputs[0].contains("--sandbox=off"), "{:?}", turn.outputs);
         }
+        world.traced(usize::from(runs));
     }
 }

@@ -1,9 +1,13 @@
 //! A turn of the CLI, against an executor of dwell's.
 
+use std::collections::BTreeMap;
 use std::io::{BufRead as _, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
+use dwell_actors::trace_file::{current_path, read_traces};
+use dwell_messages::{Role, Span};
+use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 use tempfile::TempDir;
 
@@ -101,6 +105,27 @@ fn member(line: &str, name: &str) -> String {
     value[name].as_str().unwrap().to_owned()
 }
 
+/// Asks a role to end and waits until it has: what it traced is written then.
+fn end(mut role: Child) {
+    kill_process(Pid::from_child(&role), Signal::TERM).unwrap();
+    role.wait().unwrap();
+}
+
+/// Whether a span is the other's, or below it.
+fn is_below(spans: &[Span], mut span: &Span, above: [u8; 8]) -> bool {
+    // No trace of one command is deeper.
+    for _ in 0..spans.len() {
+        if span.span_id == above {
+            return true;
+        }
+        match spans.iter().find(|other| other.span_id == span.parent) {
+            Some(parent) => span = parent,
+            None => return false,
+        }
+    }
+    false
+}
+
 /// What came of a turn.
 pub(crate) struct Turn {
     pub(crate) outputs: Vec<String>,
@@ -157,6 +182,49 @@ impl World {
             roles: vec![relay, executor, bridge],
             url,
         }
+    }
+
+    /// Ends the roles. So many commands were asked for, and each is one trace: from the request of the CLI to the
+    /// exit of its child.
+    pub(crate) fn traced(mut self, commands: usize) {
+        // Who asks the executor ends first: what a command cost is told to it.
+        while let Some(role) = self.roles.pop() {
+            end(role);
+        }
+        let dir = self.home().join("traces");
+        let mut traces = BTreeMap::<[u8; 16], Vec<Span>>::new();
+        for role in [Role::Harness, Role::Executor] {
+            let path = current_path(&dir, role);
+            if !path.exists() {
+                continue;
+            }
+            let read = read_traces(&path).unwrap();
+            assert_eq!(read.unread_lines, 0, "{}", path.display());
+            for span in read.lines.into_iter().flat_map(|line| line.spans) {
+                let spans = traces.entry(span.trace_id).or_default();
+                if spans.iter().all(|known| known.span_id != span.span_id) {
+                    spans.push(span);
+                }
+            }
+        }
+        let mut found = 0;
+        for spans in traces.values() {
+            let named = |name: &str| spans.iter().filter(|span| span.name == name).collect::<Vec<_>>();
+            let asked = named("process/start");
+            let Some(first) = asked.first() else { continue };
+            found += 1;
+            let names: Vec<_> = spans.iter().map(|span| span.name.as_ref()).collect();
+            assert_eq!(asked.len(), 1, "one command a trace: {names:?}");
+            for stage in ["call", "process", "spawn", "exit watcher"] {
+                assert!(
+                    named(stage)
+                        .iter()
+                        .any(|span| is_below(spans, span, first.span_id)),
+                    "{stage} is below the CLI's request: {names:?}"
+                );
+            }
+        }
+        assert_eq!(found, commands, "each command is a trace");
     }
 
     pub(crate) fn work(&self) -> PathBuf {

@@ -23,7 +23,7 @@ use crate::threads::ThreadError;
 /// Jobs that may wait for the disk.
 pub const LOG_QUEUE_MAX: usize = 1_024;
 /// Jobs looked at together.
-const BATCH_MAX: usize = 64;
+const BATCH_MAX: usize = 256;
 
 /// Which open log: never used twice in a process.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]

@@ -117,9 +117,15 @@ impl<W> MetadataCore<W> {
     pub fn observe(&mut self, patch: ThreadPatch, context: TraceContext, now: Instant) -> u64 {
         self.generation += 1;
         self.parked = false;
-        let mut whole = std::mem::take(&mut self.deferred);
-        let factual = !patch.is_touch() || !whole.is_empty();
-        whole.merge(patch);
+        let has_deferred = !self.deferred.is_empty();
+        let factual = has_deferred || !patch.is_touch();
+        let patch = if has_deferred {
+            let mut whole = std::mem::take(&mut self.deferred);
+            whole.merge(patch);
+            whole
+        } else {
+            patch
+        };
         let first_is_taken = self.in_flight && self.segments.len() == 1;
         if let Some(Segment {
             generation,
@@ -127,7 +133,7 @@ impl<W> MetadataCore<W> {
         }) = self.segments.back_mut().filter(|_| !first_is_taken)
         {
             *generation = self.generation;
-            last.patch.merge(whole);
+            last.patch.merge(patch);
             if factual && last.factual.is_none() {
                 last.factual = Some(now);
             }
@@ -136,7 +142,7 @@ impl<W> MetadataCore<W> {
         self.segments.push_back(Segment {
             generation: self.generation,
             change: Change::Derived(Derived {
-                patch: whole,
+                patch,
                 oldest: now,
                 context,
                 factual: factual.then_some(now),

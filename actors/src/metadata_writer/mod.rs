@@ -34,7 +34,7 @@ type Answer = Result<(), ThreadError>;
 /// What it is told.
 pub(crate) enum MetadataMessage {
     /// Items were appended; with a reply, a barrier right behind them.
-    Append(Box<Appended>, Option<Reply<Answer>>),
+    Append(Appended, Option<Reply<Answer>>),
     /// Answer when everything before this is kept. `materialise`: also if nothing has been appended yet.
     Barrier { materialise: bool, reply: Reply<Answer> },
     /// Change the record explicitly, behind everything before this.
@@ -51,9 +51,9 @@ pub(crate) enum MetadataMessage {
 
 /// What was appended.
 pub(crate) struct Appended {
-    pub(crate) appending: Appending,
+    pub(crate) appending: Box<Appending>,
     /// What the caller says besides.
-    pub(crate) patch: ThreadPatch,
+    pub(crate) patch: Option<Box<ThreadPatch>>,
 }
 
 /// What it is told urgently.
@@ -166,15 +166,16 @@ impl MetadataWriter {
         let called = appending.trace.called;
         let observed = inside.child(span_id());
         let mut derived = self.live.observer.observe(&appending.items);
-        derived.merge(patch.cleaned());
+        if let Some(patch) = patch {
+            derived.merge(patch.cleaned());
+        }
         let room = turn.take_room();
         let (fed, kept) = if reply.is_some() {
             (None, room)
         } else {
             (room, None)
         };
-        self.feed
-            .queue(LogJob::Append(self.live.log, Box::new(appending)), fed);
+        self.feed.queue(LogJob::Append(self.live.log, appending), fed);
         self.core.observe(derived, observed.clone(), now());
         if inside.is_sampled() {
             self.live.collector.stage(Stage::with_id(
@@ -404,7 +405,7 @@ impl Actor for MetadataWriter {
         match body {
             MetadataMessage::Append(appended, reply) => {
                 let is_awaited = reply.is_some();
-                self.append(*appended, reply, turn);
+                self.append(appended, reply, turn);
                 if !is_awaited && !turn.is_last() {
                     // The turns behind it hand all of it on at once, which wakes the log's thread once. Should none come,
                     // because who had taken room for it gave up, the timer does.

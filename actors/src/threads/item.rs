@@ -10,7 +10,8 @@ use crate::telemetry::wall_unix_us;
 #[derive(Clone, Debug, Default)]
 pub struct Append {
     pub(super) items: Vec<Item>,
-    pub(super) patch: ThreadPatch,
+    /// Most appends have none, and it is large.
+    pub(super) patch: Option<Box<ThreadPatch>>,
     pub(super) parent: Option<TraceContext>,
 }
 
@@ -26,7 +27,10 @@ impl Append {
     /// What changes of the thread's record besides what its items say: the model, tokens, the branch. It wins over them.
     #[must_use]
     pub fn patch(mut self, patch: ThreadPatch) -> Self {
-        self.patch.merge(patch);
+        match &mut self.patch {
+            Some(earlier) => earlier.merge(patch),
+            None => self.patch = Some(Box::new(patch)),
+        }
         self
     }
 

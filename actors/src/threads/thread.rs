@@ -150,14 +150,14 @@ impl Thread {
         };
         let context = trace.inside();
         let appended = Appended {
-            appending: Appending {
+            appending: Box::new(Appending {
                 items: append.items,
                 room: Some(room),
                 trace,
-            },
+            }),
             patch: append.patch,
         };
-        let message = MetadataMessage::Append(Box::new(appended), reply);
+        let message = MetadataMessage::Append(appended, reply);
         self.writer
             .tell(Envelope::new(context, message))
             .await

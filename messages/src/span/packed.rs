@@ -29,6 +29,9 @@ const WHY_MAX_CHARS: usize = 120;
 /// Words that a call's spans have, about.
 const WORDS_USUAL: usize = 96;
 
+/// Numbers that a span has, about.
+const NUMBERS_USUAL: usize = 5;
+
 const TRACE_BYTES: usize = 16;
 const ID_BYTES: usize = 8;
 
@@ -138,7 +141,7 @@ struct Block<'a> {
     traces: Cow<'a, [u8]>,
     #[serde(rename = "c")]
     counts: Vec<u32>,
-    /// Span ids: those of the spans, in their order, and then others that they name.
+    /// Span ids: those of the spans that follow none, in their order, and then others that they name.
     #[serde(rename = "i", borrow, with = "serde_bytes")]
     ids: Cow<'a, [u8]>,
     /// Texts.
@@ -147,7 +150,7 @@ struct Block<'a> {
     /// What spans have in common.
     #[serde(rename = "m")]
     shapes: Vec<Shape>,
-    /// What the spans' beginnings count from, in Unix nanoseconds.
+    /// When the first span begins, in Unix nanoseconds.
     #[serde(rename = "b")]
     base_unix_ns: u64,
     #[serde(rename = "s")]
@@ -163,8 +166,11 @@ struct Shape {
     kind: SpanKind,
     #[serde(rename = "a", default, skip_serializing_if = "Vec::is_empty")]
     attributes: Vec<(u32, Common)>,
-    #[serde(rename = "l", default, skip_serializing_if = "Option::is_none")]
-    link: Option<u32>,
+    #[serde(rename = "l", default, skip_serializing_if = "is_false")]
+    is_linked: bool,
+    /// It is to the span before what a turn is to the wait in the mailbox: see [`follows`].
+    #[serde(rename = "f", default, skip_serializing_if = "is_false")]
+    follows: bool,
     #[serde(rename = "x", default, skip_serializing_if = "Option::is_none")]
     error: Option<u32>,
 }
@@ -174,8 +180,29 @@ fn is_internal(kind: &SpanKind) -> bool {
     *kind == SpanKind::Internal
 }
 
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde asks with a reference")]
+fn is_false(value: &bool) -> bool {
+    !*value
+}
+
 fn internal() -> SpanKind {
     SpanKind::Internal
+}
+
+/// Whether a span begins where the one before ends and has that one's trace, parent, link, and id but for the last bit: a
+/// message's turn behind its wait, which is most of a call.
+fn follows(before: &Span, span: &Span) -> bool {
+    span.start_unix_ns == before.end_unix_ns
+        && span.span_id == sibling(before.span_id)
+        && span.parent == before.parent
+        && span.link == before.link
+        && span.trace_id == before.trace_id
+}
+
+/// An id with its last bit turned.
+fn sibling(mut id: [u8; ID_BYTES]) -> [u8; ID_BYTES] {
+    id[ID_BYTES - 1] ^= 1;
+    id
 }
 
 /// What a shape says of an attribute's value: a text by its number among the words, or nothing, where the span has a
@@ -188,24 +215,19 @@ enum Common {
     Own(()),
 }
 
-/// A span, as an array: its shape, its parent's id counted from 1, its beginning after the block's and how long it
-/// lasted in nanoseconds, and as many numbers as its shape leaves open.
+/// A span, as an array: its shape and then numbers. Of one that follows none: its parent's id counted from 1, its link's
+/// id where its shape is linked, and how long after the end of the span before it begins, in nanoseconds. Of each: how
+/// long it lasted, and as many numbers as its shape leaves open.
 struct Packed {
     shape: u32,
-    parent: u32,
-    start_ns: u64,
-    duration_ns: u64,
-    own: Vec<Value>,
+    numbers: Vec<Value>,
 }
 
 impl Serialize for Packed {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let mut array = serializer.serialize_seq(Some(4 + self.own.len()))?;
+        let mut array = serializer.serialize_seq(Some(1 + self.numbers.len()))?;
         array.serialize_element(&self.shape)?;
-        array.serialize_element(&self.parent)?;
-        array.serialize_element(&self.start_ns)?;
-        array.serialize_element(&self.duration_ns)?;
-        for value in &self.own {
+        for value in &self.numbers {
             array.serialize_element(value)?;
         }
         array.end()
@@ -224,25 +246,61 @@ impl<'de> Visitor<'de> for PackedVisitor {
     type Value = Packed;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("an array of a shape, a parent, a beginning, a duration and numbers")
+        f.write_str("an array of a shape and numbers")
     }
 
     fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Packed, A::Error> {
-        fn next<'de, T: Deserialize<'de>, A: SeqAccess<'de>>(seq: &mut A, at: usize) -> Result<T, A::Error> {
-            let element = seq.next_element()?;
-            element.ok_or_else(|| A::Error::invalid_length(at, &PackedVisitor))
-        }
+        let shape = seq.next_element()?;
         let mut packed = Packed {
-            shape: next(&mut seq, 0)?,
-            parent: next(&mut seq, 1)?,
-            start_ns: next(&mut seq, 2)?,
-            duration_ns: next(&mut seq, 3)?,
-            own: Vec::new(),
+            shape: shape.ok_or_else(|| A::Error::invalid_length(0, &self))?,
+            numbers: Vec::with_capacity(NUMBERS_USUAL),
         };
         while let Some(value) = seq.next_element()? {
-            packed.own.push(value);
+            packed.numbers.push(value);
         }
         Ok(packed)
+    }
+}
+
+/// A span's numbers, one after the other.
+struct Numbers<'a> {
+    values: std::slice::Iter<'a, Value>,
+    count: usize,
+}
+
+impl<'a> Numbers<'a> {
+    fn of(span: &'a Packed) -> Self {
+        Self {
+            values: span.numbers.iter(),
+            count: span.numbers.len(),
+        }
+    }
+
+    fn next(&mut self) -> Result<&'a Value, UnpackError> {
+        self.values.next().ok_or(UnpackError::OutOfRange {
+            what: "number",
+            index: number(self.count),
+            count: self.count,
+        })
+    }
+
+    fn integer(&mut self) -> Result<i64, UnpackError> {
+        match self.next()? {
+            Value::I64(value) => Ok(*value),
+            Value::Bool(_) | Value::F64(_) | Value::Str(_) => {
+                Err(UnpackError::Malformed("a time or a place is no integer".into()))
+            }
+        }
+    }
+
+    /// A time, as however many nanoseconds are between it and another: any two are some number of them apart.
+    fn nanoseconds(&mut self) -> Result<u64, UnpackError> {
+        self.integer().map(i64::cast_unsigned)
+    }
+
+    fn index(&mut self) -> Result<u32, UnpackError> {
+        let index = self.integer()?;
+        u32::try_from(index).map_err(|_| UnpackError::Malformed(format!("{index} counts nothing")))
     }
 }
 
@@ -313,53 +371,62 @@ impl<'a> Packer<'a> {
             words: (Vec::with_capacity(WORDS_USUAL), with_room(WORDS_USUAL)),
             shapes: (Vec::with_capacity(WORDS_USUAL), with_room(WORDS_USUAL)),
         };
-        // The spans' own first: their place is their number.
+        // Those of the spans first, in their order: which is whose need not be said.
+        let before = |at: usize| at.checked_sub(1).map(|before| &spans[before]);
         for (at, span) in spans.iter().enumerate() {
-            packer.ids.0.extend_from_slice(&span.span_id);
-            packer
-                .ids
-                .1
-                .entry(u64::from_ne_bytes(span.span_id))
-                .or_insert(number(at));
+            if before(at).is_some_and(|before| follows(before, span)) {
+                continue;
+            }
+            let (bytes, seen) = &mut packer.ids;
+            seen.entry(u64::from_ne_bytes(span.span_id))
+                .or_insert(number(bytes.len() / ID_BYTES));
+            bytes.extend_from_slice(&span.span_id);
         }
-        let base_unix_ns = spans.iter().map(|span| span.start_unix_ns).min().unwrap_or(0);
-        let spans = spans.iter().map(|span| packer.span(span, base_unix_ns)).collect();
+        let packed = (spans.iter().enumerate())
+            .map(|(at, span)| packer.span(before(at), span))
+            .collect();
         Block {
             traces: packer.traces.into(),
             counts: packer.counts,
             ids: packer.ids.0.into(),
             words: packer.words.0,
             shapes: packer.shapes.0,
-            base_unix_ns,
-            spans,
+            base_unix_ns: spans.first().map_or(0, |span| span.start_unix_ns),
+            spans: packed,
         }
     }
 
-    fn span(&mut self, span: &'a Span, base_unix_ns: u64) -> Packed {
+    fn span(&mut self, before: Option<&Span>, span: &'a Span) -> Packed {
         self.trace(&span.trace_id);
+        let follows = before.is_some_and(|before| follows(before, span));
         let shape = Shape {
             name: self.word(&span.name),
             kind: span.kind,
             attributes: (span.attributes.iter())
                 .map(|(name, value)| (self.word(name), self.common(value)))
                 .collect(),
-            link: span.link.map(|link| self.id(link)),
+            is_linked: span.link.is_some() && !follows,
+            follows,
             error: span.error.as_deref().map(|error| self.word(error)),
         };
+        let mut numbers = Vec::with_capacity(NUMBERS_USUAL);
+        let nanoseconds = |from: u64, to: u64| Value::I64(to.wrapping_sub(from).cast_signed());
+        if !follows {
+            let parent = (span.parent != [0; ID_BYTES]).then(|| 1 + self.id(span.parent));
+            numbers.push(Value::I64(parent.unwrap_or(0).into()));
+            numbers.extend(span.link.map(|link| Value::I64(self.id(link).into())));
+            let ended = before.map_or(span.start_unix_ns, |before| before.end_unix_ns);
+            numbers.push(nanoseconds(ended, span.start_unix_ns));
+        }
+        numbers.push(nanoseconds(span.start_unix_ns, span.end_unix_ns));
         let own = span.attributes.iter().map(|(_, value)| value);
+        numbers.extend(
+            own.filter(|value| matches!(value, Value::I64(_) | Value::F64(_)))
+                .cloned(),
+        );
         Packed {
             shape: self.shape(shape),
-            parent: if span.parent == [0; ID_BYTES] {
-                0
-            } else {
-                1 + self.id(span.parent)
-            },
-            start_ns: span.start_unix_ns - base_unix_ns,
-            duration_ns: span.end_unix_ns.wrapping_sub(span.start_unix_ns),
-            own: own
-                .filter(|value| matches!(value, Value::I64(_) | Value::F64(_)))
-                .cloned()
-                .collect(),
+            numbers,
         }
     }
 
@@ -460,54 +527,69 @@ impl Block<'_> {
         let mut traces = (0..)
             .zip(&self.counts)
             .flat_map(|(trace, count)| (0..*count).map(move |_| trace));
-        (0..)
-            .zip(&self.spans)
-            .map(|(own, span)| {
-                let trace = traces.next().unwrap_or(number(self.traces.len() / TRACE_BYTES));
-                self.span((own, trace), span, &mut words)
-            })
-            .collect()
+        let mut own = 0;
+        let mut spans: Vec<Span> = Vec::with_capacity(self.spans.len());
+        for packed in &self.spans {
+            let trace = traces.next().unwrap_or(number(self.traces.len() / TRACE_BYTES));
+            let mut numbers = Numbers::of(packed);
+            let shape = entry(&self.shapes, "shape", packed.shape)?;
+            let mut span = self.begun((&mut own, trace), spans.last(), shape, &mut numbers)?;
+            span.name = words.get(shape.name)?.into();
+            span.end_unix_ns = span.start_unix_ns.wrapping_add(numbers.nanoseconds()?);
+            for (name, value) in &shape.attributes {
+                let name = words.get(*name)?.into();
+                let value = match *value {
+                    Common::Bool(value) => Value::Bool(value),
+                    Common::Word(word) => Value::Str(words.get(word)?.into()),
+                    Common::Own(()) => numbers.next()?.clone(),
+                };
+                span.attributes.push((name, value));
+            }
+            let error = shape.error.map(|error| words.get(error)).transpose()?;
+            span.error = error.map(Into::into);
+            spans.push(span);
+        }
+        Ok(spans)
     }
 
-    fn span(
+    /// A span as far as the numbers say that a span of this shape has, which one that follows takes from the one before.
+    fn begun(
         &self,
-        (own, trace): (u32, u32),
-        span: &Packed,
-        words: &mut Words<'_>,
+        (own, trace): (&mut u32, u32),
+        before: Option<&Span>,
+        shape: &Shape,
+        numbers: &mut Numbers<'_>,
     ) -> Result<Span, UnpackError> {
         let id = |index| part::<ID_BYTES>(&self.ids, "id", index);
-        let shape = entry(&self.shapes, "shape", span.shape)?;
-        let start_unix_ns = self.base_unix_ns.wrapping_add(span.start_ns);
-        let mut numbers = span.own.iter();
-        let mut attributes = Vec::with_capacity(shape.attributes.len());
-        for (name, value) in &shape.attributes {
-            let name = words.get(*name)?.into();
-            let value = match *value {
-                Common::Bool(value) => Value::Bool(value),
-                Common::Word(word) => Value::Str(words.get(word)?.into()),
-                Common::Own(()) => numbers.next().cloned().ok_or(UnpackError::OutOfRange {
-                    what: "number",
-                    index: number(span.own.len()),
-                    count: span.own.len(),
-                })?,
-            };
-            attributes.push((name, value));
-        }
-        Ok(Span {
+        let mut span = Span {
             trace_id: part::<TRACE_BYTES>(&self.traces, "trace", trace)?,
-            span_id: id(own)?,
-            parent: span.parent.checked_sub(1).map_or(Ok([0; ID_BYTES]), id)?,
-            name: words.get(shape.name)?.into(),
+            span_id: [0; ID_BYTES],
+            parent: [0; ID_BYTES],
+            name: Cow::Borrowed(""),
             kind: shape.kind,
-            start_unix_ns,
-            end_unix_ns: start_unix_ns.wrapping_add(span.duration_ns),
-            attributes,
-            link: shape.link.map(id).transpose()?,
-            error: shape
-                .error
-                .map(|error| words.get(error))
-                .transpose()?
-                .map(Into::into),
-        })
+            start_unix_ns: before.map_or(self.base_unix_ns, |before| before.end_unix_ns),
+            end_unix_ns: 0,
+            attributes: Vec::with_capacity(shape.attributes.len()),
+            link: None,
+            error: None,
+        };
+        if shape.follows {
+            let before = before.ok_or(UnpackError::OutOfRange {
+                what: "span",
+                index: 0,
+                count: 0,
+            })?;
+            span.span_id = sibling(before.span_id);
+            (span.parent, span.link) = (before.parent, before.link);
+        } else {
+            span.span_id = id(*own)?;
+            *own += 1;
+            span.parent = (numbers.index()?.checked_sub(1)).map_or(Ok([0; ID_BYTES]), id)?;
+            if shape.is_linked {
+                span.link = Some(id(numbers.index()?)?);
+            }
+            span.start_unix_ns = span.start_unix_ns.wrapping_add(numbers.nanoseconds()?);
+        }
+        Ok(span)
     }
 }
