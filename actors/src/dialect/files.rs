@@ -186,7 +186,11 @@ impl Served {
         });
         if let Err(error) = self.files.call(request).await {
             self.handles.forget(&ask.handle_id, &opened);
-            return Err(file_fault(&ask.path, error));
+            return Err(match (error.code, opened.mode) {
+                // What is to be written has the system's words.
+                (ErrorCode::IsADirectory, OpenMode::Replace) => Fault::of_file_errno(EISDIR),
+                _ => file_fault(&ask.path, error),
+            });
         }
         Ok(OpenedFile {
             handle_id: ask.handle_id,
@@ -230,6 +234,13 @@ impl Served {
         let opened = self.handles.of(&ask.handle_id)?;
         let mut rest = ask.chunk.0;
         block_length(rest.len() as u64)?;
+        // An offset is signed to the system. It is told before anything is tried: the file stays open.
+        let end = ask.offset.checked_add(rest.len() as u64);
+        if end.is_none_or(|end| i64::try_from(end).is_err()) {
+            return Err(Fault::invalid_request(
+                "no file is as long as this block is far behind",
+            ));
+        }
         let _turn = opened.turn.lock().await;
         if opened.mode != OpenMode::Replace {
             return Err(Fault::of_file_errno(EBADF));

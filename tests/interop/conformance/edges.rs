@@ -183,6 +183,74 @@ pub(crate) const CASES: &[Case] = &[
         Holds::Both(r#"[{}, "-32600 *", {}, 2000001, "-32600 *"]"#),
     ),
     Case::same(
+        "handle.behind-the-longest-file",
+        "8",
+        &[
+            (
+                "fs/open",
+                r#"{"handleId":"d","path":"file://$DIR","mode":"replace"}"#,
+            ),
+            (
+                "fs/open",
+                r#"{"handleId":"w","path":"file://$DIR/new","mode":"replace"}"#,
+            ),
+            (
+                "fs/writeBlock",
+                r#"{"handleId":"w","offset":9223372036854775807,"chunk":"YQ=="}"#,
+            ),
+            ("fs/writeBlock", r#"{"handleId":"w","offset":0,"chunk":"YQ=="}"#),
+            ("@contents", "$DIR/new"),
+            ("fs/open", r#"{"handleId":"r","path":"file://$DIR/file"}"#),
+            (
+                "fs/readBlock",
+                r#"{"handleId":"r","offset":9223372036854775808,"len":1}"#,
+            ),
+        ],
+        r#"["-32603 Is a directory (os error 21)", {}, "-32600 *", {}, "a", {}, "-32600 Invalid argument (os error 22)"]"#,
+    ),
+    Case::differs(
+        "file.written-to-a-device",
+        "8",
+        &[(
+            "fs/writeFile",
+            r#"{"path":"file:///dev/null","dataBase64":"YQ=="}"#,
+        )],
+        "[{}]",
+        r#"["-32600 path `/dev/null` is not a file"]"#,
+    ),
+    Case::differs(
+        "copy.onto-what-is-not-meant",
+        "8",
+        &[
+            (
+                "fs/copy",
+                r#"{"sourcePath":"file://$DIR/file","destinationPath":"file://$DIR/file","recursive":false}"#,
+            ),
+            ("@contents", "$DIR/file"),
+            (
+                "fs/copy",
+                r#"{"sourcePath":"file://$DIR/dir/b","destinationPath":"file://$DIR/link","recursive":false}"#,
+            ),
+            (
+                "fs/copy",
+                r#"{"sourcePath":"file://$DIR/file","destinationPath":"file://$DIR/dir","recursive":false}"#,
+            ),
+            (
+                "fs/copy",
+                r#"{"sourcePath":"file://$DIR/link","destinationPath":"file://$DIR/dir/a","recursive":false}"#,
+            ),
+            ("@sh", "p mkfifo $DIR/empty/pipe"),
+            ("@events", "p"),
+            (
+                "fs/copy",
+                r#"{"sourcePath":"file://$DIR/empty","destinationPath":"file://$DIR/copy","recursive":true}"#,
+            ),
+        ],
+        r#"[{}, "", {}, "-32603 Is a directory (os error 21)", "-32603 File exists (os error 17)", {}, {"exit": 0}, {}]"#,
+        r#"["-32600 *", "hello
+", "-32603 * (os error 40)", "-32600 *", {}, {}, {"exit": 0}, "-32600 *"]"#,
+    ),
+    Case::same(
         "file.more-absent-methods",
         "8",
         &[

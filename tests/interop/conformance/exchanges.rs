@@ -18,6 +18,15 @@ pub(crate) const CASES: &[Case] = &[
         |lab| Box::pin(ends(lab)),
         Holds::Both(r#"{"before": 1, "after": 0}"#),
     ),
+    Case::scene(
+        "order.an-exchange-that-waits-holds-up-what-comes-behind-it",
+        "2.3",
+        |lab| Box::pin(behind_an_exchange(lab)),
+        Holds::Differ {
+            stock: r#"["exchange", "status"]"#,
+            dwell: r#"["status", "exchange"]"#,
+        },
+    ),
     Case::same(
         "http.more-arguments",
         "10",
@@ -102,6 +111,25 @@ async fn pieces(lab: Lab) -> Value {
         }
     }
     json!({"bytes": bytes, "are_short": longest <= 1024 * 1024, "dense": is_dense})
+}
+
+/// In which order they are answered: the exchange never is by its server, and its time is over after a while.
+async fn behind_an_exchange(lab: Lab) -> Value {
+    let mut client = lab.begin().await;
+    let never =
+        json!({"method": "GET", "url": lab.origin().url("/never"), "requestId": "s", "timeoutMs": 1_500});
+    let exchange = client.ask("http/request", never).await;
+    client.ask("environment/status", Value::Null).await;
+    let mut order = Vec::new();
+    for _ in 0..2 {
+        let answer = client.read().await.unwrap();
+        order.push(if answer["id"] == json!(exchange) {
+            "exchange"
+        } else {
+            "status"
+        });
+    }
+    json!(order)
 }
 
 async fn ends(lab: Lab) -> Value {

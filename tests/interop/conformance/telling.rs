@@ -263,7 +263,7 @@ async fn behind_a_write(lab: Lab) -> Value {
     fill(&mut client, "p").await;
     let id = client.ask("process/terminate", json!({"processId": "q"})).await;
     let answer = client.answer(json!(id));
-    match tokio::time::timeout(std::time::Duration::from_secs(3), answer).await {
+    match tokio::time::timeout(std::time::Duration::from_secs(6), answer).await {
         Ok(answer) => answer,
         Err(_) => json!("held up"),
     }
