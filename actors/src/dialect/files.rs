@@ -238,7 +238,7 @@ impl Served {
         let end = ask.offset.checked_add(rest.len() as u64);
         if end.is_none_or(|end| i64::try_from(end).is_err()) {
             return Err(Fault::invalid_request(
-                "no file is as long as this block is far behind",
+                "a block ends within the longest file, which has 2^63 - 1 bytes",
             ));
         }
         let _turn = opened.turn.lock().await;

@@ -247,8 +247,7 @@ pub(crate) const CASES: &[Case] = &[
             ),
         ],
         r#"[{}, "", {}, "-32603 Is a directory (os error 21)", "-32603 File exists (os error 17)", {}, {"exit": 0}, {}]"#,
-        r#"["-32600 *", "hello
-", "-32603 * (os error 40)", "-32600 *", {}, {}, {"exit": 0}, "-32600 *"]"#,
+        r#"["-32600 *", "hello\n", "-32603 * (os error 40)", "-32600 *", {}, {}, {"exit": 0}, "-32600 *"]"#,
     ),
     Case::same(
         "file.more-absent-methods",
