@@ -198,6 +198,7 @@ impl World {
             if !path.exists() {
                 continue;
             }
+            // A line that cannot be read is a mistake here.
             for span in read_traces(&path).unwrap().flat_map(|line| line.unwrap().spans) {
                 let spans = traces.entry(span.trace_id).or_default();
                 if spans.iter().all(|known| known.span_id != span.span_id) {

@@ -50,6 +50,7 @@ impl Wish {
     /// It is refused, or not understood.
     pub(super) fn confinement(self, sandbox: Option<&Value>) -> Result<Option<Confinement>, Fault> {
         let Some(sandbox) = sandbox else { return Ok(None) };
+        formed(sandbox)?;
         match self {
             Self::PassedOver => Ok(None),
             Self::Refused => Err(Fault::failed(NO_SANDBOX)),
@@ -58,6 +59,26 @@ impl Wish {
                 Err(unclear) => Err(Fault::failed(format!("{NO_SANDBOX} ({})", unclear.0))),
             },
         }
+    }
+}
+
+/// Whether it is a `sandbox` at all: what it says may be more than can be enforced.
+fn formed(sandbox: &Value) -> Result<(), Fault> {
+    let Value::Object(members) = sandbox else {
+        return Err(Fault::invalid_params("a sandbox is an object"));
+    };
+    for name in ["permissions", "windowsSandboxLevel"] {
+        if !members.contains_key(name) {
+            return Err(Fault::invalid_params(format!("missing field `{name}`")));
+        }
+    }
+    // All but one of these are passed over here; that one can only be meant for another system.
+    match members["windowsSandboxLevel"].as_str() {
+        Some("disabled" | "restricted-token" | "elevated") => Ok(()),
+        Some("mxc") => Err(Fault::invalid_params("`mxc` is not of this executor's system")),
+        Some(_) | None => Err(Fault::invalid_params(
+            "windowsSandboxLevel is `disabled`, `restricted-token`, `elevated` or `mxc`",
+        )),
     }
 }
 
@@ -71,8 +92,10 @@ pub(super) fn command(start: &Start, wish: Wish, parent: Option<TraceContext>) -
         return Err(Fault::failed(NO_SANDBOX));
     }
     let confinement = wish.confinement(start.sandbox.as_ref())?;
+    // Whatever is wrong with it, it is a parameter.
+    let cwd = path_of(&start.cwd).map_err(|fault| Fault::invalid_params(fault.message))?;
     let mut command = Command::from_argv(&start.argv)
-        .current_dir(OsString::from_vec(path_of(&start.cwd)?))
+        .current_dir(OsString::from_vec(cwd))
         // The gateway keeps what can be read again.
         .retention(0);
     if let Some(name) = &start.arg0 {
@@ -223,7 +246,7 @@ mod tests {
     #[test]
     fn what_asks_to_be_confined_is_refused_unless_the_operator_said_otherwise() {
         for confined in [
-            json!({"sandbox": {"permissions": {}}}),
+            json!({"sandbox": {"permissions": {}, "windowsSandboxLevel": "disabled"}}),
             json!({"enforceManagedNetwork": true}),
             json!({"networkProxy": {}}),
         ] {
@@ -241,6 +264,37 @@ mod tests {
         let disabled =
             json!({"sandbox": {"permissions": {"type": "disabled"}, "windowsSandboxLevel": "disabled"}});
         assert!(made(&disabled).confinement.is_some());
+    }
+
+    #[test]
+    fn what_is_no_sandbox_is_refused_as_a_parameter_whatever_becomes_of_one() {
+        for wish in [Wish::Enforced, Wish::Refused, Wish::PassedOver] {
+            for (sandbox, text) in [
+                (
+                    json!({"windowsSandboxLevel": "disabled"}),
+                    "missing field `permissions`",
+                ),
+                (json!({"permissions": {}}), "missing field `windowsSandboxLevel`"),
+                (json!("text"), "a sandbox is an object"),
+                (
+                    json!({"permissions": {}, "windowsSandboxLevel": "mxc"}),
+                    "`mxc` is not of this executor's system",
+                ),
+                (
+                    json!({"permissions": {}, "windowsSandboxLevel": 7}),
+                    "windowsSandboxLevel is `disabled`, `restricted-token`, `elevated` or `mxc`",
+                ),
+            ] {
+                let fault = command(&start(&json!({"sandbox": sandbox})), wish, None).unwrap_err();
+                assert_eq!((fault.code, &*fault.message), (-32602, text));
+            }
+        }
+    }
+
+    #[test]
+    fn a_directory_of_another_system_is_a_parameter_that_cannot_be_meant() {
+        let fault = command(&start(&json!({"cwd": "file:///C:/x"})), Wish::Enforced, None).unwrap_err();
+        assert_eq!(fault.code, -32602, "{fault}");
     }
 
     #[test]

@@ -272,9 +272,14 @@ impl Connection {
 
     /// The process's name is taken before the next request is looked at; its answer comes when it runs.
     async fn start(&mut self, session: &Rc<Session>, asked: Asked, start: &Start) -> Result<(), Over> {
-        // With a parent this request has a span of its own, and the run hangs below that.
+        // This request has a span, and the run hangs below it: a client that says no parent begins a trace with it.
         let span = span_id();
-        let parent = asked.context.as_ref().map(|context| context.child(span));
+        let context = asked.context.unwrap_or_else(|| session.harness().origin());
+        let parent = Some(context.child(span));
+        let asked = Asked {
+            context: Some(context),
+            ..asked
+        };
         // First: what is refused for want of room does not run.
         let begun = self
             .room(&asked)
@@ -292,12 +297,12 @@ impl Connection {
                 .await
                 .unwrap_or_else(|_| Err(Fault::failed("the session ended while the command was started")));
             record(&session, &asked, span, outcome.as_ref().err().map(|_| "refused"));
-            let message = match outcome {
-                Ok(()) => encode_response(&asked.id, &session.started(name)),
-                Err(fault) => encode_error(&asked.id, &fault),
+            let (message, silence) = match outcome {
+                Ok(silence) => (encode_response(&asked.id, &session.started(name)), Some(silence)),
+                Err(fault) => (encode_error(&asked.id, &fault), None),
             };
             drop(outbox.send(message).await);
-            drop(held);
+            drop((silence, held));
         });
         Ok(())
     }
@@ -437,6 +442,11 @@ impl Connection {
         Ok(())
     }
 
+    /// Returns when nothing more is being served. Cancellation safe.
+    pub(super) async fn served(&mut self) {
+        while self.calls.join_next().await.is_some() {}
+    }
+
     /// Whether its client has said how it begins.
     pub(super) fn has_begun(&self) -> bool {
         !matches!(self.state, State::New)
@@ -484,7 +494,7 @@ impl Drop for Connection {
     }
 }
 
-/// The span of a request that came with a parent.
+/// The span of a request that came with a parent, or began a trace.
 fn record(session: &Session, asked: &Asked, span: SpanId, error: Option<&'static str>) {
     let Some(context) = &asked.context else { return };
     let method = asked.method.name();

@@ -63,7 +63,7 @@ impl Handles {
         }
         let opened = Rc::new(Opened {
             handle,
-            mode: ask.mode.unwrap_or_default(),
+            mode: ask.mode,
             turn: Mutex::new(()),
         });
         handles.insert(ask.handle_id.clone(), Rc::clone(&opened));
@@ -124,7 +124,12 @@ impl Served {
                     permissions: None,
                     links: links(ask.follow_symlinks),
                 });
-                done(files, request).await.map(nothing)
+                let made = files.call(request).await;
+                made.map(|_| nothing(())).map_err(|error| match error.code {
+                    // Wherever on the way it is, a link is no directory to make another one in.
+                    ErrorCode::SymlinkLoop if !ask.follow_symlinks => Fault::of_file_errno(ENOTDIR),
+                    _ => fault(error),
+                })
             }
             Call::GetMetadata(ask) => metadata(files, ask).await.map(|info| encode_response(id, &info)),
             Call::Canonicalize(ask) => {
@@ -181,7 +186,11 @@ impl Served {
         });
         if let Err(error) = self.files.call(request).await {
             self.handles.forget(&ask.handle_id, &opened);
-            return Err(file_fault(&ask.path, error));
+            return Err(match (error.code, opened.mode) {
+                // What is to be written has the system's words.
+                (ErrorCode::IsADirectory, OpenMode::Replace) => Fault::of_file_errno(EISDIR),
+                _ => file_fault(&ask.path, error),
+            });
         }
         Ok(OpenedFile {
             handle_id: ask.handle_id,
@@ -225,6 +234,13 @@ impl Served {
         let opened = self.handles.of(&ask.handle_id)?;
         let mut rest = ask.chunk.0;
         block_length(rest.len() as u64)?;
+        // An offset is signed to the system. It is told before anything is tried: the file stays open.
+        let end = ask.offset.checked_add(rest.len() as u64);
+        if end.is_none_or(|end| i64::try_from(end).is_err()) {
+            return Err(Fault::invalid_request(
+                "a block ends within the longest file, which has 2^63 - 1 bytes",
+            ));
+        }
         let _turn = opened.turn.lock().await;
         if opened.mode != OpenMode::Replace {
             return Err(Fault::of_file_errno(EBADF));
@@ -313,15 +329,28 @@ async fn read_file(files: &RemoteFiles, ask: ReadFile) -> Result<FileContents, F
 }
 
 /// A link that was not to be followed: where it is not the last part of its path, that is no directory.
-async fn linked(files: &RemoteFiles, path: &ByteBuf, error: WireError) -> WireError {
+async fn linked(files: &RemoteFiles, path: &[u8], error: WireError) -> WireError {
     if error.code != ErrorCode::SymlinkLoop {
         return error;
     }
-    let kept = files.metadata_of(path, Links::Keep).await;
-    if kept.is_ok_and(|kept| kept.kind != FileKind::Symlink) {
-        return WireError::new(ErrorCode::NotADirectory, error.message).with_errno(Some(ENOTDIR));
+    let named = path.strip_suffix(b"/").unwrap_or(path);
+    let end = named.iter().rposition(|byte| *byte == b'/').unwrap_or(0);
+    match files.metadata_of(&named[..end.max(1)], Links::Refuse).await {
+        Err(above) if above.code == ErrorCode::SymlinkLoop => {
+            WireError::new(ErrorCode::NotADirectory, error.message).with_errno(Some(ENOTDIR))
+        }
+        Ok(_) | Err(_) => error,
     }
-    error
+}
+
+/// What is said of a path that has a link where none is followed.
+async fn unlinked(files: &RemoteFiles, path: &[u8], error: WireError) -> Fault {
+    match linked(files, path, error).await {
+        error if error.code == ErrorCode::SymlinkLoop => {
+            Fault::invalid_request("path contains a symbolic link")
+        }
+        error => fault(error),
+    }
 }
 
 /// A file whose path has no link in it: part by part, each of the same file.
@@ -380,17 +409,13 @@ async fn metadata(files: &RemoteFiles, ask: GetMetadata) -> Result<FileInfo, Fau
         is_symlink,
         size: metadata.size,
         created_at_ms: 0,
-        modified_at_ms: metadata.modified_unix_ns.div_euclid(1_000_000),
+        // There is no time before the first.
+        modified_at_ms: metadata.modified_unix_ns.div_euclid(1_000_000).max(0),
     };
     if !ask.follow_symlinks {
         return match files.metadata_of(&path, Links::Refuse).await {
             Ok(metadata) => Ok(info(&metadata, false)),
-            Err(error) => match linked(files, &path, error).await {
-                error if error.code == ErrorCode::SymlinkLoop => {
-                    Err(Fault::invalid_request("path contains a symbolic link"))
-                }
-                error => Err(fault(error)),
-            },
+            Err(error) => Err(unlinked(files, &path, error).await),
         };
     }
     // What it leads to, and whether it is a link itself, in one round trip.
@@ -431,7 +456,17 @@ async fn walk(files: &RemoteFiles, ask: Walk) -> Result<Walked, Fault> {
         path.extend_from_slice(name);
         uri_of(&path)
     };
-    let found = match files.walk_all(&root, options).await {
+    let root_itself = async {
+        match options.follow {
+            true => None,
+            false => files.metadata_of(&root, Links::Keep).await.ok(),
+        }
+    };
+    let (found, kept) = tokio::join!(files.walk_all(&root, options), root_itself);
+    let is_link = kept.is_some_and(|kept| kept.kind == FileKind::Symlink);
+    let found = match found {
+        // Nothing is below a link that is not followed.
+        Ok(_) if is_link => return Ok(Walked::default()),
         Ok(found) => found,
         // A file has nothing below it.
         Err(error) if error.code == ErrorCode::NotADirectory => {
@@ -489,8 +524,15 @@ async fn remove(files: &RemoteFiles, ask: Remove) -> Result<(), Fault> {
         let text = "removing a directory with all that is in it is unsupported where links are not followed";
         return Err(Fault::failed(text));
     }
+    let path = path(&ask.path)?;
+    if !ask.follow_symlinks
+        && let Err(error) = files.metadata_of(&path, Links::Refuse).await
+        && error.code == ErrorCode::SymlinkLoop
+    {
+        return Err(unlinked(files, &path, error).await);
+    }
     let request = FileRequest::Remove(files::Remove {
-        path: path(&ask.path)?,
+        path,
         recursive,
         force: ask.force.unwrap_or(true),
         links: links(ask.follow_symlinks),

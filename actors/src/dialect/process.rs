@@ -66,6 +66,9 @@ impl Writer {
     }
 }
 
+/// As long as this is there, its process tells nothing: whoever answers its start has the word first.
+pub(super) struct Silence(#[expect(dead_code, reason = "its end is its meaning")] oneshot::Sender<()>);
+
 /// What a process is from its start.
 pub(super) struct Facts {
     pub(super) name: String,
@@ -103,7 +106,7 @@ impl Process {
         facts: Facts,
         run: Run,
         session: &Rc<Session>,
-        started: oneshot::Sender<Result<(), Fault>>,
+        started: oneshot::Sender<Result<Silence, Fault>>,
     ) -> Rc<Self> {
         let log = ProcessLog::new(facts.tty, facts.retention_bytes);
         let process = Rc::new(Self {
@@ -308,7 +311,7 @@ async fn pump(
     mut run: Run,
     line: Rc<Line>,
     session: Weak<Session>,
-    started: oneshot::Sender<Result<(), Fault>>,
+    started: oneshot::Sender<Result<Silence, Fault>>,
 ) {
     let forget = |session: &Weak<Session>| {
         if let Some(session) = session.upgrade() {
@@ -318,17 +321,19 @@ async fn pump(
     let mut started = Some(started);
     let mut hold = Hold::Not;
     while let Some(event) = next(&mut run, &mut hold).await {
+        // Whatever it is that is heard first: what it tells may overtake the word that it runs.
+        if started.is_some() && process.phase.get() == Phase::Cancelled {
+            break;
+        }
+        if let Some(started) = started.take() {
+            process.phase.set(Phase::Runs);
+            let (silence, over) = oneshot::channel();
+            // Nobody may be there to answer any more: then it is over at once.
+            drop(started.send(Ok(Silence(silence))));
+            drop(over.await);
+        }
         let message = match event {
-            RunEvent::Started { .. } => {
-                if process.phase.get() == Phase::Cancelled {
-                    break;
-                }
-                process.phase.set(Phase::Runs);
-                if let Some(started) = started.take() {
-                    drop(started.send(Ok(())));
-                }
-                continue;
-            }
+            RunEvent::Started { .. } => continue,
             RunEvent::Stdout(data) => process.output(OutputStream::Stdout, data),
             RunEvent::Stderr(data) => process.output(OutputStream::Stderr, data),
             RunEvent::Gap(gap) => {

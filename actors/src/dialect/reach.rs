@@ -68,7 +68,7 @@ pub(super) async fn within(
         Call::WriteFile(ask) => &ask.path,
         Call::CreateDirectory(ask) => &ask.path,
         Call::Remove(ask) if ask.recursive == Some(false) => &ask.path,
-        Call::OpenFile(ask) if ask.mode == Some(OpenMode::Replace) => &ask.path,
+        Call::OpenFile(ask) if ask.mode == OpenMode::Replace => &ask.path,
         // Whole trees: a path says nothing of all that is below it.
         Call::Remove(_) | Call::Copy(_) => return Err(Fault::failed(NO_SANDBOX)),
         Call::OpenFile(_)

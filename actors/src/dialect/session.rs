@@ -11,7 +11,7 @@ use tokio::sync::oneshot;
 
 use super::command::{Wish, command};
 use super::line::Line;
-use super::process::{Facts, Process};
+use super::process::{Facts, Process, Silence};
 use super::task::Task;
 use crate::harness::Harness;
 
@@ -94,7 +94,7 @@ impl Session {
         self: &Rc<Self>,
         start: &Start,
         parent: Option<TraceContext>,
-    ) -> Result<oneshot::Receiver<Result<(), Fault>>, Fault> {
+    ) -> Result<oneshot::Receiver<Result<Silence, Fault>>, Fault> {
         let name = start.process_id.clone();
         if self.processes.borrow().contains_key(&name) {
             return Err(Fault::invalid_request(format!("process {name} already exists")));

@@ -35,10 +35,15 @@ pub(super) async fn serve(gateway: Rc<Gateway>) {
     if let Some(error) = threads.into_iter().find_map(Result::err) {
         return tracing::error!(%error, "standard input and output cannot be served");
     }
-    let connection = Connection::new(gateway, Origin::Stdio, outbox, Rc::<Liveness>::default());
-    read(input, connection).await;
-    // What was answered is still said.
-    drop(tokio::time::timeout(FAREWELL, done).await);
+    let mut connection = Connection::new(gateway, Origin::Stdio, outbox, Rc::<Liveness>::default());
+    read(input, &mut connection).await;
+    // What was asked for last is still done, and what was answered said.
+    let farewell = async move {
+        connection.served().await;
+        drop(connection);
+        drop(done.await);
+    };
+    drop(tokio::time::timeout(FAREWELL, farewell).await);
 }
 
 fn thread(name: &str, work: impl FnOnce() + Send + 'static) -> std::io::Result<()> {
@@ -76,7 +81,7 @@ fn give(mut outgoing: Receiver<Box<Outgoing>>) {
     }
 }
 
-async fn read(mut input: Receiver<Bytes>, mut connection: Connection) {
+async fn read(mut input: Receiver<Bytes>, connection: &mut Connection) {
     let mut bytes = BytesMut::new();
     let mut searched = 0;
     loop {
@@ -84,7 +89,7 @@ async fn read(mut input: Receiver<Bytes>, mut connection: Connection) {
             Some(at) => {
                 let line = bytes.split_to(searched + at + 1);
                 searched = 0;
-                if !line_of(&mut connection, &line).await {
+                if !line_of(connection, &line).await {
                     return;
                 }
             }
@@ -97,7 +102,7 @@ async fn read(mut input: Receiver<Bytes>, mut connection: Connection) {
                     Some(block) => bytes.extend_from_slice(&block),
                     None => {
                         // The last line needs no end.
-                        line_of(&mut connection, &bytes).await;
+                        line_of(connection, &bytes).await;
                         return;
                     }
                 }

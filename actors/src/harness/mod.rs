@@ -23,8 +23,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use dwell_messages::{
-    EnvironmentInfo, ErrorCode, ProcessId, PublicKey, Reply as WireReply, Request, Role, TraceContext,
-    TraceFlags, WireError,
+    EnvironmentInfo, ErrorCode, ProcessId, PublicKey, Reply as WireReply, Request, Role, SpanId,
+    TraceContext, TraceFlags, WireError,
 };
 use dwell_relay::resume::Pings;
 use dwell_relay::{LinkOptions, OsRandomness, StaticKeypair, fingerprint};
@@ -752,6 +752,13 @@ impl Harness {
         let mut run = self.run(command, begun);
         run.first = first;
         run
+    }
+
+    /// Where a trace begins: below no span, and sampled as a call without a parent is.
+    pub(crate) fn origin(&self) -> TraceContext {
+        let (mut context, _) = ancestry(&self.sampler, None, None);
+        context.span_id = SpanId::default();
+        context
     }
 
     /// As `exec`; of a command that nobody asked for by itself.

@@ -377,6 +377,29 @@ async fn open_files_are_read_and_written_by_blocks_and_end_with_their_connection
 }
 
 #[tokio::test]
+async fn a_block_behind_the_longest_file_is_refused_and_its_file_stays_open() {
+    let (executor, dir) = (executor().await, tempfile::tempdir().unwrap());
+    let (mut client, _) = Client::begin(&executor).await;
+    let open = |path: &Path| json!({"handleId": "h", "path": uri(path), "mode": "replace"});
+    assert_eq!(
+        client.call("fs/open", open(dir.path())).await,
+        refused(-32603, "Is a directory (os error 21)")
+    );
+    client
+        .call("fs/open", open(&dir.path().join("file")))
+        .await
+        .unwrap();
+    for offset in [i64::MAX as u64, u64::MAX] {
+        let write = json!({"handleId": "h", "offset": offset, "chunk": "YQ=="});
+        let refusal = client.call("fs/writeBlock", write).await.unwrap_err();
+        assert_eq!(refusal.code, -32600, "{refusal:?}");
+    }
+    let write = json!({"handleId": "h", "offset": 0, "chunk": "YQ=="});
+    assert_eq!(client.call("fs/writeBlock", write).await, Ok(json!({})));
+    executor.shutdown().await;
+}
+
+#[tokio::test]
 async fn methods_that_there_are_not_are_not_there() {
     let executor = executor().await;
     let (mut client, _) = Client::begin(&executor).await;
@@ -399,7 +422,7 @@ async fn methods_that_there_are_not_are_not_there() {
 
 #[tokio::test]
 async fn what_asks_for_a_sandbox_is_refused_with_files_too() {
-    let confined = json!({"path": "file:///etc/hostname", "sandbox": {"permissions": {"type": "managed"}}});
+    let confined = json!({"path": "file:///etc/hostname", "sandbox": {"permissions": {"type": "managed"}, "windowsSandboxLevel": "disabled"}});
     let unconfined = executor_with(options().sandbox(Sandbox::Off)).await;
     let executor = executor().await;
     let (mut client, _) = Client::begin(&executor).await;

@@ -13,6 +13,7 @@ mod handshake;
 mod held;
 mod http;
 mod isolation;
+mod links;
 mod messages;
 mod processes;
 mod reading;

@@ -44,6 +44,30 @@ async fn a_command_tells_its_output_its_exit_and_its_end_in_one_count() {
     executor.shutdown().await;
 }
 
+/// A command that says something at once was heard of before its start was answered, now and then.
+#[tokio::test]
+async fn a_start_is_answered_before_its_process_tells_anything() {
+    const COMMANDS: usize = 30;
+    let executor = executor().await;
+    let (mut client, _) = Client::begin(&executor).await;
+    for number in 0..COMMANDS {
+        client
+            .ask("process/start", start(&number.to_string(), &["echo", "a"]))
+            .await;
+    }
+    let (mut answered, mut ended) = (Vec::new(), 0);
+    while ended < COMMANDS {
+        let message = client.read().await.unwrap();
+        if message.get("method").is_none() {
+            answered.push(message["result"]["processId"].clone());
+            continue;
+        }
+        assert!(answered.contains(&message["params"]["processId"]), "{message}");
+        ended += usize::from(message["method"] == "process/closed");
+    }
+    executor.shutdown().await;
+}
+
 #[tokio::test]
 async fn a_process_that_a_signal_kills_exits_with_128_more() {
     let executor = executor().await;

@@ -7,6 +7,57 @@ use serde_json::json;
 
 use crate::client::{Client, options, shell};
 
+fn id_of(trace: &str) -> TraceId {
+    TraceId(std::array::from_fn(|at| {
+        u8::from_str_radix(&trace[2 * at..2 * at + 2], 16).unwrap()
+    }))
+}
+
+/// As a stock client asks: it says no parent.
+#[tokio::test]
+async fn a_start_without_a_parent_is_one_trace_from_the_request_to_the_childs_exit() {
+    let dir = tempfile::tempdir().unwrap();
+    let executor = Executor::builder()
+        .dialect(options().traces(dir.path()))
+        .traces(dir.path())
+        .serve()
+        .await
+        .unwrap();
+    let (mut client, _) = Client::begin(&executor).await;
+    let mut parents = Vec::new();
+    for name in ["p", "q"] {
+        let request =
+            json!({"id": name, "method": "process/start", "params": shell(name, "echo $TRACEPARENT")});
+        client.send(&request).await;
+        client.answer(&json!(name)).await.unwrap();
+        parents.push(crate::client::written(&client.events(name).await));
+    }
+    drop(client);
+    executor.shutdown().await;
+    let mut traces = Vec::new();
+    for parent in &parents {
+        let fields: Vec<&str> = parent.trim().split('-').collect();
+        let [_, trace, process, "01"] = fields[..] else {
+            panic!("a sampled traceparent: {parent}");
+        };
+        let found = trace_file::find_trace(dir.path(), id_of(trace)).unwrap();
+        let found = found.expect("the trace was kept");
+        let named = |name: &str| {
+            let mut spans = found.spans.iter().map(|(_, span)| span);
+            spans.find(|span| span.name == name).expect("it has a span")
+        };
+        let request = named("process/start");
+        assert_eq!(request.parent, [0; 8], "it begins the trace");
+        assert_eq!(named("call").parent, request.span_id, "the run is below it");
+        assert!(named("exit watcher").end_unix_ns >= request.end_unix_ns);
+        let id = named("process").span_id;
+        let id: String = id.iter().map(|byte| format!("{byte:02x}")).collect();
+        assert_eq!(id, process, "the child is below its process");
+        traces.push(found.trace_id);
+    }
+    assert_ne!(traces[0], traces[1], "each command is a trace of its own");
+}
+
 #[tokio::test]
 async fn a_call_with_a_parent_is_one_trace_from_the_client_to_the_childs_exit() {
     let dir = tempfile::tempdir().unwrap();
@@ -31,9 +82,7 @@ async fn a_call_with_a_parent_is_one_trace_from_the_client_to_the_childs_exit() 
     );
     drop(client);
     executor.shutdown().await;
-    let id = TraceId(std::array::from_fn(|at| {
-        u8::from_str_radix(&trace[2 * at..2 * at + 2], 16).unwrap()
-    }));
+    let id = id_of(trace);
     let found = trace_file::find_trace(dir.path(), id)
         .unwrap()
         .expect("the trace was kept");

@@ -1,6 +1,7 @@
-//! Files. Paths are URIs; `sandbox` says what confines the operation, and is looked at and never into.
+//! Files. Paths are URIs; `sandbox` says what confines the operation, and is looked at and never into. Fields stand in
+//! their positional order.
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::Value;
 
 use super::blob::Blob;
@@ -9,18 +10,23 @@ fn yes() -> bool {
     true
 }
 
+/// Absent and `null` are the same: links are followed.
+fn follows<'de, D: Deserializer<'de>>(deserializer: D) -> Result<bool, D::Error> {
+    Option::<bool>::deserialize(deserializer).map(|said| said.unwrap_or_else(yes))
+}
+
 /// Reads a whole file.
 #[derive(Clone, PartialEq, Debug, Deserialize, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct ReadFile {
     /// Which.
     pub path: String,
+    /// Whether a link is followed.
+    #[serde(default = "yes", deserialize_with = "follows")]
+    pub follow_symlinks: bool,
     /// What confines it.
     #[serde(default)]
     pub sandbox: Option<Value>,
-    /// Whether a link is followed.
-    #[serde(default = "yes")]
-    pub follow_symlinks: bool,
 }
 
 /// A file's bytes.
@@ -39,12 +45,12 @@ pub struct WriteFile {
     pub path: String,
     /// What; judged apart, because it has an error of its own.
     pub data_base64: String,
+    /// Whether a link is followed.
+    #[serde(default = "yes", deserialize_with = "follows")]
+    pub follow_symlinks: bool,
     /// What confines it.
     #[serde(default)]
     pub sandbox: Option<Value>,
-    /// Whether a link is followed.
-    #[serde(default = "yes")]
-    pub follow_symlinks: bool,
 }
 
 /// Contents stay out of logs.
@@ -63,12 +69,12 @@ pub struct CreateDirectory {
     /// Whether those above it are made too, and one that is there is good.
     #[serde(default)]
     pub recursive: Option<bool>,
+    /// Whether links on the way are followed.
+    #[serde(default = "yes", deserialize_with = "follows")]
+    pub follow_symlinks: bool,
     /// What confines it.
     #[serde(default)]
     pub sandbox: Option<Value>,
-    /// Whether links on the way are followed.
-    #[serde(default = "yes")]
-    pub follow_symlinks: bool,
 }
 
 /// Asks what a path leads to.
@@ -77,12 +83,12 @@ pub struct CreateDirectory {
 pub struct GetMetadata {
     /// Which.
     pub path: String,
+    /// Whether links are followed.
+    #[serde(default = "yes", deserialize_with = "follows")]
+    pub follow_symlinks: bool,
     /// What confines it.
     #[serde(default)]
     pub sandbox: Option<Value>,
-    /// Whether links are followed.
-    #[serde(default = "yes")]
-    pub follow_symlinks: bool,
 }
 
 /// What a path leads to.
@@ -174,6 +180,7 @@ pub struct WalkOptions {
     /// Whether links to directories are followed.
     pub follow_directory_symlinks: bool,
     /// Whether directories whose name begins with a dot are not entered.
+    #[serde(default)]
     pub prune_hidden_directories: bool,
 }
 
@@ -237,12 +244,12 @@ pub struct Remove {
     /// Whether what is missing is no error; absent: yes.
     #[serde(default)]
     pub force: Option<bool>,
+    /// Whether links on the way are followed.
+    #[serde(default = "yes", deserialize_with = "follows")]
+    pub follow_symlinks: bool,
     /// What confines it.
     #[serde(default)]
     pub sandbox: Option<Value>,
-    /// Whether links on the way are followed.
-    #[serde(default = "yes")]
-    pub follow_symlinks: bool,
 }
 
 /// Copies something.
@@ -281,7 +288,7 @@ pub struct OpenFile {
     pub path: String,
     /// How.
     #[serde(default)]
-    pub mode: Option<OpenMode>,
+    pub mode: OpenMode,
     /// What confines it.
     #[serde(default)]
     pub sandbox: Option<Value>,

@@ -45,7 +45,9 @@ pub enum Group {
     Filesystem,
     /// HTTP.
     Http,
-    /// Configuration, plugins and skills.
+    /// Configuration.
+    Configuration,
+    /// Plugins and skills.
     Capabilities,
 }
 
@@ -59,6 +61,7 @@ impl Group {
             Self::Exec => "exec",
             Self::Filesystem => "filesystem",
             Self::Http => "http",
+            Self::Configuration => "environment config",
             Self::Capabilities => "capability discovery",
         }
     }
@@ -108,7 +111,7 @@ methods! {
     Initialize = "initialize" in Session,
     EnvironmentInfo = "environment/info" in EnvironmentInfo,
     EnvironmentStatus = "environment/status" in EnvironmentStatus,
-    ReadEnvironmentConfig = "environmentConfig/read" in Capabilities,
+    ReadEnvironmentConfig = "environmentConfig/read" in Configuration,
     DiscoverRoots = "capabilityRoots/discoverV1" in Capabilities,
     DiscoverCapabilities = "capabilities/discoverV2" in Capabilities,
     Start = "process/start" in Exec,
@@ -191,18 +194,19 @@ pub enum Call {
 }
 
 impl Call {
-    /// The parameters of a method: an object, or an array with all of them in their order.
+    /// The parameters of a method: an object, or an array with all of them in their order. Of a few the last may be
+    /// missing there too.
     ///
     /// # Errors
     /// They are not those of that method.
     pub fn decode(method: Method, params: Value) -> Result<Self, Fault> {
         Ok(match method {
-            Method::Initialize => Self::Initialize(read(params, 2)?),
+            Method::Initialize => Self::Initialize(read(filled(params, 2), 2)?),
             Method::EnvironmentInfo => nothing(&params).map(|()| Self::EnvironmentInfo)?,
             Method::EnvironmentStatus => nothing(&params).map(|()| Self::EnvironmentStatus)?,
             Method::ReadEnvironmentConfig => Self::ReadEnvironmentConfig(read(params, 3)?),
             Method::DiscoverRoots => Self::DiscoverRoots(read(params, 1)?),
-            Method::DiscoverCapabilities => Self::DiscoverCapabilities(read(params, 2)?),
+            Method::DiscoverCapabilities => Self::DiscoverCapabilities(read(filled(params, 2), 2)?),
             Method::Start => Self::Start(Box::new(start(params)?)),
             Method::Read => Self::Read(read(params, 4)?),
             Method::Write => Self::Write(write(params)?),
@@ -280,6 +284,16 @@ fn read<T: DeserializeOwned>(params: Value, fields: usize) -> Result<T, Fault> {
         return Err(Fault::invalid_params(text));
     }
     serde_json::from_value(params).map_err(|error| Fault::invalid_params(error.to_string()))
+}
+
+/// Parameters whose last one may be missing where they are an array, too.
+fn filled(mut params: Value, fields: usize) -> Value {
+    if let Value::Array(array) = &mut params
+        && array.len() + 1 == fields
+    {
+        array.push(Value::Null);
+    }
+    params
 }
 
 /// Parameters of a method that has none.

@@ -35,14 +35,63 @@ fn parameters_are_an_object_or_all_of_them_in_order() {
     });
     let named = json!({"clientName": "c", "more": 1});
     assert_eq!(call(Method::Initialize, named), Ok(expected.clone()));
-    assert_eq!(call(Method::Initialize, json!(["c", null])), Ok(expected));
-    for wrong in [json!(["c"]), json!(["c", null, 1]), json!([])] {
+    for positional in [json!(["c", null]), json!(["c"])] {
+        assert_eq!(call(Method::Initialize, positional), Ok(expected.clone()));
+    }
+    for wrong in [json!(["c", null, 1]), json!([]), json!("c")] {
         assert_eq!(refusal(Method::Initialize, wrong).code, -32602);
     }
     let missing = refusal(Method::Initialize, json!({}));
     assert_eq!(
         (missing.code, &*missing.message),
         (-32602, "missing field `clientName`")
+    );
+}
+
+#[test]
+fn links_come_before_the_sandbox_and_null_is_as_good_as_nothing() {
+    let uri = "file:///a";
+    for (method, positional, named) in [
+        (
+            Method::ReadFile,
+            json!([uri, false, null]),
+            json!({"path": uri, "followSymlinks": false}),
+        ),
+        (
+            Method::ReadFile,
+            json!([uri, null, null]),
+            json!({"path": uri, "followSymlinks": true}),
+        ),
+        (
+            Method::WriteFile,
+            json!([uri, "", false, null]),
+            json!({"path": uri, "dataBase64": "", "followSymlinks": false}),
+        ),
+        (
+            Method::CreateDirectory,
+            json!([uri, true, false, null]),
+            json!({"path": uri, "recursive": true, "followSymlinks": false}),
+        ),
+        (
+            Method::GetMetadata,
+            json!([uri, false, null]),
+            json!({"path": uri, "followSymlinks": false}),
+        ),
+        (
+            Method::Remove,
+            json!([uri, true, false, false, null]),
+            json!({"path": uri, "recursive": true, "force": false, "followSymlinks": false}),
+        ),
+    ] {
+        assert_eq!(call(method, positional), call(method, named.clone()), "{named}");
+        assert!(call(method, named).is_ok());
+    }
+    assert_eq!(refusal(Method::ReadFile, json!([uri])).code, -32602);
+    let mode = json!({"handleId": "h", "path": uri, "mode": null});
+    assert_eq!(
+        refusal(Method::OpenFile, mode).code,
+        -32602,
+        "a mode is one or is not there"
     );
 }
 

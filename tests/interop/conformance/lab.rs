@@ -40,8 +40,8 @@ impl Server {
     }
 
     fn start(is_stock: bool, line: Vec<PathBuf>) -> Self {
-        // The stock server puts no helpers below /tmp.
-        let home = TempDir::new_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
+        // The stock server puts no helpers below /tmp, where this may have been built.
+        let home = TempDir::new_in("/var/tmp").unwrap();
         let mut child = command(&line, home.path())
             .args(["--listen", "ws://127.0.0.1:0"])
             .stdin(Stdio::null())

@@ -1,13 +1,12 @@
 //! Section 1: listening, upgrades, who is served, lines on standard input, and ends.
 
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
-use std::process::{Child, Stdio};
-use std::time::Instant;
 
 use ring::hmac;
 use serde_json::{Value, json};
 
-use super::lab::{BOUND, Client, Lab};
+use super::lab::{Client, Lab};
+use super::own::Own;
 use super::{Case, Holds, steps};
 
 pub(crate) const CASES: &[Case] = &[
@@ -145,6 +144,12 @@ pub(crate) const CASES: &[Case] = &[
         Holds::Both(r#"{"exit": 0, "farewell": "no close frame", "child": "is killed"}"#),
     ),
     Case::scene(
+        "end.by-sighup",
+        "1",
+        |lab| Box::pin(ended(lab, "HUP")),
+        Holds::Both(r#"{"farewell": "no close frame", "child": "is killed"}"#),
+    ),
+    Case::scene(
         "end.by-sigkill",
         "1",
         |lab| Box::pin(ended(lab, "KILL")),
@@ -152,53 +157,8 @@ pub(crate) const CASES: &[Case] = &[
     ),
 ];
 
-/// A server that a case starts for itself; ended when dropped.
-struct Own(Child);
-
-impl Drop for Own {
-    fn drop(&mut self) {
-        self.0.kill().ok();
-        self.0.wait().ok();
-    }
-}
-
-impl Own {
-    fn start(lab: &Lab, arguments: &[&str]) -> Self {
-        let child = lab
-            .server
-            .command()
-            .env("DWELL_HOME", lab.path("home"))
-            .args(arguments)
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::null())
-            .spawn();
-        Self(child.unwrap())
-    }
-
-    /// The first line; nothing where there is none before its end.
-    fn line(&mut self) -> String {
-        let mut line = String::new();
-        BufReader::new(self.0.stdout.as_mut().unwrap())
-            .read_line(&mut line)
-            .unwrap();
-        line.trim_end().to_owned()
-    }
-
-    fn exit(&mut self) -> Option<i32> {
-        let until = Instant::now() + BOUND;
-        loop {
-            if let Some(status) = self.0.try_wait().unwrap() {
-                return status.code();
-            }
-            assert!(Instant::now() < until, "it ends in time");
-            std::thread::yield_now();
-        }
-    }
-}
-
 /// The URL it listens on, or that it does not.
-fn listens(lab: &Lab, arguments: &[&str]) -> Value {
+pub(crate) fn listens(lab: &Lab, arguments: &[&str]) -> Value {
     let mut own = Own::start(lab, arguments);
     let line = own.line();
     if line.starts_with("ws://") {
@@ -425,5 +385,5 @@ async fn ended(lab: Lab, signal: &str) -> Value {
         }
     };
     let exit = own.exit();
-    json!({"exit": exit, "farewell": farewell, "child": super::processes::lives(&lab).await})
+    json!({"exit": exit, "farewell": farewell, "child": super::ends::lives(&lab).await})
 }

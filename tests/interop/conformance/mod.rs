@@ -2,15 +2,25 @@
 //! it stands in for. A case is the same conversation with both; where they answer differently it says what each answers,
 //! and PROTOCOL.md says why.
 
+mod confinement;
+mod doors;
+mod edges;
+mod ends;
+mod exchanges;
 mod files;
 mod lab;
 mod listener;
 mod messages;
 mod other;
+mod own;
 mod processes;
 mod reading;
+mod resuming;
 mod sessions;
+mod starting;
 mod steps;
+mod telling;
+mod walks;
 
 use std::collections::BTreeSet;
 use std::pin::Pin;
@@ -114,12 +124,21 @@ impl Case {
 fn cases() -> impl Iterator<Item = &'static Case> {
     [
         sessions::CASES,
+        resuming::CASES,
         reading::CASES,
         listener::CASES,
+        doors::CASES,
         messages::CASES,
+        telling::CASES,
         processes::CASES,
+        ends::CASES,
+        starting::CASES,
         files::CASES,
+        walks::CASES,
+        edges::CASES,
         other::CASES,
+        confinement::CASES,
+        exchanges::CASES,
     ]
     .into_iter()
     .flatten()

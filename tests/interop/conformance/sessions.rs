@@ -16,7 +16,7 @@ pub(crate) const CASES: &[Case] = &[
         "session.waits-80-seconds",
         "3",
         |lab| Box::pin(waits(lab)),
-        Holds::Both(r#"[true, "-32600 unknown session id $SESSION", true]"#),
+        Holds::Both(r#"[true, true, "-32600 unknown session id $SESSION", true, "is killed"]"#),
     ),
     Case::scene(
         "process.readable-80-seconds",
@@ -272,21 +272,32 @@ fn hide(lab: &Lab, told: &Value, session: &str) -> Value {
     serde_json::from_str(&lab.anywhere(&told.to_string(), Some(session))).unwrap()
 }
 
-/// Within its time, beyond it, and the control: it was there.
+/// Within its time, beyond it, and the controls: they were there, and so was what one of them runs.
 async fn waits(lab: Lab) -> Value {
-    let (early, late) = (lab.begin().await, lab.begin().await);
+    let (early, mut late) = (lab.begin().await, lab.begin().await);
+    let script = lab.here(": >$DIR/up; sleep 1000; :");
+    let start = super::steps::start(&json!({"argv": ["sh", "-c", script, lab.path("file")]}));
+    late.call("process/start", start).await;
+    super::steps::awaits(&lab.path("up")).await;
     let sessions = [early.session.clone().unwrap(), late.session.clone().unwrap()];
     drop((early, late));
     tokio::time::sleep(WAITS - MARGIN).await;
     let mut client = lab.connect().await;
     let early = client.initialize(json!(sessions[0])).await;
+    let runs = super::ends::is_alive(&lab);
     tokio::time::sleep(2 * MARGIN).await;
     let mut other = lab.connect().await;
     let late = other.initialize(json!(sessions[1])).await;
     let kept = super::steps::is_open(&mut client).await;
     hide(
         &lab,
-        &json!([early["sessionId"] == json!(sessions[0]), late, kept]),
+        &json!([
+            early["sessionId"] == json!(sessions[0]),
+            runs,
+            late,
+            kept,
+            super::ends::lives(&lab).await
+        ]),
         &sessions[1],
     )
 }

@@ -335,6 +335,7 @@ pub(crate) async fn http(url: &str, request: &str) -> Value {
     let mut told = json!({"status": status, "body": body});
     for name in [
         "allow",
+        "content-type",
         "sec-websocket-extensions",
         "sec-websocket-protocol",
         "sec-websocket-accept",
