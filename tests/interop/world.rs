@@ -210,7 +210,10 @@ impl World {
         for spans in traces.values() {
             let named = |name: &str| spans.iter().filter(|span| span.name == name).collect::<Vec<_>>();
             let asked = named("process/start");
-            let Some(first) = asked.first() else { continue };
+            // What was refused has no child.
+            let Some(first) = asked.first().filter(|asked| asked.error.is_none()) else {
+                continue;
+            };
             found += 1;
             let names: Vec<_> = spans.iter().map(|span| span.name.as_ref()).collect();
             assert_eq!(asked.len(), 1, "one command a trace: {names:?}");
