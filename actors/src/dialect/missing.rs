@@ -9,6 +9,7 @@ use dwell_messages::dialect::{
 };
 use dwell_messages::files::WATCH_MAX_PATHS;
 use dwell_messages::{ErrorCode, WireError};
+use tokio::sync::oneshot::error::TryRecvError;
 use tokio::sync::{Mutex, oneshot};
 
 use super::files::fault;
@@ -94,24 +95,35 @@ impl Asking {
             _ = &mut self.replaced => Ok(()),
             told = tell(self.id, &mut watch, outbox) => told,
         };
-        if let Err(error) = watch.close().await {
-            tracing::debug!(code = error.code.name(), "a watch was not closed");
-        }
+        close(watch).await;
         told
     }
 
-    /// Puts it in place with the executor, unless another has taken its place already.
+    /// Puts it in place with the executor, unless another has taken its place. What was begun is waited for, so that the next
+    /// one finds room.
     async fn place(&mut self, files: &RemoteFiles) -> Result<Option<RemoteWatch>, WireError> {
-        let placed = tokio::select! {
-            biased;
-            _ = &mut self.replaced => return Ok(None),
-            placed = files.watch_missing(&self.missing, self.present.as_deref()) => placed,
-        };
-        match placed {
-            // One that cannot, or has too much to do: its client looks by itself.
+        if self.is_replaced() {
+            return Ok(None);
+        }
+        match files.watch_missing(&self.missing, self.present.as_deref()).await {
+            Ok(Some(watch)) if self.is_replaced() => {
+                close(watch).await;
+                Ok(None)
+            }
+            // An executor that cannot, or has too much to do: its client looks by itself.
             Err(error) if matches!(error.code, ErrorCode::Busy | ErrorCode::UnknownMethod) => Ok(None),
             placed => placed,
         }
+    }
+
+    fn is_replaced(&mut self) -> bool {
+        self.replaced.try_recv() != Err(TryRecvError::Empty)
+    }
+}
+
+async fn close(watch: RemoteWatch) {
+    if let Err(error) = watch.close().await {
+        tracing::debug!(code = error.code.name(), "a watch was not closed");
     }
 }
 

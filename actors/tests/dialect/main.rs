@@ -18,4 +18,5 @@ mod processes;
 mod reading;
 mod sessions;
 mod traces;
+mod watching;
 mod writing;
