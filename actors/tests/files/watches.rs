@@ -454,11 +454,13 @@ async fn a_client_without_the_scope_files_watches_nothing() {
         .await
         .unwrap();
     let target = Target::direct(executor.local_addr().unwrap(), executor.public_key());
-    let harness = Harness::builder().identity(copy(&client)).connect(target);
-    let files = harness.await.unwrap().files();
+    let connecting = Harness::builder().identity(copy(&client)).connect(target);
+    let harness = connecting.await.unwrap();
+    let files = harness.files();
     let path = bytes(&dir.path().join("missing"));
     let error = files.watch_missing([&path], None).await.unwrap_err();
-    assert!(error.code == ErrorCode::PermissionDenied && error.message.contains("files"));
+    assert_eq!(error.code, ErrorCode::PermissionDenied);
+    assert!(error.message.contains("files"), "{error}");
     let on = Await { handle: Handle(1) };
     let error = files.call(FileRequest::Await(on)).await.unwrap_err();
     assert_eq!(error.code, ErrorCode::PermissionDenied);
