@@ -153,6 +153,11 @@ impl<C, F> ServiceCore<C, F> {
         match (claim.opens, self.open.get_mut(&handle)) {
             (Opens::Nothing, Some(slot)) => {
                 let life = slot.life;
+                let mut claim = claim;
+                if slot.opens == Opens::Watch {
+                    // Its closing, too: nothing of it is on a disk.
+                    claim.span = Span::Short;
+                }
                 match slot.file.take() {
                     Some(file) => self.ready(call, Some(file), Ticket { claim, life }),
                     None => slot.waiting.push_back((call, claim)),

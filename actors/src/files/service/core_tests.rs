@@ -241,3 +241,33 @@ fn watches_are_counted_apart_from_walks_and_from_files() {
     assert_eq!(code(core.submit("walk", walk(next()))), Some(ErrorCode::Busy));
     assert_eq!(code(core.submit("open", open(next()))), None);
 }
+
+#[test]
+fn the_closing_of_a_watch_is_not_behind_what_takes_long_and_that_of_a_file_is() {
+    let mut core = Core::default();
+    let watch = FileRequest::Watch(Watch {
+        handle: Handle(1),
+        missing: vec![path()],
+        present: None,
+    });
+    for (call, claim) in [("watch", Claim::of(&watch)), ("open", open(2))] {
+        core.submit(call, claim).unwrap();
+        let begun = core.next(0).unwrap();
+        core.finish(begun.ticket, Some("it"));
+    }
+    core.submit("walk", walk(3)).unwrap();
+    assert_eq!(core.next(0).unwrap().call, "walk");
+    core.submit("close the file", close(2)).unwrap();
+    core.submit("close the watch", close(1)).unwrap();
+    let begun = core.next(0).unwrap();
+    assert_eq!(
+        (begun.call, begun.ticket.span()),
+        ("close the watch", Span::Short)
+    );
+    assert!(core.next(0).is_none(), "the file's waits for the walk");
+    core.finish(begun.ticket, None);
+    assert_eq!(
+        code(core.submit("await", close(1))),
+        Some(ErrorCode::UnknownHandle)
+    );
+}

@@ -59,6 +59,11 @@ struct Way<'a> {
 
 /// Puts a watch in place. `None`: it is not watched, as [`files::Watching`](dwell_messages::files::Watching) says.
 pub(in crate::files) fn place(ask: &Watch) -> Option<Placed> {
+    place_and(ask, || ())
+}
+
+/// With something that is done before it is looked a second time.
+fn place_and(ask: &Watch, between: impl FnOnce()) -> Option<Placed> {
     let inotify = inotify::init(CreateFlags::CLOEXEC | CreateFlags::NONBLOCK).ok()?;
     let mut rule = Rule::default();
     let mut seen = Vec::with_capacity(ask.missing.len() + 1);
@@ -75,6 +80,7 @@ pub(in crate::files) fn place(ask: &Watch) -> Option<Placed> {
             return None;
         }
     }
+    between();
     let is_still_so = seen.iter().all(|(path, met, is_missing)| {
         follow(path, |_, _| Some(()))
             .is_some_and(|now| now.met == *met && now.missing.is_some() == *is_missing)
@@ -155,3 +161,7 @@ fn is_telling(file: &OwnedFd) -> bool {
 fn number_of(stat: &Stat) -> (u64, u64) {
     (stat.st_dev as u64, stat.st_ino as u64)
 }
+
+#[cfg(test)]
+#[path = "place_tests.rs"]
+mod tests;

@@ -10,7 +10,7 @@ use crate::files::RemoteFiles;
 use crate::files::serve::{Server, strange};
 use crate::files::system::FileAnswer;
 
-/// A watch on the executor's machine. Dropping it ends it there.
+/// A watch on the executor's machine. Dropping it ends it there, soon: who needs its place for another one closes it.
 #[must_use = "dropping it ends the watch"]
 pub struct RemoteWatch {
     server: Server,
