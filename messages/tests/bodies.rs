@@ -456,6 +456,7 @@ fn a_missing_field_is_named_unless_it_is_optional() {
                         | (MessageKind::FileList, "after")
                         | (MessageKind::TraceRecords, "also")
                         | (MessageKind::HttpOpen, "headers" | "data")
+                        | (MessageKind::FileWatch, "present")
                         | (MessageKind::FileClose, "discard") // Among an answer's own fields: the value it lies in is never missing.
                 );
             match outcome {
