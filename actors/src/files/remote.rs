@@ -425,7 +425,7 @@ impl Drop for RemoteWalk {
 
 impl Remote {
     /// A block of a file is stream data, and a page of a walk as good as that: both travel under the same trace without
-    /// spans of their own, however many there are. So does waiting for a watch, which may take days.
+    /// spans of their own, however many there are. So does waiting for a watch, however long.
     fn context(&self, request: &FileRequest) -> TraceContext {
         let parent = self.parent.clone().or_else(propagation::current);
         let context = parent

@@ -9,6 +9,7 @@ use serde_bytes::ByteBuf;
 use crate::files::RemoteFiles;
 use crate::files::serve::{Server, strange};
 use crate::files::system::FileAnswer;
+use crate::telemetry::root;
 
 /// A watch on the executor's machine. Dropping it ends it there, soon: who needs its place for another one closes it.
 #[must_use = "dropping it ends the watch"]
@@ -44,7 +45,8 @@ impl RemoteFiles {
         let handle = self.fresh_handle();
         // From here on, dropping this ends it.
         let mut watch = RemoteWatch {
-            server: self.server(),
+            // What comes later is of no call that is still under way.
+            server: self.parent(root(false)).server(),
             handle,
             waiting: None,
             is_over: false,
@@ -57,7 +59,7 @@ impl RemoteFiles {
                 .collect(),
             present: present.map(ByteBuf::from),
         });
-        match watch.server.ask(request).await {
+        match self.server().ask(request).await {
             Ok(FileReply::Watching(watching)) if watching.watching => return Ok(Some(watch)),
             outcome => {
                 watch.is_over = true;
