@@ -60,7 +60,7 @@ impl RemoteFiles {
             present: present.map(ByteBuf::from),
         });
         match self.server().ask(request).await {
-            Ok(FileReply::Watching(watching)) if watching.watching => return Ok(Some(watch)),
+            Ok(FileReply::Watching(watching)) if watching.watching => Ok(Some(watch)),
             outcome => {
                 watch.is_over = true;
                 match outcome {
