@@ -46,7 +46,9 @@ pub use dwell_relay as relay;
 pub use dwell_actors::{
     dispatcher::DispatchTimings,
     executor::{Executor, ExecutorHandle, HandshakeCounts, ServeError, Strangers},
-    files::{FileReader, FileSystem, FileWriter, LocalFiles, RemoteFiles, WalkOptions, WriteOptions},
+    files::{
+        FileReader, FileSystem, FileWriter, LocalFiles, RemoteFiles, RemoteWatch, WalkOptions, WriteOptions,
+    },
     harness::{
         CallTimings, Command, ConnectError, Finished, Harness, Observed, ProcessInfo, ProcessState, Run,
         RunError, RunEvent, SessionInfo, StageGuard, StartUp, StartUpStage, StartedProcess, TakeUp, Target,

@@ -103,6 +103,8 @@ registry! {
         FileWriteBlock = 0x1d,
         /// Close an open file.
         FileClose = 0x1e,
+        /// Watch for paths that are missing.
+        FileWatch = 0x1f,
         /// Make an HTTP request.
         HttpOpen = 0x20,
         /// The next part of its body.
@@ -111,6 +113,8 @@ registry! {
         HttpRead = 0x22,
         /// Give it up.
         HttpClose = 0x23,
+        /// Wait until a watch has seen something.
+        FileAwait = 0x24,
         /// The nearest directory upwards that holds one of some names.
         FindUp = 0x30,
         /// Instructions, skills and repository around a directory.
@@ -161,6 +165,8 @@ registry! {
         FileBlockWritten = 0x5d,
         /// Answer to `FileClose`.
         FileClosed = 0x5e,
+        /// Answer to `FileWatch`.
+        FileWatching = 0x5f,
         /// Answer to `HttpOpen`.
         HttpHead = 0x60,
         /// Answer to `HttpSend`.
@@ -169,6 +175,8 @@ registry! {
         HttpBody = 0x62,
         /// Answer to `HttpClose`.
         HttpClosed = 0x63,
+        /// Answer to `FileAwait`.
+        FileSeen = 0x64,
         /// Answer to `FindUp`.
         FoundUp = 0x70,
         /// Answer to `WorkspaceLoad`.

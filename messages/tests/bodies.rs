@@ -66,7 +66,7 @@ fn fields(kind: MessageKind) -> Vec<String> {
 #[test]
 fn a_second_reader_finds_the_keys_that_the_protocol_names() {
     const METADATA: &[&str] = &["kind", "size", "mode", "modified_unix_ns", "device", "inode"];
-    let table: [(MessageKind, &[&str]); 73] = [
+    let table: [(MessageKind, &[&str]); 77] = [
         (MessageKind::EnvironmentInfo, &[]),
         (
             MessageKind::Start,
@@ -146,6 +146,8 @@ fn a_second_reader_finds_the_keys_that_the_protocol_names() {
         (MessageKind::FileReadBlock, &["handle", "offset", "max_bytes"]),
         (MessageKind::FileWriteBlock, &["handle", "offset", "data"]),
         (MessageKind::FileClose, &["handle", "discard"]),
+        (MessageKind::FileWatch, &["handle", "missing", "present"]),
+        (MessageKind::FileAwait, &["handle"]),
         (MessageKind::FileMetadataReply, METADATA),
         (MessageKind::FileContents, &["data", "end", "metadata"]),
         (MessageKind::FileWritten, &["metadata"]),
@@ -167,6 +169,8 @@ fn a_second_reader_finds_the_keys_that_the_protocol_names() {
         (MessageKind::FileBlock, &["data", "end"]),
         (MessageKind::FileBlockWritten, &["offset"]),
         (MessageKind::FileClosed, &["metadata"]),
+        (MessageKind::FileWatching, &["watching"]),
+        (MessageKind::FileSeen, &[]),
         (
             MessageKind::HttpOpen,
             &[
@@ -452,6 +456,7 @@ fn a_missing_field_is_named_unless_it_is_optional() {
                         | (MessageKind::FileList, "after")
                         | (MessageKind::TraceRecords, "also")
                         | (MessageKind::HttpOpen, "headers" | "data")
+                        | (MessageKind::FileWatch, "present")
                         | (MessageKind::FileClose, "discard") // Among an answer's own fields: the value it lies in is never missing.
                 );
             match outcome {

@@ -7,9 +7,9 @@ use bytes::Bytes;
 use common::{context, raw};
 use dwell_messages::codec::{self, DecodeError, EncodeError};
 use dwell_messages::files::{
-    BLOCK_MAX_BYTES, Block, Close, FileReply, FileRequest, GetMetadata, Handle, Links, List, PATH_MAX_BYTES,
-    ReadBlock, Rename, WALK_MAX_DEPTH, WALK_MAX_DIRECTORIES, WALK_MAX_ENTRIES, Walk, WalkOn, WriteBlock,
-    WriteFile, WriteHow,
+    Await, BLOCK_MAX_BYTES, Block, Close, FileReply, FileRequest, GetMetadata, Handle, Links, List,
+    PATH_MAX_BYTES, ReadBlock, Rename, WALK_MAX_DEPTH, WALK_MAX_DIRECTORIES, WALK_MAX_ENTRIES,
+    WATCH_MAX_PATHS, Walk, WalkOn, Watch, WriteBlock, WriteFile, WriteHow,
 };
 use dwell_messages::{Envelope, Message, Reply, Request, RequestId, Timings};
 use serde_bytes::ByteBuf;
@@ -35,6 +35,8 @@ fn unchecked(request: &FileRequest) -> Bytes {
         FileRequest::ReadBlock(body) => rmp_serde::to_vec_named(body),
         FileRequest::WriteBlock(body) => rmp_serde::to_vec_named(body),
         FileRequest::Close(body) => rmp_serde::to_vec_named(body),
+        FileRequest::Watch(body) => rmp_serde::to_vec_named(body),
+        FileRequest::Await(body) => rmp_serde::to_vec_named(body),
         _ => panic!("not needed here"),
     };
     raw(request.kind().to_wire(), 3, 0, &body.expect("a body of a test"))
@@ -58,13 +60,15 @@ fn rename(from: &[u8], to: &[u8]) -> FileRequest {
 #[test]
 fn a_path_that_no_file_can_have_is_refused_on_both_sides_with_a_code_of_its_own() {
     let long = [&b"/"[..], &[b'a'; PATH_MAX_BYTES]].concat();
-    let cases: [(FileRequest, &str, &str); 6] = [
+    let cases: [(FileRequest, &str, &str); 8] = [
         (metadata(b""), "path", "is empty"),
         (metadata(b"src/main.rs"), "path", "is not absolute"),
         (metadata(b"/src\0.rs"), "path", "holds a NUL byte"),
         (metadata(&long), "path", "has more than 4,096 bytes"),
         (rename(b"a", b"/b"), "from", "is not absolute"),
         (rename(b"/a", b"/b\0"), "to", "holds a NUL byte"),
+        (watch(1, &[b"/a", b"b"], None), "missing", "is not absolute"),
+        (watch(1, &[b"/a"], Some(b"")), "present", "is empty"),
     ];
     for (request, field, problem) in cases {
         let bytes = unchecked(&request);
@@ -102,6 +106,14 @@ fn write(how: WriteHow, atomic: bool, bytes: usize) -> FileRequest {
         atomic,
         sync: false,
         links: Links::Follow,
+    })
+}
+
+fn watch(handle: u64, missing: &[&[u8]], present: Option<&[u8]>) -> FileRequest {
+    FileRequest::Watch(Watch {
+        handle: Handle(handle),
+        missing: missing.iter().map(|path| ByteBuf::from(*path)).collect(),
+        present: present.map(ByteBuf::from),
     })
 }
 
@@ -145,6 +157,10 @@ fn fields_outside_their_bounds_are_refused_on_both_sides_by_name() {
         ),
         (block(0, 1), "handle"),
         (write(WriteHow::Append, true, 1), "atomic"),
+        (FileRequest::Await(Await { handle }), "handle"),
+        (watch(0, &[b"/a"], None), "handle"),
+        (watch(1, &[], None), "missing"),
+        (watch(1, &[&b"/a"[..]; WATCH_MAX_PATHS + 1], None), "missing"),
     ];
     for (request, name) in cases {
         let bytes = unchecked(&request);
@@ -158,6 +174,7 @@ fn fields_outside_their_bounds_are_refused_on_both_sides_by_name() {
     }
     assert!(encode(walk(WALK_MAX_DEPTH, WALK_MAX_DIRECTORIES, WALK_MAX_ENTRIES)).is_ok());
     assert!(encode(walk(0, 1, 1)).is_ok());
+    assert!(encode(watch(1, &[&b"/a"[..]; WATCH_MAX_PATHS], Some(b"/b"))).is_ok());
 }
 
 #[test]

@@ -8,11 +8,11 @@ use dwell_messages::codec;
 use dwell_messages::confinement::{ConfinedPath, Confinement, Reach};
 use dwell_messages::error::{ErrorCode, WireError};
 use dwell_messages::files::{
-    Access, Block, BlockWritten, Canonical, Canonicalize, Close, Closed as FileClosed, Contents, Copied,
-    Copy, CreateDirectory, DirectoryCreated, DirectoryEntry, FileKind, FileReply, FileRequest, GetMetadata,
-    Handle, Links, List, Listing, Metadata, Open, Opened, ReadBlock, ReadFile, Remove, Removed, Rename,
-    WALK_MAX_DEPTH, WALK_MAX_DIRECTORIES, WALK_MAX_ENTRIES, Walk, WalkEntry, WalkError, WalkOn, WalkPage,
-    WriteBlock, WriteFile, WriteHow, Written as FileWritten,
+    Access, Await, Block, BlockWritten, Canonical, Canonicalize, Close, Closed as FileClosed, Contents,
+    Copied, Copy, CreateDirectory, DirectoryCreated, DirectoryEntry, FileKind, FileReply, FileRequest,
+    GetMetadata, Handle, Links, List, Listing, Metadata, Open, Opened, ReadBlock, ReadFile, Remove, Removed,
+    Rename, WALK_MAX_DEPTH, WALK_MAX_DIRECTORIES, WALK_MAX_ENTRIES, WATCH_MAX_PATHS, Walk, WalkEntry,
+    WalkError, WalkOn, WalkPage, Watch, Watching, WriteBlock, WriteFile, WriteHow, Written as FileWritten,
 };
 use dwell_messages::http::{
     self, BODY_MAX_BYTES, ExchangeId, HEADERS_MAX, HttpReply, HttpRequest, METHOD_MAX_BYTES, Redirects,
@@ -385,6 +385,17 @@ fn file_request() -> BoxedStrategy<FileRequest> {
         (handle(), any::<u64>(), data())
             .prop_map(|(handle, offset, data)| FileRequest::WriteBlock(WriteBlock { handle, offset, data })),
         (handle(), any::<bool>()).prop_map(|(handle, discard)| FileRequest::Close(Close { handle, discard })),
+        (
+            handle(),
+            vec(path(), 1..WATCH_MAX_PATHS),
+            proptest::option::of(path())
+        )
+            .prop_map(|(handle, missing, present)| FileRequest::Watch(Watch {
+                handle,
+                missing,
+                present
+            })),
+        handle().prop_map(|handle| FileRequest::Await(Await { handle })),
     ]
     .boxed()
 }
@@ -455,6 +466,8 @@ fn file_reply() -> BoxedStrategy<FileReply> {
         (data(), any::<bool>()).prop_map(|(data, end)| FileReply::Block(Block { data, end })),
         any::<u64>().prop_map(|offset| FileReply::BlockWritten(BlockWritten { offset })),
         proptest::option::of(metadata()).prop_map(|metadata| FileReply::Closed(FileClosed { metadata })),
+        any::<bool>().prop_map(|watching| FileReply::Watching(Watching { watching })),
+        Just(FileReply::Seen),
     ]
     .boxed()
 }

@@ -8,7 +8,8 @@ use std::time::Duration;
 
 use dwell_messages::dialect::{
     Accepted, Call, EnvironmentStatus, Fault, HttpRequest, ID_MAX_BYTES, Id, Incoming, Initialize,
-    Initialized, Method, Start, Terminated, WriteStatus, encode_error, encode_response,
+    Initialized, Method, Start, Terminated, WatchMissing, Watching, WriteStatus, encode_error,
+    encode_response,
 };
 use dwell_messages::{SpanId, SpanKind, TraceContext};
 use serde::Serialize;
@@ -22,6 +23,7 @@ use super::gateway::Gateway;
 use super::held::{Held, REQUESTS_MAX_BYTES};
 use super::http::{self, Streams};
 use super::line::Liveness;
+use super::missing::Watches;
 use super::outbox::{Gone, Outbox};
 use super::session::Session;
 use crate::telemetry::{Stage, Tick, semconv, span_id};
@@ -75,6 +77,7 @@ pub(super) struct Connection {
     calls: JoinSet<()>,
     handles: Rc<Handles>,
     streams: Rc<Streams>,
+    watches: Watches,
     held: Held,
 }
 
@@ -99,6 +102,7 @@ impl Connection {
             calls: JoinSet::new(),
             handles: Rc::default(),
             streams: Rc::default(),
+            watches: Watches::default(),
             held: Held::default(),
         }
     }
@@ -201,7 +205,7 @@ impl Connection {
             Call::ReadEnvironmentConfig(ask) => self.outcome(&id, discovery::config(&ask)).await,
             Call::DiscoverRoots(ask) => self.answer(&id, &discovery::roots(ask)).await,
             Call::DiscoverCapabilities(_) => self.answer(&id, &discovery::capabilities()).await,
-            Call::WatchMissing(_) => self.answer(&id, &discovery::watching()).await,
+            Call::WatchMissing(ask) => self.watch(session, asked, &ask).await,
             Call::Start(start) => self.start(session, asked, &start).await,
             Call::Read(read) => match session.process(&read.process_id) {
                 Some(process) if read.wait_ms.unwrap_or(0) == 0 => {
@@ -361,6 +365,33 @@ impl Connection {
                 Ok(answered) => drop(answered.tell(&outbox).await),
                 Err(fault) => drop(outbox.send(encode_error(&asked.id, &fault)).await),
             }
+        });
+        Ok(())
+    }
+
+    /// A watch takes its predecessor's place before the next request is looked at, and tells when it sees.
+    async fn watch(&mut self, session: &Rc<Session>, asked: Asked, ask: &WatchMissing) -> Result<(), Over> {
+        let span = span_id();
+        let files = session.harness().files();
+        let files = match &asked.context {
+            Some(context) => files.parent(context.child(span)),
+            None => files,
+        };
+        let begun = self
+            .room(&asked)
+            .and_then(|room| self.watches.of(ask).map(|asking| (room, asking)));
+        let (room, asking) = match begun {
+            Ok((room, Some(asking))) => (room, asking),
+            Ok((_, None)) => return self.answer(&asked.id, &Watching { watching: false }).await,
+            Err(fault) => return self.refuse(&asked.id, &fault).await,
+        };
+        let (outbox, session) = (self.outbox.clone(), Rc::clone(session));
+        self.calls.spawn_local(async move {
+            let answered = |fault: Option<&Fault>| {
+                drop(room);
+                record(&session, &asked, span, fault.map(|_| "refused"));
+            };
+            drop(asking.serve(&asked.id, &files, &outbox, answered).await);
         });
         Ok(())
     }

@@ -3,7 +3,7 @@
 
 use dwell_messages::dialect::{
     DiscoverRoots, DiscoveredCapabilities, DiscoveredRoot, DiscoveredRoots, EnvironmentConfig, Fault,
-    ReadEnvironmentConfig, Watching, path_of,
+    ReadEnvironmentConfig, path_of,
 };
 
 /// No layer of configuration.
@@ -38,9 +38,4 @@ pub(super) fn roots(ask: DiscoverRoots) -> DiscoveredRoots {
 /// Nothing.
 pub(super) fn capabilities() -> DiscoveredCapabilities {
     DiscoveredCapabilities::default()
-}
-
-/// Not watched: its client asks again when it wants to know.
-pub(super) fn watching() -> Watching {
-    Watching { watching: false }
 }

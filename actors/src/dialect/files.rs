@@ -576,7 +576,7 @@ fn file_fault(uri: &str, error: WireError) -> Fault {
 }
 
 /// What the executor says, as the dialect says it: the system's number decides where there is one.
-fn fault(error: WireError) -> Fault {
+pub(super) fn fault(error: WireError) -> Fault {
     match (error.errno, error.code) {
         (Some(errno), _) => Fault::of_file_errno(errno),
         (None, ErrorCode::SymlinkLoop) => Fault::of_file_errno(ELOOP),

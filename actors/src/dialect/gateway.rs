@@ -13,6 +13,7 @@ use dwell_relay::{OsRandomness, Randomness as _, StaticKeypair};
 use super::connection::OPENING_TIMEOUT;
 use super::session::{Rules, Session};
 use super::task::Task;
+use crate::files::WATCHES;
 use crate::harness::{Harness, Target};
 use crate::http_client::HTTP;
 
@@ -149,6 +150,7 @@ pub(super) fn environment(
     temporary: Option<&[u8]>,
 ) -> EnvironmentInfo {
     let path = native.shell.clone().unwrap_or_else(|| "/bin/sh".into());
+    let can = |ability: &str| native.capabilities.iter().any(|capability| capability == ability);
     let name = path.rsplit('/').next().unwrap_or(&path).to_owned();
     EnvironmentInfo {
         shell: ShellInfo { name, path },
@@ -161,7 +163,8 @@ pub(super) fn environment(
         temporary_directories: temporary.map(uri_of).into_iter().collect(),
         temp_dir: home.is_some().then(|| uri_of(temporary.unwrap_or(b"/tmp"))),
         capabilities: Capabilities {
-            http_header_env_vars: native.capabilities.iter().any(|capability| capability == HTTP),
+            fs_watch_missing: can(WATCHES),
+            http_header_env_vars: can(HTTP),
             ..Capabilities::default()
         },
     }

@@ -23,6 +23,7 @@ mod held;
 mod http;
 mod line;
 mod log;
+mod missing;
 mod outbox;
 mod process;
 mod reach;

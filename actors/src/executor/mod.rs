@@ -28,6 +28,7 @@ use crate::address::Address;
 use crate::confine;
 use crate::dialect::{self, DialectError, DialectOptions, Plan, Serving};
 use crate::files::FilePool;
+use crate::files::WATCHES;
 use crate::guard::GuardOptions;
 use crate::harness::Target;
 use crate::http_client::HTTP;
@@ -716,7 +717,7 @@ fn environment(detaches: bool, flight: bool, confines: bool) -> EnvironmentInfo 
         cwd: serde_bytes::ByteBuf::from(cwd),
         shell: std::env::var("SHELL").ok(),
         cpus: std::thread::available_parallelism().map_or(1, |n| u32::try_from(n.get()).unwrap_or(u32::MAX)),
-        capabilities: ["pipes", WORKSPACE]
+        capabilities: ["pipes", WORKSPACE, WATCHES]
             .into_iter()
             .chain(detaches.then_some(DETACHES))
             .chain(flight.then_some(FLIGHT))

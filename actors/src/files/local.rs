@@ -6,7 +6,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
-use dwell_messages::files::{Close, DirectoryEntry, FileReply, FileRequest, Handle, Links, Metadata};
+use dwell_messages::files::{
+    Close, DirectoryEntry, FileReply, FileRequest, Handle, Links, Metadata, Watching,
+};
 use dwell_messages::{ErrorCode, WireError};
 use tokio::sync::oneshot;
 
@@ -22,7 +24,8 @@ pub const LOCAL_REQUESTS_MAX: usize = 1_024;
 /// The files of the machine this runs on. `Send`, `Sync` and cheap to clone; usable on any runtime and on none, since
 /// what blocks is done on threads of its own.
 ///
-/// Every operation of the vocabulary is served by [`LocalFiles::call`], as an executor serves it. Dropping an answer
+/// Every operation of the vocabulary is served by [`LocalFiles::call`], as an executor serves it, but for watches: nothing is
+/// watched. Dropping an answer
 /// withdraws the question: if it was not begun, nothing is done.
 #[derive(Clone)]
 pub struct LocalFiles(Arc<Local>);
@@ -84,6 +87,10 @@ impl LocalFiles {
     /// # Errors
     /// As documented for the request's kind; `Busy` when too much waits.
     pub async fn call(&self, request: FileRequest) -> Result<FileReply, WireError> {
+        if let FileRequest::Watch(_) = request {
+            // To wait for events takes a reactor, which whoever asks may not have.
+            return Ok(FileReply::Watching(Watching { watching: false }));
+        }
         let (answer, wait) = oneshot::channel();
         self.submit(Asked {
             request,

@@ -9,6 +9,7 @@
 //! | `serve`, `blocks` | whoever serves requests, and what is put together of several of them |
 //! | `local`, `remote` | the same operations for whoever asks: on this machine, and through a link |
 //! | `here` | some of them on the thread that asks |
+//! | `watch` | watches for paths that are missing |
 
 mod blocks;
 mod disk;
@@ -19,6 +20,7 @@ mod remote;
 mod serve;
 pub(crate) mod service;
 mod system;
+mod watch;
 
 pub use blocks::{BLOCKS_IN_FLIGHT_MAX, FileReader, FileWriter, WriteOptions};
 pub use disk::TEMPORARY_PREFIX;
@@ -29,3 +31,5 @@ pub(crate) use pool::{FilePool, Span as PoolSpan};
 pub use remote::{RemoteFiles, RemoteWalk, WALK_PAGES_IN_FLIGHT_MAX, WalkOptions, Walked};
 pub use service::{HANDLES_MAX, LONG_AT_WORK_MAX, SHORT_AT_WORK_MAX, UNACKNOWLEDGED_MAX_BYTES, WALKS_MAX};
 pub use system::{FileAnswer, FileSystem, Front};
+pub(crate) use watch::WATCHES;
+pub use watch::{RemoteWatch, WATCH_NAMES_MAX, WATCHES_IN_ALL_MAX, WATCHES_MAX};

@@ -11,6 +11,10 @@ use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+
+use super::watch::WATCHES_IN_ALL_MAX;
+
 /// Threads of a pool: with fewer, one disk that is slow keeps the others waiting; more do not make a disk faster.
 pub const FILE_THREADS: usize = 4;
 /// How many of them what may take long has at a time.
@@ -36,7 +40,11 @@ pub(crate) enum Span {
 #[derive(Clone)]
 pub(crate) struct FilePool(Arc<Owner>);
 
-struct Owner(Arc<Shared>);
+struct Owner {
+    shared: Arc<Shared>,
+    /// Not the threads', but shared by the same sessions.
+    watches: Arc<Semaphore>,
+}
 
 struct Shared {
     state: Mutex<State>,
@@ -64,7 +72,7 @@ impl fmt::Debug for FilePool {
 
 impl Drop for Owner {
     fn drop(&mut self) {
-        let mut state = self.0.lock();
+        let mut state = self.shared.lock();
         state.over = true;
         // What waits is dropped, which tells whoever waits for it.
         let waiting = [
@@ -73,7 +81,7 @@ impl Drop for Owner {
             std::mem::take(&mut state.trees),
         ];
         drop(state);
-        self.0.news.notify_all();
+        self.shared.news.notify_all();
         drop(waiting);
     }
 }
@@ -139,12 +147,20 @@ impl FilePool {
             state: Mutex::default(),
             news: Condvar::new(),
         };
-        Self(Arc::new(Owner(Arc::new(shared))))
+        Self(Arc::new(Owner {
+            shared: Arc::new(shared),
+            watches: Arc::new(Semaphore::new(WATCHES_IN_ALL_MAX)),
+        }))
+    }
+
+    /// Room for one more watch, if there is.
+    pub(crate) fn room_for_a_watch(&self) -> Option<OwnedSemaphorePermit> {
+        Arc::clone(&self.0.watches).try_acquire_owned().ok()
     }
 
     /// Whether there is room for one more job, and a thread that does it. Never blocks.
     pub(crate) fn admit(&self) -> bool {
-        let shared = &self.0.0;
+        let shared = &self.0.shared;
         let mut state = shared.lock();
         if state.short.len() + state.long.len() + state.trees.len() >= POOL_QUEUE_MAX {
             return false;
@@ -167,7 +183,7 @@ impl FilePool {
     /// Queues a job. Never blocks. To be asked before: [`FilePool::admit`]; where several ask at one moment, a few more
     /// than the bound may wait.
     pub(crate) fn put(&self, job: Job, span: Span) {
-        let shared = &self.0.0;
+        let shared = &self.0.shared;
         let mut state = shared.lock();
         match span {
             Span::Short => state.short.push_back(job),

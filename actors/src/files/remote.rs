@@ -117,7 +117,7 @@ impl RemoteFiles {
         }))
     }
 
-    fn server(&self) -> Server {
+    pub(super) fn server(&self) -> Server {
         self.0.clone()
     }
 
@@ -425,16 +425,17 @@ impl Drop for RemoteWalk {
 
 impl Remote {
     /// A block of a file is stream data, and a page of a walk as good as that: both travel under the same trace without
-    /// spans of their own, however many there are.
+    /// spans of their own, however many there are. So does waiting for a watch, however long.
     fn context(&self, request: &FileRequest) -> TraceContext {
         let parent = self.parent.clone().or_else(propagation::current);
         let context = parent
             .filter(TraceContext::is_valid)
             .unwrap_or_else(|| root(false));
         let flags = match request {
-            FileRequest::ReadBlock(_) | FileRequest::WriteBlock(_) | FileRequest::WalkOn(_) => {
-                TraceFlags::NONE
-            }
+            FileRequest::ReadBlock(_)
+            | FileRequest::WriteBlock(_)
+            | FileRequest::WalkOn(_)
+            | FileRequest::Await(_) => TraceFlags::NONE,
             FileRequest::Metadata(_)
             | FileRequest::Read(_)
             | FileRequest::Write(_)
@@ -446,7 +447,8 @@ impl Remote {
             | FileRequest::Canonicalize(_)
             | FileRequest::Walk(_)
             | FileRequest::Open(_)
-            | FileRequest::Close(_) => context.flags,
+            | FileRequest::Close(_)
+            | FileRequest::Watch(_) => context.flags,
         };
         TraceContext { flags, ..context }
     }

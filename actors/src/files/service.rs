@@ -1,7 +1,7 @@
 //! `FileService`: one session's files on the executor.
 //!
 //! Owns what the session has open, and which of its requests wait, for their turn with the pool or behind others of
-//! their handle. Never touches a file: that is done by the threads of the executor's [`FilePool`], of which a session
+//! their handle. Never touches a file, and never waits for one (who waits for a watch has a task): that is done by the threads of the executor's [`FilePool`], of which a session
 //! has at most [`SHORT_AT_WORK_MAX`] and [`LONG_AT_WORK_MAX`] jobs at a time. So sessions take turns, whatever each
 //! asks for, and within one a walk or a tree that is removed leaves room for what is short. Answers that carry content
 //! are made only while the session's client has acknowledged enough of those before: what waits here is requests, and
@@ -13,12 +13,15 @@ pub(super) mod core;
 use std::rc::Rc;
 use std::time::Duration;
 
-use dwell_messages::{Envelope, ErrorCode, FileReply, Reply, Request, TraceContext, WireError};
+use dwell_messages::files::{FileReply, FileRequest, Watching};
+use dwell_messages::{Envelope, ErrorCode, Reply, Request, TraceContext, WireError};
+use tokio::sync::OwnedSemaphorePermit;
 
 use self::core::{Begun, Claim, ServiceCore, Ticket};
 use super::disk::{self, OpenFile};
 use super::local::guarded;
 use super::pool::{FilePool, Span};
+use super::watch::Watcher;
 use crate::account::Segment;
 use crate::mailbox::{Actor, Mailbox, Message, TimerGuard, Turn};
 use crate::relay_framer::Unacknowledged;
@@ -113,6 +116,31 @@ impl FileService {
         self.begin(turn);
     }
 
+    /// Somebody waits for a watch, and nobody behind that: the watch is free again at once.
+    fn wait(
+        &mut self,
+        begun: Begun<(TraceContext, Call), OpenFile>,
+        watcher: Watcher,
+        turn: &Turn<'_, Self>,
+    ) {
+        let Begun { call, file, ticket } = begun;
+        let (_, file) = self.core.finish(ticket, file);
+        self.discard(file.into_iter().collect());
+        let (context, call) = call;
+        turn.spawn(async move {
+            let cancellation = call.responder.cancellation();
+            let seen = tokio::select! {
+                biased;
+                // Its client was told.
+                () = cancellation.cancelled() => return,
+                seen = watcher.seen() => seen,
+            };
+            let reply = seen.map(|()| Reply::File(FileReply::Seen));
+            call.responder.answer_later(context, reply, call.account).await;
+        })
+        .detach();
+    }
+
     /// Hands on everything whose turn it is.
     fn begin(&mut self, turn: &Turn<'_, Self>) {
         // And the one whose end is being handled: its room is free only when its turn is over.
@@ -122,8 +150,19 @@ impl FileService {
             .get_or_insert_with(|| turn.mailbox().port(at_work))
             .clone();
         while let Some(begun) = self.core.next(self.unacknowledged.bytes.get()) {
+            if let Some(watcher) = awaited(&begun) {
+                self.wait(begun, watcher, turn);
+                continue;
+            }
             let (port, queued, span) = (port.clone(), Tick::now(), begun.ticket.span());
-            self.pool.put(Box::new(move || work(begun, queued, &port)), span);
+            let room = match &begun.call.1.request {
+                Request::File(request) if matches!(**request, FileRequest::Watch(_)) => {
+                    self.pool.room_for_a_watch()
+                }
+                _ => None,
+            };
+            self.pool
+                .put(Box::new(move || work(begun, queued, room, &port)), span);
         }
         self.retry = self
             .core
@@ -175,8 +214,44 @@ impl FileService {
     }
 }
 
+/// What is waited for, where that is what is asked.
+fn awaited(begun: &Begun<(TraceContext, Call), OpenFile>) -> Option<Watcher> {
+    match (&begun.call.1.request, &begun.file) {
+        (Request::File(request), Some(OpenFile::Watch(placed)))
+            if matches!(**request, FileRequest::Await(_)) =>
+        {
+            Some(placed.watcher())
+        }
+        _ => None,
+    }
+}
+
+/// Serves a request; a watch only where there is room for one more.
+fn served(
+    request: &FileRequest,
+    room: Option<OwnedSemaphorePermit>,
+    file: &mut Option<OpenFile>,
+) -> Result<FileReply, WireError> {
+    if !matches!(request, FileRequest::Watch(_)) {
+        return guarded(request, file);
+    }
+    let Some(room) = room else {
+        return Ok(FileReply::Watching(Watching { watching: false }));
+    };
+    let outcome = guarded(request, file);
+    if let Some(OpenFile::Watch(placed)) = file {
+        placed.hold(room);
+    }
+    outcome
+}
+
 /// On a thread of the pool: does what is asked, unless its client has withdrawn it.
-fn work(begun: Begun<(TraceContext, Call), OpenFile>, queued: Tick, port: &Mailbox<FileService>) {
+fn work(
+    begun: Begun<(TraceContext, Call), OpenFile>,
+    queued: Tick,
+    room: Option<OwnedSemaphorePermit>,
+    port: &Mailbox<FileService>,
+) {
     let Begun {
         call,
         mut file,
@@ -184,7 +259,7 @@ fn work(begun: Begun<(TraceContext, Call), OpenFile>, queued: Tick, port: &Mailb
     } = begun;
     let at = Tick::now();
     let result = match &call.1.request {
-        Request::File(request) if call.1.responder.begin() => Some(guarded(request, &mut file)),
+        Request::File(request) if call.1.responder.begin() => Some(served(request, room, &mut file)),
         _ => None,
     };
     let context = call.0.clone();

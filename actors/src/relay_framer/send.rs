@@ -515,7 +515,9 @@ fn asked_of_files(file: &FileRequest) -> (Lane, u32) {
         | FileRequest::Open(_)
         | FileRequest::ReadBlock(_)
         | FileRequest::WriteBlock(_)
-        | FileRequest::Close(_) => (Lane::Files, OPEN_FILES),
+        | FileRequest::Close(_)
+        | FileRequest::Watch(_)
+        | FileRequest::Await(_) => (Lane::Files, OPEN_FILES),
         FileRequest::Metadata(_)
         | FileRequest::Read(_)
         | FileRequest::List(_)
@@ -541,6 +543,8 @@ fn answered_of_files(file: &FileReply) -> (Lane, u32) {
         | FileReply::Canonical(_)
         | FileReply::Opened(_)
         | FileReply::BlockWritten(_)
-        | FileReply::Closed(_) => (Lane::Interactive, 0),
+        | FileReply::Closed(_)
+        | FileReply::Watching(_)
+        | FileReply::Seen => (Lane::Interactive, 0),
     }
 }

@@ -123,7 +123,7 @@ impl ExitWatcher {
     }
 }
 
-pub(super) fn register<T: AsRawFd>(inner: T, interest: Interest) -> io::Result<AsyncFd<T>> {
+pub(crate) fn register<T: AsRawFd>(inner: T, interest: Interest) -> io::Result<AsyncFd<T>> {
     #[expect(
         deprecated,
         reason = "deprecated for types that lie about their descriptor; these own theirs, and it stays open and the same"

@@ -26,6 +26,7 @@ pub(crate) mod sys;
 pub use environment::{Environment, EnvironmentPolicy, Inherit, ResolvedEnvironment};
 pub(crate) use environment::{looks_secret, matches as pattern_fits};
 pub use error::{Place, SpawnError, SpawnErrorKind};
+pub(crate) use exit::register;
 pub use exit::{Exit, ExitStatus, ExitWatcher, TreeReport};
 pub use group::{Enforcer, ProcessGroup, Reap, SignalError};
 pub use pipes::{InputPipe, OutputPipe, READ_CHUNK_MAX_BYTES, StdinError};

@@ -19,4 +19,5 @@ mod processes;
 mod reading;
 mod sessions;
 mod traces;
+mod watching;
 mod writing;

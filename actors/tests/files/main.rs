@@ -17,6 +17,7 @@ mod spans;
 mod support;
 mod trees;
 mod walks;
+mod watches;
 #[allow(dead_code, reason = "another binary uses the rest of it")]
 #[path = "../links/world.rs"]
 mod world;

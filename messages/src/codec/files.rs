@@ -40,6 +40,8 @@ pub(super) fn encode_request(out: &mut BytesMut, request: &FileRequest) -> Resul
         FileRequest::ReadBlock(body) => put(out, body),
         FileRequest::WriteBlock(body) => put(out, body),
         FileRequest::Close(body) => put(out, body),
+        FileRequest::Watch(body) => put(out, body),
+        FileRequest::Await(body) => put(out, body),
     }
 }
 
@@ -57,7 +59,7 @@ pub(super) fn encode_reply(
         FileReply::DirectoryCreated(value) => put(out, &Answer { value, timings }),
         FileReply::Removed(value) => put(out, &Answer { value, timings }),
         FileReply::Copied(value) => put(out, &Answer { value, timings }),
-        FileReply::Renamed => put(
+        FileReply::Renamed | FileReply::Seen => put(
             out,
             &Answer {
                 value: Nothing {},
@@ -71,5 +73,6 @@ pub(super) fn encode_reply(
         FileReply::Block(value) => put(out, &Answer { value, timings }),
         FileReply::BlockWritten(value) => put(out, &Answer { value, timings }),
         FileReply::Closed(value) => put(out, &Answer { value, timings }),
+        FileReply::Watching(value) => put(out, &Answer { value, timings }),
     }
 }

@@ -351,7 +351,7 @@ pub struct WatchMissing {
     pub watch_id: u64,
     /// The paths, as URIs.
     pub missing: Vec<String>,
-    /// Not looked at.
+    /// A path that is there, as URI: what becomes of it is told too.
     #[serde(default)]
     pub present: Option<String>,
 }
@@ -363,7 +363,7 @@ pub struct Watching {
     pub watching: bool,
 }
 
-/// One of the paths may have appeared.
+/// One of the paths has appeared, or what is there has changed. It may have been something else.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Deserialize, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct MissingChanged {

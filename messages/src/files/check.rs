@@ -2,7 +2,7 @@
 
 use super::{
     Access, BLOCK_MAX_BYTES, FileReply, FileRequest, Handle, PATH_MAX_BYTES, WALK_MAX_DEPTH,
-    WALK_MAX_DIRECTORIES, WALK_MAX_ENTRIES, WriteHow,
+    WALK_MAX_DIRECTORIES, WALK_MAX_ENTRIES, WATCH_MAX_PATHS, Watch, WriteHow,
 };
 
 /// What is wrong with a request about files.
@@ -87,6 +87,23 @@ fn how(how: WriteHow, atomic: bool) -> Result<(), Flaw> {
     Ok(())
 }
 
+fn watch(watch: &Watch) -> Result<(), Flaw> {
+    let flaw = |problem| {
+        let field = "missing";
+        Err(Flaw::Field { field, problem })
+    };
+    handle(watch.handle)?;
+    match watch.missing.len() {
+        0 => return flaw("is empty"),
+        1..=WATCH_MAX_PATHS => {}
+        _ => return flaw("has more than 64 elements"),
+    }
+    for one in &watch.missing {
+        path("missing", one)?;
+    }
+    watch.present.as_ref().map_or(Ok(()), |one| path("present", one))
+}
+
 impl FileRequest {
     /// Looks for what the decoder refuses, and the encoder does not write.
     ///
@@ -147,6 +164,8 @@ impl FileRequest {
                 block(write.data.len())
             }
             Self::Close(close) => handle(close.handle),
+            Self::Watch(ask) => watch(ask),
+            Self::Await(on) => handle(on.handle),
         }
     }
 }
@@ -172,7 +191,9 @@ impl FileReply {
             | Self::WalkedOn(_)
             | Self::Opened(_)
             | Self::BlockWritten(_)
-            | Self::Closed(_) => Ok(()),
+            | Self::Closed(_)
+            | Self::Watching(_)
+            | Self::Seen => Ok(()),
         }
     }
 }

@@ -12,11 +12,11 @@ use serde_bytes::ByteBuf;
 pub use check::Flaw;
 pub use reply::{
     Block, BlockWritten, Canonical, Closed, Contents, Copied, DirectoryCreated, FileReply, Listing, Opened,
-    Removed, WalkEntry, WalkError, WalkPage, Written,
+    Removed, WalkEntry, WalkError, WalkPage, Watching, Written,
 };
 pub use request::{
-    Access, Canonicalize, Close, Copy, CreateDirectory, FileRequest, GetMetadata, Handle, Links, List, Open,
-    ReadBlock, ReadFile, Remove, Rename, Walk, WalkOn, WriteBlock, WriteFile, WriteHow,
+    Access, Await, Canonicalize, Close, Copy, CreateDirectory, FileRequest, GetMetadata, Handle, Links, List,
+    Open, ReadBlock, ReadFile, Remove, Rename, Walk, WalkOn, Watch, WriteBlock, WriteFile, WriteHow,
 };
 
 /// Most bytes of a path, as Linux has it.
@@ -33,6 +33,8 @@ pub const WALK_MAX_DEPTH: u32 = 256;
 pub const WALK_MAX_DIRECTORIES: u32 = 100_000;
 /// Entries that one walk gives at the most.
 pub const WALK_MAX_ENTRIES: u32 = 1_000_000;
+/// Missing paths of one watch at the most.
+pub const WATCH_MAX_PATHS: usize = 64;
 
 /// What a path leads to.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Serialize, Deserialize)]

@@ -146,6 +146,13 @@ pub struct Closed {
     pub metadata: Option<Metadata>,
 }
 
+/// Whether paths are watched for.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Watching {
+    /// Whether they are. If not there is no watch: one of them is there, or nobody would be told when it appears.
+    pub watching: bool,
+}
+
 /// What is answered about files.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum FileReply {
@@ -179,6 +186,10 @@ pub enum FileReply {
     BlockWritten(BlockWritten),
     /// To `Close`.
     Closed(Closed),
+    /// To `Watch`.
+    Watching(Watching),
+    /// To `Await`: look again.
+    Seen,
 }
 
 impl FileReply {
@@ -200,6 +211,8 @@ impl FileReply {
             Self::Block(_) => MessageKind::FileBlock,
             Self::BlockWritten(_) => MessageKind::FileBlockWritten,
             Self::Closed(_) => MessageKind::FileClosed,
+            Self::Watching(_) => MessageKind::FileWatching,
+            Self::Seen => MessageKind::FileSeen,
         }
     }
 
@@ -219,7 +232,9 @@ impl FileReply {
             | Self::Canonical(_)
             | Self::Opened(_)
             | Self::BlockWritten(_)
-            | Self::Closed(_) => 384,
+            | Self::Closed(_)
+            | Self::Watching(_)
+            | Self::Seen => 384,
         }
     }
 }

@@ -21,7 +21,7 @@ pub enum Links {
     Refuse,
 }
 
-/// Names one open file or walk of a session. Chosen by the harness, never 0 and never used twice in a session's owner's
+/// Names one open file, walk or watch of a session. Chosen by the harness, never 0 and never used twice in a session's owner's
 /// time, so that what is done with it can be asked for before it is known to be open.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug, Serialize, Deserialize)]
 #[serde(transparent)]
@@ -267,7 +267,7 @@ pub struct WriteBlock {
     pub data: Bytes,
 }
 
-/// Closes an open file or ends a walk.
+/// Closes an open file, or ends a walk or a watch.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct Close {
     /// Which.
@@ -275,6 +275,25 @@ pub struct Close {
     /// Whether what was written is given up: an atomic file never gets its name.
     #[serde(default)]
     pub discard: bool,
+}
+
+/// Watches for paths that are missing, once. No path of it may hold a link, `.` or `..`: a link can be turned.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Watch {
+    /// Names the watch. Where it is answered that nothing is watched for, it names nothing.
+    pub handle: Handle,
+    /// The paths, 1 to `WATCH_MAX_PATHS`. One that appears is seen, and so is the first directory on its way that does.
+    pub missing: Vec<ByteBuf>,
+    /// A path that is there: what it is written to, or goes, or becomes another, is seen too.
+    #[serde(default)]
+    pub present: Option<ByteBuf>,
+}
+
+/// Waits until a watch has seen something. It may have been something else: whoever asked looks again.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Await {
+    /// The watch.
+    pub handle: Handle,
 }
 
 /// What can be asked about files.
@@ -310,6 +329,10 @@ pub enum FileRequest {
     WriteBlock(WriteBlock),
     /// It is closed.
     Close(Close),
+    /// Paths, watched for.
+    Watch(Watch),
+    /// What a watch sees.
+    Await(Await),
 }
 
 impl FileRequest {
@@ -331,6 +354,8 @@ impl FileRequest {
             Self::ReadBlock(_) => "File/ReadBlock",
             Self::WriteBlock(_) => "File/WriteBlock",
             Self::Close(_) => "File/Close",
+            Self::Watch(_) => "File/Watch",
+            Self::Await(_) => "File/Await",
         }
     }
 
@@ -352,10 +377,12 @@ impl FileRequest {
             Self::ReadBlock(_) => MessageKind::FileReadBlock,
             Self::WriteBlock(_) => MessageKind::FileWriteBlock,
             Self::Close(_) => MessageKind::FileClose,
+            Self::Watch(_) => MessageKind::FileWatch,
+            Self::Await(_) => MessageKind::FileAwait,
         }
     }
 
-    /// The open file or walk that it is about, if it is about one.
+    /// The open file, walk or watch that it is about, if it is about one.
     pub fn handle(&self) -> Option<Handle> {
         match self {
             Self::Walk(walk) => Some(walk.handle),
@@ -364,6 +391,8 @@ impl FileRequest {
             Self::ReadBlock(read) => Some(read.handle),
             Self::WriteBlock(write) => Some(write.handle),
             Self::Close(close) => Some(close.handle),
+            Self::Watch(watch) => Some(watch.handle),
+            Self::Await(on) => Some(on.handle),
             Self::Metadata(_)
             | Self::Read(_)
             | Self::Write(_)
@@ -383,7 +412,8 @@ impl FileRequest {
             | Self::Read(_)
             | Self::List(_)
             | Self::Canonicalize(_)
-            | Self::ReadBlock(_) => true,
+            | Self::ReadBlock(_)
+            | Self::Await(_) => true,
             Self::Write(_)
             | Self::CreateDirectory(_)
             | Self::Remove(_)
@@ -393,7 +423,8 @@ impl FileRequest {
             | Self::WalkOn(_)
             | Self::Open(_)
             | Self::WriteBlock(_)
-            | Self::Close(_) => false,
+            | Self::Close(_)
+            | Self::Watch(_) => false,
         }
     }
 
@@ -414,7 +445,9 @@ impl FileRequest {
             | Self::WalkOn(_)
             | Self::Open(_)
             | Self::ReadBlock(_)
-            | Self::Close(_) => 0,
+            | Self::Close(_)
+            | Self::Watch(_)
+            | Self::Await(_) => 0,
         }
     }
 }

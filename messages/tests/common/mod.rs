@@ -3,10 +3,11 @@
 use bytes::Bytes;
 use dwell_messages::error::{ErrorCode, WireError};
 use dwell_messages::files::{
-    Access, Block, BlockWritten, Canonical, Canonicalize, Close, Closed as FileClosed, Contents, Copied,
-    Copy, CreateDirectory, DirectoryCreated, DirectoryEntry, FileKind, FileReply, FileRequest, GetMetadata,
-    Handle, Links, List, Listing, Metadata, Open, Opened, ReadBlock, ReadFile, Remove, Removed, Rename, Walk,
-    WalkEntry, WalkError, WalkOn, WalkPage, WriteBlock, WriteFile, WriteHow, Written as FileWritten,
+    Access, Await, Block, BlockWritten, Canonical, Canonicalize, Close, Closed as FileClosed, Contents,
+    Copied, Copy, CreateDirectory, DirectoryCreated, DirectoryEntry, FileKind, FileReply, FileRequest,
+    GetMetadata, Handle, Links, List, Listing, Metadata, Open, Opened, ReadBlock, ReadFile, Remove, Removed,
+    Rename, Walk, WalkEntry, WalkError, WalkOn, WalkPage, Watch, Watching, WriteBlock, WriteFile, WriteHow,
+    Written as FileWritten,
 };
 use dwell_messages::http::{self, ExchangeId, HttpReply, HttpRequest, Redirects};
 use dwell_messages::ids::{ProcessId, RequestId};
@@ -121,7 +122,9 @@ pub(crate) fn message(kind: MessageKind) -> Message {
         | MessageKind::FileOpen
         | MessageKind::FileReadBlock
         | MessageKind::FileWriteBlock
-        | MessageKind::FileClose => Message::Request {
+        | MessageKind::FileClose
+        | MessageKind::FileWatch
+        | MessageKind::FileAwait => Message::Request {
             id: RequestId(8),
             process: None,
             request: Request::File(Box::new(sample(file_requests(), |file| file.kind() == kind))),
@@ -162,7 +165,9 @@ pub(crate) fn message(kind: MessageKind) -> Message {
         | MessageKind::FileOpened
         | MessageKind::FileBlock
         | MessageKind::FileBlockWritten
-        | MessageKind::FileClosed => response(Ok(Reply::File(sample(file_replies(), |file| {
+        | MessageKind::FileClosed
+        | MessageKind::FileWatching
+        | MessageKind::FileSeen => response(Ok(Reply::File(sample(file_replies(), |file| {
             file.kind() == kind
         })))),
         MessageKind::ReadReply => response(Ok(Reply::Read(ReadReply {
@@ -336,6 +341,12 @@ fn file_requests() -> Vec<FileRequest> {
             handle,
             discard: true,
         }),
+        FileRequest::Watch(Watch {
+            handle,
+            missing: vec![bytes(b"/src/.git"), bytes(b"/src/\xff")],
+            present: Some(bytes(b"/src/a")),
+        }),
+        FileRequest::Await(Await { handle }),
     ]
 }
 
@@ -458,6 +469,8 @@ fn file_replies() -> Vec<FileReply> {
         FileReply::Closed(FileClosed {
             metadata: Some(metadata()),
         }),
+        FileReply::Watching(Watching { watching: true }),
+        FileReply::Seen,
     ]
 }
 

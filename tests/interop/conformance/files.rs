@@ -366,7 +366,7 @@ pub(crate) const CASES: &[Case] = &[
         ],
         r#"[{}, "-3260*", "-32004 *"]"#,
     ),
-    Case::differs(
+    Case::same(
         "watch.missing",
         "8",
         &[
@@ -374,14 +374,162 @@ pub(crate) const CASES: &[Case] = &[
                 "fs/watchMissing",
                 r#"{"watchId":1,"missing":["file://$DIR/none"],"present":null}"#,
             ),
+            ("@touch", "$DIR/none"),
+            ("@told", "fs/missingChanged"),
             (
                 "fs/watchMissing",
-                r#"{"watchId":2,"missing":["file://$DIR/file"],"present":null}"#,
+                r#"{"watchId":2,"missing":["file://$DIR/none","file://$DIR/a/b/c"],"present":null}"#,
             ),
-            ("fs/watchMissing", r#"{"watchId":3,"missing":[],"present":null}"#),
+            (
+                "fs/watchMissing",
+                r#"{"watchId":3,"missing":["file://$DIR/a/b/c"]}"#,
+            ),
+            (
+                "fs/createDirectory",
+                r#"{"path":"file://$DIR/a","recursive":false}"#,
+            ),
+            ("@told", "fs/missingChanged"),
+            (
+                "fs/watchMissing",
+                r#"{"watchId":4,"missing":["file://$DIR/a/b/c"]}"#,
+            ),
+            ("@touch", "$DIR/a/x"),
+            ("@touch", "$DIR/a/b"),
+            ("@told", "fs/missingChanged"),
         ],
-        r#"[{"watching": true}, {"watching": false}, {"watching": false}]"#,
-        r#"[{"watching": false}, {"watching": false}, {"watching": false}]"#,
+        r#"[{"=": {"watching": true}}, {"=": {"watchId": 1}}, {"watching": false}, {"watching": true}, {}, {"=": {"watchId": 3}},
+            {"watching": true}, {"=": {"watchId": 4}}]"#,
+    ),
+    Case::same(
+        "watch.is-one-of-a-connection",
+        "8",
+        &[
+            (
+                "fs/watchMissing",
+                r#"{"watchId":0,"missing":["file://$DIR/none"]}"#,
+            ),
+            (
+                "fs/watchMissing",
+                r#"{"watchId":5,"missing":["file://$DIR/first"]}"#,
+            ),
+            (
+                "fs/watchMissing",
+                r#"{"watchId":5,"missing":["file://$DIR/second"]}"#,
+            ),
+            (
+                "fs/watchMissing",
+                r#"{"watchId":4,"missing":["file://$DIR/second"]}"#,
+            ),
+            ("@touch", "$DIR/first"),
+            ("@told", "fs/missingChanged"),
+            (
+                "fs/watchMissing",
+                r#"{"watchId":6,"missing":["file://$DIR/second"]}"#,
+            ),
+            (
+                "fs/watchMissing",
+                r#"{"watchId":7,"missing":["file://$DIR/third"]}"#,
+            ),
+            ("@touch", "$DIR/second"),
+            ("@touch", "$DIR/third"),
+            ("@told", "fs/missingChanged"),
+        ],
+        r#"[{"watching": false}, {"watching": true}, {"watching": false}, {"watching": false}, {"watchId": 5},
+            {"watching": true}, {"watching": true}, {"watchId": 7}]"#,
+    ),
+    Case::same(
+        "watch.what-is-there",
+        "8",
+        &[
+            (
+                "fs/watchMissing",
+                r#"{"watchId":1,"missing":["file://$DIR/none"],"present":"file://$DIR/nowhere"}"#,
+            ),
+            (
+                "fs/watchMissing",
+                r#"{"watchId":2,"missing":["file://$DIR/none"],"present":"file://$DIR/link"}"#,
+            ),
+            (
+                "fs/watchMissing",
+                r#"{"watchId":3,"missing":[],"present":"file://$DIR/file"}"#,
+            ),
+            (
+                "fs/watchMissing",
+                r#"{"watchId":4,"missing":["file://$DIR/none"],"present":"file://$DIR/file"}"#,
+            ),
+            ("@contents", "$DIR/file"),
+            ("@unlink", "$DIR/file"),
+            ("@told", "fs/missingChanged"),
+        ],
+        r#"[{"watching": false}, {"watching": false}, {"watching": false}, {"watching": true}, "hello\n", {"watchId": 4}]"#,
+    ),
+    Case::same(
+        "watch.where-nothing-is-watched",
+        "8",
+        &[
+            ("fs/watchMissing", r#"{"watchId":1,"missing":[]}"#),
+            (
+                "fs/watchMissing",
+                r#"{"watchId":2,"missing":["file://$DIR/file"]}"#,
+            ),
+            (
+                "fs/watchMissing",
+                r#"{"watchId":3,"missing":["file://$DIR/dangling"]}"#,
+            ),
+            (
+                "fs/watchMissing",
+                r#"{"watchId":4,"missing":["file://$DIR/dirlink/none"]}"#,
+            ),
+            (
+                "fs/watchMissing",
+                r#"{"watchId":5,"missing":["file://$DIR/file/none"]}"#,
+            ),
+            (
+                "fs/watchMissing",
+                r#"{"watchId":6,"missing":["file:///proc/none"]}"#,
+            ),
+            ("fs/watchMissing", r#"{"watchId":7,"missing":["none"]}"#),
+            (
+                "fs/watchMissing",
+                r#"{"watchId":7,"missing":[],"present":"none"}"#,
+            ),
+            ("fs/watchMissing", r#"{"watchId":7}"#),
+            ("fs/watchMissing", r#"{"watchId":-7,"missing":[]}"#),
+            ("fs/watchMissing", r#"{"watchId":7,"missing":[7]}"#),
+            (
+                "fs/watchMissing",
+                r#"{"watchId":7,"missing":["file://$DIR/dir/../none"]}"#,
+            ),
+        ],
+        r#"[{"watching": false}, {"watching": false}, {"watching": false}, {"watching": false}, {"watching": false},
+            {"watching": false}, "-32602 invalid URI*", "-32602 invalid URI*", "-32602 *", "-32602 *", "-32602 *",
+            {"watching": true}]"#,
+    ),
+    Case::scene(
+        "watch.64-paths",
+        "8",
+        |lab| Box::pin(many_missing(lab)),
+        Holds::Both("[true, false]"),
+    ),
+    Case::same(
+        "watch.is-lost-with-its-connection",
+        "3",
+        &[
+            (
+                "fs/watchMissing",
+                r#"{"watchId":5,"missing":["file://$DIR/first"]}"#,
+            ),
+            ("@drop", ""),
+            ("@resume", ""),
+            ("@touch", "$DIR/first"),
+            (
+                "fs/watchMissing",
+                r#"{"watchId":1,"missing":["file://$DIR/second"]}"#,
+            ),
+            ("@touch", "$DIR/second"),
+            ("@told", "fs/missingChanged"),
+        ],
+        r#"[{"watching": true}, "$SESSION", {"watching": true}, {"watchId": 1}]"#,
     ),
     Case::same(
         "file.absent-methods",
@@ -399,6 +547,21 @@ pub(crate) const CASES: &[Case] = &[
         r#"["-32601 *", "-32601 *", "-32601 *", "-32601 *", "-32601 *", "-32601 *", "-32601 *", "-32601 *"]"#,
     ),
 ];
+
+async fn many_missing(lab: Lab) -> Value {
+    let mut client = lab.begin().await;
+    let mut told = Vec::new();
+    for (id, count) in [(1, 64), (2, 65)] {
+        let missing: Vec<_> = (0..count)
+            .map(|at| lab.here(&format!("file://$DIR/none{at}")))
+            .collect();
+        let answer = client
+            .call("fs/watchMissing", json!({"watchId": id, "missing": missing}))
+            .await;
+        told.push(answer["watching"].clone());
+    }
+    Value::from(told)
+}
 
 async fn sizes(lab: Lab) -> Value {
     let mut client = lab.begin().await;

@@ -258,7 +258,7 @@ pub(crate) const CASES: &[Case] = &[
         "4",
         &[("environment/info", "")],
         r#"[{"capabilities": {"fsWatchMissing": true, "environmentConfigRead": true, "capabilityDiscoveryV2": true, "fileWriteStreaming": true, "httpHeaderEnvVars": true}}]"#,
-        r#"[{"capabilities": {"fsWatchMissing": false, "environmentConfigRead": false, "capabilityDiscoveryV2": false, "fileWriteStreaming": false, "httpHeaderEnvVars": true}}]"#,
+        r#"[{"capabilities": {"fsWatchMissing": true, "environmentConfigRead": false, "capabilityDiscoveryV2": false, "fileWriteStreaming": false, "httpHeaderEnvVars": true}}]"#,
     ),
     Case::scene(
         "environment.info-is-said-twice-alike",

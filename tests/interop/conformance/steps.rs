@@ -14,6 +14,7 @@
 //! | `@drop`, `@leave` | breaks the connection off, or closes it; connects anew |
 //! | `@resume`, `@half` | takes the first session up; the same without the word that it knows |
 //! | `@touch`, `@unlink`, `@awaits`, `@mode`, `@contents` | of a file |
+//! | `@told` | the next notification of a method; its parameters |
 //! | `@body` | an `http/request`; its answer with the body as text |
 //! | `@deltas` | the body that is told piece by piece under a name, to its end |
 //! | `@go` | lets the web server go on |
@@ -143,6 +144,10 @@ async fn one(
             }
             told
         }
+        "@told" => client
+            .find(|message| message["method"] == given)
+            .await
+            .map_or(json!("closed"), |message| message["params"].clone()),
         "@deltas" => deltas(client, given).await,
         "@go" => {
             lab.origin().go();

@@ -15,11 +15,12 @@ mod write;
 
 use std::time::Duration;
 
-use dwell_messages::files::{Canonical, FileReply, FileRequest, Metadata};
+use dwell_messages::files::{Canonical, FileReply, FileRequest, Metadata, Watching};
 use dwell_messages::{ErrorCode, WireError};
 use serde_bytes::ByteBuf;
 
 use super::pool::Span;
+use super::watch::place as place_watch;
 use errno::failed;
 use place::{Place, path};
 
@@ -47,7 +48,9 @@ pub(crate) fn span(request: &FileRequest) -> Span {
         | FileRequest::ReadBlock(_)
         | FileRequest::Write(_)
         | FileRequest::Remove(_)
-        | FileRequest::WriteBlock(_) => Span::Short,
+        | FileRequest::WriteBlock(_)
+        | FileRequest::Watch(_)
+        | FileRequest::Await(_) => Span::Short,
     }
 }
 
@@ -77,10 +80,17 @@ pub(crate) fn serve(request: &FileRequest, file: &mut Option<OpenFile>) -> Resul
             *file = Some(opened);
             Ok(FileReply::Opened(reply))
         }
+        FileRequest::Watch(ask) => {
+            let placed = place_watch(ask);
+            let watching = placed.is_some();
+            *file = placed.map(|placed| OpenFile::Watch(Box::new(placed)));
+            Ok(FileReply::Watching(Watching { watching }))
+        }
         FileRequest::WalkOn(_)
         | FileRequest::ReadBlock(_)
         | FileRequest::WriteBlock(_)
-        | FileRequest::Close(_) => open::serve(request, file),
+        | FileRequest::Close(_)
+        | FileRequest::Await(_) => open::serve(request, file),
     }
 }
 

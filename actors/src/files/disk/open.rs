@@ -15,6 +15,7 @@ use super::place::{Place, metadata_of};
 use super::read::part;
 use super::walk::WalkState;
 use super::write::{Plan, WriteHandle};
+use crate::files::watch::Placed;
 
 /// What a handle names. Dropping it closes it: what was to replace a file is gone then.
 pub(crate) enum OpenFile {
@@ -24,6 +25,8 @@ pub(crate) enum OpenFile {
     Write(Box<WriteHandle>),
     /// A walk that has more to give.
     Walk(Box<WalkState>),
+    /// A watch. Whoever waits for it does so elsewhere: nothing here waits.
+    Watch(Box<Placed>),
 }
 
 impl fmt::Debug for OpenFile {
@@ -32,6 +35,7 @@ impl fmt::Debug for OpenFile {
             Self::Read(_) => "Read",
             Self::Write(_) => "Write",
             Self::Walk(_) => "Walk",
+            Self::Watch(_) => "Watch",
         })
     }
 }
@@ -85,9 +89,16 @@ pub(super) fn serve(request: &FileRequest, file: &mut Option<OpenFile>) -> Resul
             Ok(FileReply::BlockWritten(BlockWritten { offset }))
         }
         (FileRequest::Close(ask), _) => close(file.take(), ask.discard),
-        (FileRequest::WalkOn(_) | FileRequest::ReadBlock(_) | FileRequest::WriteBlock(_), _) => Err(
-            WireError::new(ErrorCode::BadRequest, "the handle was not opened for this"),
-        ),
+        (
+            FileRequest::WalkOn(_)
+            | FileRequest::ReadBlock(_)
+            | FileRequest::WriteBlock(_)
+            | FileRequest::Await(_),
+            _,
+        ) => Err(WireError::new(
+            ErrorCode::BadRequest,
+            "the handle was not opened for this",
+        )),
         (
             FileRequest::Metadata(_)
             | FileRequest::Read(_)
@@ -99,7 +110,8 @@ pub(super) fn serve(request: &FileRequest, file: &mut Option<OpenFile>) -> Resul
             | FileRequest::Rename(_)
             | FileRequest::Canonicalize(_)
             | FileRequest::Walk(_)
-            | FileRequest::Open(_),
+            | FileRequest::Open(_)
+            | FileRequest::Watch(_),
             _,
         ) => Err(WireError::new(
             ErrorCode::BadRequest,
@@ -112,7 +124,7 @@ fn close(file: Option<OpenFile>, discard: bool) -> Result<FileReply, WireError> 
     let stat = match file {
         Some(OpenFile::Read(file)) => Some(fstat(&file).map_err(failed("the file could not be looked at"))?),
         Some(OpenFile::Write(file)) if !discard => Some(file.close()?),
-        Some(OpenFile::Write(_) | OpenFile::Walk(_)) => None,
+        Some(OpenFile::Write(_) | OpenFile::Walk(_) | OpenFile::Watch(_)) => None,
         None => return Err(unknown()),
     };
     Ok(FileReply::Closed(Closed {

@@ -7,8 +7,9 @@ use dwell_messages::{ErrorCode, WireError};
 
 use crate::files::disk;
 use crate::files::pool::Span;
+use crate::files::watch::WATCHES_MAX;
 
-/// Open files and walks of one session.
+/// Open files, walks and watches of one session.
 pub const HANDLES_MAX: usize = 128;
 /// Walks among them: each holds what it has not entered yet.
 pub const WALKS_MAX: usize = 4;
@@ -35,6 +36,7 @@ enum Opens {
     Nothing,
     File,
     Walk,
+    Watch,
 }
 
 impl Claim {
@@ -43,6 +45,7 @@ impl Claim {
         let (opens, content) = match request {
             FileRequest::Open(_) => (Opens::File, 0),
             FileRequest::Walk(_) => (Opens::Walk, PAGE_MAX_BYTES),
+            FileRequest::Watch(_) => (Opens::Watch, 0),
             FileRequest::WalkOn(_) | FileRequest::List(_) => (Opens::Nothing, PAGE_MAX_BYTES),
             FileRequest::Read(read) => (Opens::Nothing, capped(read.max_bytes)),
             FileRequest::ReadBlock(read) => (Opens::Nothing, capped(read.max_bytes)),
@@ -54,7 +57,8 @@ impl Claim {
             | FileRequest::Rename(_)
             | FileRequest::Canonicalize(_)
             | FileRequest::WriteBlock(_)
-            | FileRequest::Close(_) => (Opens::Nothing, 0),
+            | FileRequest::Close(_)
+            | FileRequest::Await(_) => (Opens::Nothing, 0),
         };
         let span = disk::span(request);
         Self {
@@ -96,7 +100,7 @@ fn in_use() -> WireError {
 }
 
 fn too_many_open() -> WireError {
-    WireError::new(ErrorCode::Busy, "too many files and walks are open")
+    WireError::new(ErrorCode::Busy, "too many files, walks and watches are open")
         .with_limit(HANDLES_MAX as u64, HANDLES_MAX as u64 + 1)
 }
 
@@ -115,7 +119,8 @@ pub(in crate::files) struct ServiceCore<C, F> {
 #[derive(Debug)]
 struct Slot<C, F> {
     life: u64,
-    is_walk: bool,
+    /// What it is.
+    opens: Opens,
     /// `None`: a request about it has its turn, or waits for it.
     file: Option<F>,
     waiting: VecDeque<(C, Claim)>,
@@ -148,6 +153,11 @@ impl<C, F> ServiceCore<C, F> {
         match (claim.opens, self.open.get_mut(&handle)) {
             (Opens::Nothing, Some(slot)) => {
                 let life = slot.life;
+                let mut claim = claim;
+                if slot.opens == Opens::Watch {
+                    // Its closing, too: nothing of it is on a disk.
+                    claim.span = Span::Short;
+                }
                 match slot.file.take() {
                     Some(file) => self.ready(call, Some(file), Ticket { claim, life }),
                     None => slot.waiting.push_back((call, claim)),
@@ -155,14 +165,14 @@ impl<C, F> ServiceCore<C, F> {
                 Ok(())
             }
             (Opens::Nothing, None) => Err((call, disk::unknown())),
-            (Opens::File | Opens::Walk, Some(_)) => Err((call, in_use())),
-            (opens @ (Opens::File | Opens::Walk), None) => match self.refusal(opens) {
+            (Opens::File | Opens::Walk | Opens::Watch, Some(_)) => Err((call, in_use())),
+            (opens @ (Opens::File | Opens::Walk | Opens::Watch), None) => match self.refusal(opens) {
                 Some(error) => Err((call, error)),
                 None => {
                     self.lives += 1;
                     let slot = Slot {
                         life: self.lives,
-                        is_walk: opens == Opens::Walk,
+                        opens,
                         file: None,
                         waiting: VecDeque::new(),
                     };
@@ -179,14 +189,14 @@ impl<C, F> ServiceCore<C, F> {
         if self.open.len() >= HANDLES_MAX {
             return Some(too_many_open());
         }
-        let walks = self.open.values().filter(|slot| slot.is_walk).count();
-        if opens == Opens::Walk && walks >= WALKS_MAX {
-            return Some(
-                WireError::new(ErrorCode::Busy, "too many walks are under way")
-                    .with_limit(WALKS_MAX as u64, walks as u64 + 1),
-            );
-        }
-        None
+        let (most, what) = match opens {
+            Opens::Nothing | Opens::File => return None,
+            Opens::Walk => (WALKS_MAX, "too many walks are under way"),
+            Opens::Watch => (WATCHES_MAX, "too many watches are under way"),
+        };
+        let there = self.open.values().filter(|slot| slot.opens == opens).count();
+        (there >= most)
+            .then(|| WireError::new(ErrorCode::Busy, what).with_limit(most as u64, there as u64 + 1))
     }
 
     fn ready(&mut self, call: C, file: Option<F>, ticket: Ticket) {

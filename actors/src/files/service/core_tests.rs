@@ -1,4 +1,6 @@
-use dwell_messages::files::{Access, Close, GetMetadata, Links, Open, ReadBlock, ReadFile, Walk, WalkOn};
+use dwell_messages::files::{
+    Access, Close, GetMetadata, Links, Open, ReadBlock, ReadFile, Walk, WalkOn, Watch,
+};
 use serde_bytes::ByteBuf;
 
 use super::*;
@@ -215,4 +217,57 @@ fn after_a_takeover_nothing_is_open_and_old_work_touches_nothing_new() {
     core.finish(new.ticket, Some("new one"));
     core.submit("block", block(1)).unwrap();
     assert_eq!(core.next(0).unwrap().file, Some("new one"));
+}
+
+#[test]
+fn watches_are_counted_apart_from_walks_and_from_files() {
+    let watch = |handle| {
+        Claim::of(&FileRequest::Watch(Watch {
+            handle: Handle(handle),
+            missing: vec![path()],
+            present: None,
+        }))
+    };
+    let mut core = Core::default();
+    let mut handles = 1..;
+    for handle in handles.by_ref().take(WATCHES_MAX) {
+        assert_eq!(code(core.submit("watch", watch(handle))), None);
+    }
+    let mut next = || handles.next().unwrap_or_default();
+    assert_eq!(code(core.submit("watch", watch(next()))), Some(ErrorCode::Busy));
+    for _ in 0..WALKS_MAX {
+        assert_eq!(code(core.submit("walk", walk(next()))), None);
+    }
+    assert_eq!(code(core.submit("walk", walk(next()))), Some(ErrorCode::Busy));
+    assert_eq!(code(core.submit("open", open(next()))), None);
+}
+
+#[test]
+fn the_closing_of_a_watch_is_not_behind_what_takes_long_and_that_of_a_file_is() {
+    let mut core = Core::default();
+    let watch = FileRequest::Watch(Watch {
+        handle: Handle(1),
+        missing: vec![path()],
+        present: None,
+    });
+    for (call, claim) in [("watch", Claim::of(&watch)), ("open", open(2))] {
+        core.submit(call, claim).unwrap();
+        let begun = core.next(0).unwrap();
+        core.finish(begun.ticket, Some("it"));
+    }
+    core.submit("walk", walk(3)).unwrap();
+    assert_eq!(core.next(0).unwrap().call, "walk");
+    core.submit("close the file", close(2)).unwrap();
+    core.submit("close the watch", close(1)).unwrap();
+    let begun = core.next(0).unwrap();
+    assert_eq!(
+        (begun.call, begun.ticket.span()),
+        ("close the watch", Span::Short)
+    );
+    assert!(core.next(0).is_none(), "the file's waits for the walk");
+    core.finish(begun.ticket, None);
+    assert_eq!(
+        code(core.submit("await", close(1))),
+        Some(ErrorCode::UnknownHandle)
+    );
 }
