@@ -362,7 +362,10 @@ async fn closing_a_watch_is_not_behind_who_waits_for_it_and_ends_that() {
     let waits = |files: dwell_actors::files::RemoteFiles| {
         tokio::spawn(async move { files.call(FileRequest::Await(Await { handle })).await })
     };
-    let waiting = [waits(site.files.clone()), waits(site.files.clone())];
+    let mut waiting = [waits(site.files.clone()), waits(site.files.clone())];
+    for waiting in &mut waiting {
+        assert!(tokio::time::timeout(QUIET, waiting).await.is_err(), "they wait");
+    }
     let close = FileRequest::Close(Close {
         handle,
         discard: false,
