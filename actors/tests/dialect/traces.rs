@@ -1,11 +1,19 @@
 //! A request's ancestry becomes its spans' own.
 
-use dwell_actors::executor::Executor;
+use std::path::Path;
+
+use dwell_actors::executor::{Executor, ExecutorHandle};
 use dwell_actors::trace_file;
 use dwell_messages::TraceId;
 use serde_json::json;
 
 use crate::client::{Client, options, shell};
+
+/// An executor that writes what it traces here.
+async fn traced(dir: &Path) -> ExecutorHandle {
+    let builder = Executor::builder().dialect(options().traces(dir)).traces(dir);
+    builder.serve().await.unwrap()
+}
 
 fn id_of(trace: &str) -> TraceId {
     TraceId(std::array::from_fn(|at| {
@@ -17,12 +25,7 @@ fn id_of(trace: &str) -> TraceId {
 #[tokio::test]
 async fn a_start_without_a_parent_is_one_trace_from_the_request_to_the_childs_exit() {
     let dir = tempfile::tempdir().unwrap();
-    let executor = Executor::builder()
-        .dialect(options().traces(dir.path()))
-        .traces(dir.path())
-        .serve()
-        .await
-        .unwrap();
+    let executor = traced(dir.path()).await;
     let (mut client, _) = Client::begin(&executor).await;
     let mut parents = Vec::new();
     for name in ["p", "q"] {
@@ -61,12 +64,7 @@ async fn a_start_without_a_parent_is_one_trace_from_the_request_to_the_childs_ex
 #[tokio::test]
 async fn a_call_with_a_parent_is_one_trace_from_the_client_to_the_childs_exit() {
     let dir = tempfile::tempdir().unwrap();
-    let executor = Executor::builder()
-        .dialect(options().traces(dir.path()))
-        .traces(dir.path())
-        .serve()
-        .await
-        .unwrap();
+    let executor = traced(dir.path()).await;
     let (mut client, _) = Client::begin(&executor).await;
     let trace = "0af7651916cd43dd8448eb211c80319c";
     let request = json!({

@@ -141,9 +141,6 @@ async fn ends(lab: Lab) -> Value {
         .unwrap();
     let before = lab.origin().open();
     drop(client);
-    let until = tokio::time::Instant::now() + BOUND;
-    while lab.origin().open() > 0 && tokio::time::Instant::now() < until {
-        tokio::time::sleep(std::time::Duration::from_millis(5)).await;
-    }
+    drop(tokio::time::timeout(BOUND, lab.origin().closed()).await);
     json!({"before": before, "after": lab.origin().open()})
 }

@@ -6,6 +6,8 @@ use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::Duration;
 
+use tokio::sync::watch;
+
 /// How long a connection may say nothing before its thread gives it up.
 const QUIET: Duration = Duration::from_secs(60);
 const PIECE_BYTES: usize = 64 * 1024;
@@ -35,7 +37,7 @@ pub struct Origin {
 
 #[derive(Debug, Default)]
 struct Counts {
-    open: AtomicUsize,
+    open: watch::Sender<usize>,
     accepted: AtomicUsize,
     written: AtomicU64,
     go: Mutex<bool>,
@@ -56,7 +58,7 @@ struct Open(Arc<Counts>);
 
 impl Drop for Open {
     fn drop(&mut self) {
-        self.0.open.fetch_sub(1, Ordering::SeqCst);
+        self.0.open.send_modify(|open| *open -= 1);
     }
 }
 
@@ -91,7 +93,13 @@ impl Origin {
     /// Connections that are open.
     #[must_use]
     pub fn open(&self) -> usize {
-        self.counts.open.load(Ordering::SeqCst)
+        *self.counts.open.borrow()
+    }
+
+    /// Returns once none is open. Cancellation safe.
+    pub async fn closed(&self) {
+        // An error is that nobody counts any more: then none is open.
+        drop(self.counts.open.subscribe().wait_for(|open| *open == 0).await);
     }
 
     /// Connections that there were.
@@ -126,7 +134,7 @@ fn accept(listener: &TcpListener, counts: &Arc<Counts>) {
         if counts.over.load(Ordering::SeqCst) {
             return;
         }
-        counts.open.fetch_add(1, Ordering::SeqCst);
+        counts.open.send_modify(|open| *open += 1);
         counts.accepted.fetch_add(1, Ordering::SeqCst);
         let open = Open(Arc::clone(counts));
         let serve = move || {
