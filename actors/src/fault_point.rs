@@ -19,6 +19,8 @@ pub enum FaultPoint {
     BeforeSync,
     /// It is synced.
     AfterSync,
+    /// Room behind an event log is written, and not synced.
+    Prepared,
     /// A thread's record is about to be written.
     BeforeCommit,
     /// It is written, and nobody knows yet.

@@ -32,13 +32,14 @@ pub(crate) enum Mode {
 }
 
 /// Every place at which the process may be ended: those of the library, and its own.
-pub(crate) const POINTS: [&str; 10] = [
+pub(crate) const POINTS: [&str; 11] = [
     "BeforeEnqueue",
     "AfterEnqueue",
     "BeforeWrite",
     "AfterWrite",
     "BeforeSync",
     "AfterSync",
+    "Prepared",
     "BeforeCommit",
     "AfterCommit",
     "BeforeAck",

@@ -3,7 +3,8 @@
 //! A header of 32 bytes: magic (7) and version (1), the thread's id (16), four zeros, and the CRC-32 of these 28. Then
 //! records: the payload's length (u32), a CRC-32 (u32), and the payload: the item's kind (u8), its time in Unix
 //! microseconds (i64), its body. Integers are little-endian. A record's checksum covers its number in the file and
-//! its length too, so that a record that is repeated, left out or moved is as wrong as one whose bits are.
+//! its length too, so that a record that is repeated, left out or moved is as wrong as one whose bits are. Zeros behind the
+//! last record, up to `ROOM_MAX_BYTES`, are room for more: no record has the length 0.
 
 use std::io::{self, Read};
 
@@ -15,6 +16,9 @@ pub const FILE_HEADER_BYTES: usize = 32;
 pub const RECORD_HEADER_BYTES: usize = 8;
 /// The longest body of an item: what is larger belongs into a file of its own.
 pub const ITEM_BODY_MAX_BYTES: usize = 1 << 20;
+
+/// The most room that is made ready behind a log.
+pub const ROOM_MAX_BYTES: u64 = 1 << 20;
 
 const MAGIC: [u8; 8] = *b"dwellog\x01";
 /// Kind and time.
@@ -245,12 +249,36 @@ impl<R: Read> LogReader<R> {
         Ok(Some(if sound { Fault::Thread } else { Fault::Header }))
     }
 
+    /// Whether nothing but zeros comes, and no more of them than there may be.
+    fn is_room(&mut self) -> io::Result<bool> {
+        let mut left = ROOM_MAX_BYTES;
+        self.payload.resize(4_096, 0);
+        loop {
+            let read = fill(&mut self.source, &mut self.payload)?;
+            if self.payload[..read].iter().any(|byte| *byte != 0) || read as u64 > left {
+                return Ok(false);
+            }
+            if read < self.payload.len() {
+                return Ok(true);
+            }
+            left -= read as u64;
+        }
+    }
+
     fn record(&mut self) -> io::Result<Result<Option<Item>, Fault>> {
         let mut header = [0; RECORD_HEADER_BYTES];
         match fill(&mut self.source, &mut header)? {
             0 => return Ok(Ok(None)),
             RECORD_HEADER_BYTES => {}
+            some if header[..some].iter().all(|byte| *byte == 0) => return Ok(Ok(None)),
             _ => return Ok(Err(Fault::Short)),
+        }
+        if header == [0; RECORD_HEADER_BYTES] {
+            return Ok(if self.is_room()? {
+                Ok(None)
+            } else {
+                Err(Fault::Length)
+            });
         }
         let [l0, l1, l2, l3, sum @ ..] = header;
         let length = u32::from_le_bytes([l0, l1, l2, l3]);

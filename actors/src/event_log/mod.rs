@@ -11,7 +11,7 @@ pub(crate) mod worker;
 pub use error::LogError;
 pub use file::{LogFile, Opened, TAIL_MAX_BYTES};
 pub use format::{
-    FILE_HEADER_BYTES, Fault, ITEM_BODY_MAX_BYTES, Item, ItemKind, LogReader, RECORD_HEADER_BYTES, Step,
-    encode_header, encode_record,
+    FILE_HEADER_BYTES, Fault, ITEM_BODY_MAX_BYTES, Item, ItemKind, LogReader, RECORD_HEADER_BYTES,
+    ROOM_MAX_BYTES, Step, encode_header, encode_record,
 };
 pub use worker::LOG_QUEUE_MAX;

@@ -33,7 +33,9 @@ pub(crate) struct LogKey(pub(crate) u64);
 pub(crate) enum LogJob {
     /// Keep a log, which nobody else has open.
     Open(LogKey, Box<LogFile>),
-    /// Append items.
+    /// Append some items, as records.
+    Records(LogKey, Box<Records>),
+    /// Append items of one append.
     Append(LogKey, Box<Appending>),
     /// Bring everything before this to the disk, then hand the update on. `materialise` makes a file also without items.
     Update {
@@ -67,6 +69,17 @@ pub(crate) struct Appending {
     pub(crate) trace: AppendTrace,
 }
 
+/// Some appends' items as they are in the log: whole records, whose numbers go on where those before them end.
+#[derive(Default)]
+pub(crate) struct Records {
+    pub(crate) bytes: Vec<u8>,
+    pub(crate) items: u64,
+    /// Room for the bytes of all of them.
+    pub(crate) room: Option<OwnedSemaphorePermit>,
+    /// Of the sampled ones.
+    pub(crate) traces: Vec<AppendTrace>,
+}
+
 /// The span of one append, which ends when its items are written.
 pub(crate) struct AppendTrace {
     /// The caller's context: the span's parent.
@@ -85,8 +98,9 @@ impl AppendTrace {
 
 struct Log {
     file: LogFile,
-    /// Appends whose items are not in the file yet.
-    unwritten: Vec<(Option<OwnedSemaphorePermit>, AppendTrace)>,
+    /// Of appends whose items are not in the file yet: their room, and their spans where they are sampled.
+    rooms: Vec<OwnedSemaphorePermit>,
+    traces: Vec<AppendTrace>,
 }
 
 /// The sending end of the thread, which ends with the last of them.
@@ -107,6 +121,7 @@ impl LogHandle {
         let worker = Worker {
             logs: HashMap::new(),
             touched: Vec::new(),
+            worn: Vec::new(),
             store,
             failing,
             collector,
@@ -126,6 +141,8 @@ struct Worker {
     logs: HashMap<LogKey, Log>,
     /// Logs with appends that are not written.
     touched: Vec<LogKey>,
+    /// Logs that were synced since they were last looked after.
+    worn: Vec<LogKey>,
     store: SyncSender<Job>,
     failing: watch::Sender<bool>,
     collector: Collector,
@@ -133,14 +150,39 @@ struct Worker {
 
 impl Worker {
     fn work(mut self, queue: &Receiver<LogJob>) {
-        while let Ok(first) = queue.recv() {
+        let mut next = None;
+        while let Some(first) = next.take().or_else(|| queue.recv().ok()) {
             // Whoever waits for a job that panics is told by what it drops.
-            let done = catch_unwind(AssertUnwindSafe(|| self.batch(first, queue)));
-            if done.is_err() {
-                tracing::error!("the thread of the event logs panicked; what was appended is written again");
-                for log in self.logs.values_mut() {
-                    log.file.distrust();
+            let done = catch_unwind(AssertUnwindSafe(|| {
+                self.batch(first, queue);
+                self.prepare(queue)
+            }));
+            match done {
+                Ok(job) => next = job,
+                Err(_) => {
+                    tracing::error!(
+                        "the thread of the event logs panicked; what was appended is written again"
+                    );
+                    for log in self.logs.values_mut() {
+                        log.file.distrust();
+                    }
                 }
+            }
+        }
+    }
+
+    /// Uses the time until the next job, which it gives back, for what makes the next sync shorter.
+    fn prepare(&mut self, queue: &Receiver<LogJob>) -> Option<LogJob> {
+        loop {
+            if let Ok(job) = queue.try_recv() {
+                return Some(job);
+            }
+            let key = self.worn.pop()?;
+            let Some(log) = self.logs.get_mut(&key) else {
+                continue;
+            };
+            if let Err(error) = log.file.prepare() {
+                tracing::warn!(%error, "room behind a thread's history was not made ready; the next flush writes it again");
             }
         }
     }
@@ -165,10 +207,12 @@ impl Worker {
                     key,
                     Log {
                         file: *file,
-                        unwritten: Vec::new(),
+                        rooms: Vec::new(),
+                        traces: Vec::new(),
                     },
                 );
             }
+            LogJob::Records(key, records) => self.records(key, *records),
             LogJob::Append(key, appending) => self.append(key, *appending),
             LogJob::Update {
                 log,
@@ -182,7 +226,10 @@ impl Worker {
                 sync,
                 done,
             } => match if sync { self.sync(log) } else { Ok(()) } {
-                Ok(()) => self.release(id, holder, Some(done)),
+                Ok(()) => {
+                    self.trim(log);
+                    self.release(id, holder, Some(done));
+                }
                 Err(error) => done.tell(Err(error)),
             },
             LogJob::Forget(log) => {
@@ -193,6 +240,7 @@ impl Worker {
                 if let Err(error) = self.sync(log) {
                     tracing::warn!(%error, thread = %id, "a thread was closed and not all of its history is kept");
                 }
+                self.trim(log);
                 self.logs.remove(&log);
                 self.release(id, holder, None);
             }
@@ -206,7 +254,24 @@ impl Worker {
         for item in &appending.items {
             log.file.push(item);
         }
-        log.unwritten.push((appending.room, appending.trace));
+        log.rooms.extend(appending.room);
+        if appending.trace.parent.is_sampled() {
+            log.traces.push(appending.trace);
+        }
+        self.touch(key);
+    }
+
+    fn records(&mut self, key: LogKey, records: Records) {
+        let Some(log) = self.logs.get_mut(&key) else {
+            return;
+        };
+        log.file.push_records(&records.bytes, records.items);
+        log.rooms.extend(records.room);
+        log.traces.extend(records.traces);
+        self.touch(key);
+    }
+
+    fn touch(&mut self, key: LogKey) {
         if !self.touched.contains(&key) {
             self.touched.push(key);
         }
@@ -221,27 +286,17 @@ impl Worker {
         let outcome = log.file.write();
         let now = Tick::now();
         let kind = outcome.as_ref().err().map(LogError::kind);
-        for (_, trace) in log
-            .unwritten
-            .iter()
-            .filter(|(_, trace)| trace.parent.is_sampled())
-        {
+        for trace in &log.traces {
             self.collector
                 .stage(Stage::new(&trace.inside(), semconv::span::LOG_APPEND, began, now).failed(kind));
         }
         match outcome {
             Ok(()) => {
-                for (_, trace) in log.unwritten.drain(..) {
-                    if trace.parent.is_sampled() {
-                        let stage = Stage::with_id(
-                            &trace.parent,
-                            trace.span,
-                            semconv::span::THREAD_APPEND,
-                            trace.called,
-                            now,
-                        );
-                        self.collector.stage(stage);
-                    }
+                log.rooms.clear();
+                for trace in log.traces.drain(..) {
+                    let name = semconv::span::THREAD_APPEND;
+                    let stage = Stage::with_id(&trace.parent, trace.span, name, trace.called, now);
+                    self.collector.stage(stage);
                 }
                 self.failing.send_if_modified(std::mem::take);
                 Ok(())
@@ -264,7 +319,18 @@ impl Worker {
         log.file.sync().map_err(|error| {
             tracing::warn!(%error, "a thread's history was not synced; the next flush tries again");
             ThreadError::Log(Arc::new(error))
-        })
+        })?;
+        if !self.worn.contains(&key) {
+            self.worn.push(key);
+        }
+        Ok(())
+    }
+
+    /// Before the lease is given back: afterwards the log is another's.
+    fn trim(&mut self, key: LogKey) {
+        if let Some(log) = self.logs.get_mut(&key) {
+            log.file.trim();
+        }
     }
 
     fn update(&mut self, key: LogKey, mut update: Box<Update>, materialise: bool) {

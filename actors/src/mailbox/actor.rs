@@ -143,21 +143,22 @@ impl Drop for TimerGuard {
     }
 }
 
-/// Room in a mailbox, given back when dropped.
+/// Room in a mailbox, given back when dropped: of one message, or of several.
 ///
-/// A drain does not wait for it: the message it belonged to has been handled.
+/// A drain does not wait for it: the messages it belonged to have been handled.
 #[must_use = "dropping it gives the room back"]
 #[derive(Debug)]
 pub struct Room {
     room: Arc<Bound>,
     reserved: Arc<AtomicU32>,
+    places: u32,
 }
 
 impl Drop for Room {
     fn drop(&mut self) {
         // Before the room is free, or the difference of the two could hide a message under way.
-        self.reserved.fetch_sub(1, Ordering::SeqCst);
-        self.room.give();
+        self.reserved.fetch_sub(self.places, Ordering::SeqCst);
+        self.room.give_all(self.places);
     }
 }
 
@@ -254,7 +255,27 @@ impl<A: Actor> Turn<'_, A> {
         Some(Room {
             room: permit.into_room(&self.mailbox.room),
             reserved,
+            places: 1,
         })
+    }
+
+    /// As `take_room`, into what is kept already, for messages that are handed on together. A delivery that has no room
+    /// left, or came by another handle than those before it, adds none: its room is given back with its effects.
+    pub fn take_room_into(&mut self, kept: &mut Option<Room>) {
+        let Some(room) = kept else {
+            *kept = self.take_room();
+            return;
+        };
+        let own = &self.mailbox.room;
+        if self
+            .room
+            .as_ref()
+            .is_some_and(|permit| permit.is_of(&room.room, own))
+        {
+            *self.room = None;
+            room.reserved.fetch_add(1, Ordering::SeqCst);
+            room.places += 1;
+        }
     }
 
     /// How long this turn's message waited. Like `now`, to be called early in the turn.

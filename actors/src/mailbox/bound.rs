@@ -126,7 +126,13 @@ impl Bound {
     /// Gives one place back.
     #[inline]
     pub(super) fn give(&self) {
-        self.free.fetch_add(1, Ordering::SeqCst);
+        self.give_all(1);
+    }
+
+    /// Gives some places back.
+    #[inline]
+    pub(super) fn give_all(&self, places: u32) {
+        self.free.fetch_add(u64::from(places), Ordering::SeqCst);
         if self.waiting.load(Ordering::SeqCst) > 0 {
             self.pass_on();
         }

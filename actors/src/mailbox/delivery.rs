@@ -21,6 +21,11 @@ impl Permit {
         self.0.unwrap_or_else(|| Arc::clone(own))
     }
 
+    /// Whether it is a place in that bound.
+    pub(super) fn is_of(&self, bound: &Arc<Bound>, own: &Arc<Bound>) -> bool {
+        Arc::ptr_eq(self.0.as_ref().unwrap_or(own), bound)
+    }
+
     /// Gives the room back.
     #[inline]
     pub(super) fn release(self, own: &Bound) {

@@ -77,7 +77,7 @@ struct Segment<W> {
 /// See the module. `W` is whoever waits: a reply, in tests a number.
 pub struct MetadataCore<W> {
     /// What is known since the thread was made or resumed, and does not make it exist.
-    deferred: ThreadPatch,
+    deferred: Option<Box<ThreadPatch>>,
     segments: VecDeque<Segment<W>>,
     in_flight: bool,
     /// The first segment has failed, and is tried again only when something new comes.
@@ -93,7 +93,7 @@ impl<W> MetadataCore<W> {
     /// Nothing to write but `deferred`, and that only with the first change.
     pub fn new(deferred: ThreadPatch) -> Self {
         Self {
-            deferred,
+            deferred: (!deferred.is_empty()).then(|| Box::new(deferred)),
             segments: VecDeque::new(),
             in_flight: false,
             parked: false,
@@ -118,15 +118,17 @@ impl<W> MetadataCore<W> {
     pub fn observe(&mut self, patch: ThreadPatch, context: TraceContext, now: Instant) -> u64 {
         self.generation += 1;
         self.parked = false;
-        let has_deferred = !self.deferred.is_empty();
-        let factual = has_deferred || !patch.is_touch();
-        let patch = if has_deferred {
-            let mut whole = std::mem::take(&mut self.deferred);
-            whole.merge(patch);
-            whole
-        } else {
-            patch
+        let deferred = self.deferred.take();
+        let has_deferred = deferred.is_some();
+        let patch = match deferred {
+            Some(mut whole) => {
+                whole.merge(patch);
+                *whole
+            }
+            None => patch,
         };
+        // Asked only where it makes a difference: an append is one among many, and a patch has many fields.
+        let is_factual = |patch: &ThreadPatch| has_deferred || !patch.is_touch();
         let first_is_taken = self.in_flight && self.segments.len() == 1;
         if let Some(Segment {
             generation,
@@ -134,19 +136,20 @@ impl<W> MetadataCore<W> {
         }) = self.segments.back_mut().filter(|_| !first_is_taken)
         {
             *generation = self.generation;
-            last.patch.merge(patch);
-            if factual && last.factual.is_none() {
+            if last.factual.is_none() && is_factual(&patch) {
                 last.factual = Some(now);
             }
+            last.patch.merge(patch);
             return self.generation;
         }
+        let factual = is_factual(&patch).then_some(now);
         self.segments.push_back(Segment {
             generation: self.generation,
             change: Change::Derived(Derived {
                 patch,
                 oldest: now,
                 context,
-                factual: factual.then_some(now),
+                factual,
             }),
         });
         self.generation
@@ -154,7 +157,7 @@ impl<W> MetadataCore<W> {
 
     /// Makes what was deferred a change like any other, if there is something.
     pub fn materialise(&mut self, context: TraceContext, now: Instant) {
-        if !self.deferred.is_empty() {
+        if self.deferred.is_some() {
             self.observe(ThreadPatch::default(), context, now);
         }
     }
@@ -322,7 +325,7 @@ impl<W> MetadataCore<W> {
         let released = released.collect();
         self.in_flight = false;
         self.resolved = self.generation;
-        self.deferred = ThreadPatch::default();
+        self.deferred = None;
         released
     }
 }

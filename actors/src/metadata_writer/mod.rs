@@ -8,6 +8,7 @@
 //! history is as complete as it was handed over.
 
 mod core;
+mod gather;
 mod observer;
 
 use std::time::Instant;
@@ -15,6 +16,8 @@ use std::time::Instant;
 use dwell_messages::{Envelope, TraceContext};
 
 pub use self::core::{Flight, GATHER, MetadataCore, Next, Release, TOUCH_INTERVAL};
+use self::gather::Gather;
+pub use self::gather::{APPENDS_GATHERED_MAX, GATHERED_MAX_BYTES};
 pub use self::observer::{Observer, PREVIEW_MAX_BYTES};
 use crate::event_log::worker::{Appending, LogJob, LogKey};
 use crate::feed::{FEED_RETRY, Fed, Feed};
@@ -28,9 +31,6 @@ use crate::threads::ThreadError;
 pub const METADATA_MAILBOX_MAX: usize = 256;
 /// Answers of the two threads: one that is handled, one update under way, and one close.
 const ANSWERS_MAX: usize = 3;
-
-/// Appends that are handed on to the log's thread together, unless somebody waits for them or `GATHER` is over.
-pub const APPENDS_GATHERED_MAX: usize = 64;
 
 type Answer = Result<(), ThreadError>;
 
@@ -89,6 +89,8 @@ impl Message for MetadataMessage {
 pub(crate) struct Live {
     pub(crate) id: ThreadId,
     pub(crate) log: LogKey,
+    /// Items that the log has.
+    pub(crate) items: u64,
     pub(crate) holder: Holder,
     pub(crate) deferred: ThreadPatch,
     pub(crate) observer: Observer,
@@ -132,6 +134,7 @@ enum Ending {
 pub(crate) struct MetadataWriter {
     core: MetadataCore<Waiter>,
     live: Live,
+    gather: Gather,
     feed: Feed<LogJob>,
     answers: Option<Mailbox<Self>>,
     ending: Ending,
@@ -151,6 +154,7 @@ impl MetadataWriter {
         feed.queue(open, None);
         Self {
             core: MetadataCore::new(live.deferred.clone()),
+            gather: Gather::new(live.log, live.items),
             feed,
             live,
             answers: None,
@@ -162,7 +166,13 @@ impl MetadataWriter {
         }
     }
 
-    fn append(&mut self, appended: Appended, reply: Option<Reply<Answer>>, turn: &mut Turn<'_, Self>) {
+    fn append(
+        &mut self,
+        appended: Appended,
+        reply: Option<Reply<Answer>>,
+        at: Instant,
+        turn: &mut Turn<'_, Self>,
+    ) {
         let began = Tick::now();
         let Appended { appending, patch } = appended;
         let inside = appending.trace.inside();
@@ -172,14 +182,20 @@ impl MetadataWriter {
         if let Some(patch) = patch {
             derived.merge(patch.cleaned());
         }
-        let room = turn.take_room();
-        let (fed, kept) = if reply.is_some() {
-            (None, room)
+        let kept = if reply.is_some() {
+            turn.take_room()
         } else {
-            (room, None)
+            self.gather.keep_room(turn);
+            None
         };
-        self.feed.queue(LogJob::Append(self.live.log, appending), fed);
-        self.core.observe(derived, observed.clone(), now());
+        if let Some(large) = self.gather.add(appending) {
+            let (before, room) = self.gather.take();
+            if let Some(before) = before {
+                self.feed.queue(before, None);
+            }
+            self.feed.queue(LogJob::Append(self.live.log, large), room);
+        }
+        self.core.observe(derived, observed.clone(), at);
         if inside.is_sampled() {
             self.live.collector.stage(Stage::with_id(
                 &inside,
@@ -197,6 +213,18 @@ impl MetadataWriter {
                 context: inside,
                 since: called,
             });
+        }
+    }
+
+    /// Puts a job behind everything that was appended.
+    fn queue(&mut self, job: LogJob) {
+        self.hand_on();
+        self.feed.queue(job, None);
+    }
+
+    fn hand_on(&mut self) {
+        if let (Some(gathered), room) = self.gather.take() {
+            self.feed.queue(gathered, room);
         }
     }
 
@@ -243,7 +271,7 @@ impl MetadataWriter {
                 sync: !discarded,
                 done,
             };
-            self.feed.queue(job, None);
+            self.queue(job);
         }
     }
 
@@ -263,7 +291,7 @@ impl MetadataWriter {
         let told = if discarded { Ok(()) } else { outcome };
         if over {
             self.ending = Ending::Closed;
-            self.feed.queue(LogJob::Forget(self.live.log), None);
+            self.queue(LogJob::Forget(self.live.log));
             turn.stop();
         }
         for waiter in waiters {
@@ -290,6 +318,7 @@ impl MetadataWriter {
                 Next::Idle => {}
             }
         }
+        self.hand_on();
         match self.feed.push() {
             Fed::All => {}
             Fed::Full => wake = Some(now() + FEED_RETRY),
@@ -328,7 +357,7 @@ impl MetadataWriter {
             update: Box::new(update),
             materialise: std::mem::take(&mut self.materialise),
         };
-        self.feed.queue(job, None);
+        self.queue(job);
     }
 
     /// A waiter of this turn's message, or `None`, told that the thread is closed.
@@ -408,10 +437,11 @@ impl Actor for MetadataWriter {
         match body {
             MetadataMessage::Append(appended, reply) => {
                 let is_awaited = reply.is_some();
-                self.append(appended, reply, turn);
-                if !is_awaited && self.feed.waiting() < APPENDS_GATHERED_MAX {
+                let at = now();
+                self.append(appended, reply, at, turn);
+                if !is_awaited && self.feed.waiting() == 0 && !self.gather.is_full() {
                     // Handed on together with what comes behind it, which wakes the log's thread once: nobody waits for it.
-                    return self.wake_at(Some(now() + GATHER), turn);
+                    return self.wake_at(Some(at + GATHER), turn);
                 }
             }
             MetadataMessage::Barrier { materialise, reply } => {
@@ -458,8 +488,10 @@ impl Actor for MetadataWriter {
 
 impl Drop for MetadataWriter {
     fn drop(&mut self) {
+        self.hand_on();
         if self.feed.waiting() > 0 || !matches!(self.ending, Ending::Closed) {
-            // A panic, or the end of the arbiter: what was handed over is kept, and the lease is given back if it can be.
+            // A panic, or the end of the arbiter: what was accepted is kept, and the lease is given back, if there is room.
+            drop(self.feed.push());
             let job = LogJob::Drop {
                 log: self.live.log,
                 id: self.live.id,

@@ -314,6 +314,7 @@ impl Claimed {
         let live = Live {
             id: self.id,
             log: key,
+            items: log.items(),
             holder: self.holder.clone(),
             deferred,
             observer,

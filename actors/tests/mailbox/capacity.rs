@@ -1,5 +1,7 @@
 //! The bound: what fits, what waits, and what a blocked receiver does to its senders.
 
+use std::sync::{Arc, Mutex};
+
 use actix::Actor as _;
 use dwell_actors::mailbox::TellError;
 use dwell_actors::telemetry::root;
@@ -264,6 +266,32 @@ fn room_that_a_turn_takes_stays_taken_until_it_is_dropped_in_the_mailbox_and_in_
         drop(rooms.try_recv().unwrap());
         assert_eq!((mailbox.depth(), port.depth()), (0, 0));
         assert_eq!((fill(&mailbox).len(), fill(&port).len()), (2, 2));
+    });
+}
+
+#[test]
+fn room_of_several_turns_is_kept_as_one_and_given_back_together() {
+    on_paused_system(async {
+        let (mailbox, _) = start_probe(4);
+        let port = mailbox.port(2);
+        let kept = Arc::new(Mutex::new(None));
+        for handle in [&mailbox, &mailbox, &mailbox, &port] {
+            let kept = Arc::clone(&kept);
+            let takes = run(move |_, turn| {
+                turn.take_room_into(&mut kept.lock().unwrap());
+                // There is one room a delivery, and it is taken.
+                turn.take_room_into(&mut kept.lock().unwrap());
+            });
+            handle.try_tell(takes).unwrap();
+        }
+        settle().await;
+        // What came by the port has room of its own, which is not kept with that of others.
+        assert_eq!((mailbox.depth(), port.depth()), (3, 0));
+        assert_eq!(fill(&mailbox).len(), 1);
+        settle().await;
+        drop(kept.lock().unwrap().take());
+        assert_eq!((mailbox.depth(), fill(&mailbox).len()), (0, 4));
+        mailbox.drain().await;
     });
 }
 

@@ -8,7 +8,7 @@ use std::time::Duration;
 use dwell_actors::event_log::{LogError, LogFile};
 use dwell_actors::metadata_store::{Change, StoreError, ThreadId, ThreadPatch, ThreadQuery, ThreadStatus};
 use dwell_actors::threads::{
-    APPEND_MAX_BYTES, Append, Item, ItemKind, NewThread, Thread, ThreadError, Threads, log_path,
+    APPEND_MAX_BYTES, Append, History, Item, ItemKind, NewThread, Thread, ThreadError, Threads, log_path,
 };
 
 use crate::gated::{Event, Fate, Place, bounded, note, turn};
@@ -167,6 +167,8 @@ async fn nothing_is_projected_of_items_that_history_did_not_take() {
     assert_eq!(place.history(thread.id()), ["1"]);
     let record = place.threads.get(thread.id()).await.unwrap().unwrap();
     assert_eq!((record.turns, record.items), (1, 1));
+    // Without the room behind it.
+    bounded(thread.shutdown()).await.unwrap();
     assert_eq!(
         record.log_bytes,
         std::fs::metadata(log_path(&place.logs(), thread.id()))
@@ -488,6 +490,76 @@ async fn what_history_says_and_the_record_does_not_is_in_it_after_the_next_appen
         (record.turns, record.items, record.status),
         (3, 4, ThreadStatus::Active)
     );
+}
+
+#[tokio::test]
+async fn room_behind_a_history_is_given_back_with_the_thread_and_history_never_shows_it() {
+    let place = Place::new();
+    let thread = place.thread().await;
+    let id = thread.id();
+    let path = log_path(&place.logs(), id);
+    let length = || std::fs::metadata(&path).unwrap().len();
+    bounded(thread.append_and_flush(turn("1"))).await.unwrap();
+    let covered = place.threads.get(id).await.unwrap().unwrap().log_bytes;
+    // Made when the log's thread has nothing else to do.
+    dwell_testkit::wait_until(Duration::from_secs(20), || length() > covered)
+        .await
+        .unwrap();
+    assert_eq!(place.history(id), ["1"]);
+    bounded(thread.append_and_flush(turn("2"))).await.unwrap();
+    bounded(thread.shutdown()).await.unwrap();
+    let covered = place.threads.get(id).await.unwrap().unwrap().log_bytes;
+    assert_eq!(length(), covered);
+    let thread = bounded(place.threads.resume(id)).await.unwrap();
+    bounded(thread.append_and_flush(turn("3"))).await.unwrap();
+    assert_eq!(place.history(id), ["1", "2", "3"]);
+}
+
+#[tokio::test]
+async fn small_and_large_appends_are_kept_in_the_order_of_their_calls() {
+    let place = Place::new();
+    let thread = place.thread().await;
+    let mut texts = Vec::new();
+    for n in 0..400_usize {
+        // Some are handed on as items, because they are larger than what is gathered.
+        let bytes = if n % 37 == 0 { 70_000 } else { n * 31 % 900 };
+        texts.push(format!("{n} {}", "x".repeat(bytes)));
+        bounded(thread.append(note(texts.last().unwrap()))).await.unwrap();
+        if n % 151 == 0 {
+            bounded(thread.flush()).await.unwrap();
+        }
+    }
+    bounded(thread.flush()).await.unwrap();
+    assert_eq!(place.history(thread.id()), texts);
+    let record = place.threads.get(thread.id()).await.unwrap().unwrap();
+    assert_eq!(record.items, 400);
+}
+
+/// The end of its arbiter is the end of the actor, in the middle of whatever it gathers.
+#[test]
+fn appends_that_were_gathered_when_their_arbiter_ended_are_in_the_history() {
+    let dir = tempfile::tempdir().unwrap();
+    let id = dwell_actors::block_on(async {
+        let threads = Threads::builder(dir.path()).here().open().unwrap();
+        let thread = threads.create(NewThread::default()).await.unwrap();
+        for text in ["1", "2", "3"] {
+            thread.append(note(text)).await.unwrap();
+        }
+        // They have their turns, and nobody asks for more.
+        for _ in 0..20 {
+            tokio::task::yield_now().await;
+        }
+        let id = thread.id();
+        std::mem::forget(thread);
+        id
+    });
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .unwrap();
+    let items = || History::open(dir.path(), id).unwrap().count();
+    let written = dwell_testkit::wait_until(Duration::from_secs(20), || items() == 3);
+    runtime.block_on(written).unwrap();
 }
 
 #[tokio::test]
