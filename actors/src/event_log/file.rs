@@ -21,7 +21,7 @@ pub const TAIL_MAX_BYTES: usize = 4 << 20;
 /// The least room that is made ready behind a log.
 const ROOM_MIN_BYTES: u64 = 64 << 10;
 /// Room that is written at a time.
-const ZEROS: [u8; 32 << 10] = [0; 32 << 10];
+static ZEROS: [u8; 32 << 10] = [0; 32 << 10];
 /// Damaged files kept beside a log.
 const DAMAGED_MAX: u32 = 100;
 

@@ -305,7 +305,7 @@ fn room_that_is_made_ready_is_no_part_of_a_log_and_is_written_over() {
     );
     let bytes = fs::read(&path).unwrap();
     assert!(bytes.starts_with(&whole) && bytes[whole.len()..].iter().all(|byte| *byte == 0));
-    assert_eq!(read(&bytes), (items.clone(), None, whole.len()));
+    assert_eq!(read(&bytes), (items, None, whole.len()));
     // Once there is enough of it nothing more is made.
     log.prepare().unwrap();
     log.push(&item(6));

@@ -549,9 +549,8 @@ fn appends_that_were_gathered_when_their_arbiter_ended_are_in_the_history() {
         for _ in 0..20 {
             tokio::task::yield_now().await;
         }
-        let id = thread.id();
-        std::mem::forget(thread);
-        id
+        // Nobody ends it.
+        std::mem::ManuallyDrop::new(thread).id()
     });
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
