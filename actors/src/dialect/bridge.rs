@@ -4,6 +4,7 @@ use std::fmt;
 
 use dwell_messages::Role;
 use dwell_relay::StaticKeypair;
+use dwell_relay::driver::BoxFuture;
 use tokio::sync::{oneshot, watch};
 
 use super::{DialectError, DialectOptions, Plan, Serving, serve};
@@ -34,6 +35,23 @@ impl Bridge {
     /// # Errors
     /// `DialectError` says what to change. Cancellation: what was begun goes on until it is ready, and then ends.
     pub async fn serve(
+        options: DialectOptions,
+        identity: StaticKeypair,
+        target: Target,
+    ) -> Result<Self, DialectError> {
+        Self::boxed(options, identity, target).await
+    }
+
+    /// Boxed, so that what it starts is compiled with this library and not again in every program that awaits it.
+    fn boxed(
+        options: DialectOptions,
+        identity: StaticKeypair,
+        target: Target,
+    ) -> BoxFuture<'static, Result<Self, DialectError>> {
+        Box::pin(Self::begin(options, identity, target))
+    }
+
+    async fn begin(
         options: DialectOptions,
         identity: StaticKeypair,
         target: Target,

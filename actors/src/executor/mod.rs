@@ -17,7 +17,7 @@ use dashmap::DashMap;
 use dwell_messages::{EnvironmentInfo, PublicKey, Resume, Role};
 use dwell_relay::driver::memory::{Hub, MemoryListener};
 use dwell_relay::driver::tls::{Certificate, Trust};
-use dwell_relay::driver::{Listen, net};
+use dwell_relay::driver::{BoxFuture, Listen, net};
 use dwell_relay::resume::{GRANT_BYTES, Grants, Pings};
 pub use dwell_relay::strangers::HandshakeCounts;
 use dwell_relay::{LinkOptions, OsRandomness, Randomness as _, StaticKeypair};
@@ -358,6 +358,15 @@ impl ExecutorBuilder {
     /// # Errors
     /// `ServeError` says what to change.
     pub async fn serve(self) -> Result<ExecutorHandle, ServeError> {
+        self.boxed().await
+    }
+
+    /// Boxed, so that what it starts is compiled with this library and not again in every program that awaits it.
+    fn boxed(self) -> BoxFuture<'static, Result<ExecutorHandle, ServeError>> {
+        Box::pin(self.begin())
+    }
+
+    async fn begin(self) -> Result<ExecutorHandle, ServeError> {
         let is_nowhere = self.relay.is_none() && self.listen.is_none() && self.hub.is_none();
         if is_nowhere && self.dialect.is_none() {
             return Err(ServeError::Nowhere);

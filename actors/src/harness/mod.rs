@@ -26,6 +26,7 @@ use dwell_messages::{
     EnvironmentInfo, ErrorCode, ProcessId, PublicKey, Reply as WireReply, Request, Role, SpanId,
     TraceContext, TraceFlags, WireError,
 };
+use dwell_relay::driver::BoxFuture;
 use dwell_relay::resume::Pings;
 use dwell_relay::{LinkOptions, OsRandomness, StaticKeypair, fingerprint};
 use serde_bytes::ByteBuf;
@@ -424,6 +425,15 @@ impl HarnessBuilder {
     /// `ConnectError` says what to do. Within 23 s: 10 for the transport, 10 for the handshake, and after a refusal
     /// `INQUIRY_TIMEOUT` to ask an executor that is reached directly which key it has.
     pub async fn connect(self, target: Target) -> Result<Harness, ConnectError> {
+        self.boxed(target).await
+    }
+
+    /// Boxed, so that what it starts is compiled with this library and not again in every program that awaits it.
+    fn boxed(self, target: Target) -> BoxFuture<'static, Result<Harness, ConnectError>> {
+        Box::pin(self.begin(target))
+    }
+
+    async fn begin(self, target: Target) -> Result<Harness, ConnectError> {
         let begun = Tick::now();
         let identity = match self.identity {
             Some(identity) => identity,

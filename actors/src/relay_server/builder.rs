@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use dwell_messages::Role;
 use dwell_relay::driver::memory::Hub;
 use dwell_relay::driver::tls::Certificate;
-use dwell_relay::driver::{Listen, net};
+use dwell_relay::driver::{BoxFuture, Listen, net};
 use dwell_relay::{Admission, OsRandomness, StaticKeypair};
 use tokio::sync::oneshot;
 
@@ -127,6 +127,15 @@ impl RelayBuilder {
     /// # Errors
     /// [`RelayError`]: nothing listens then.
     pub async fn serve(self) -> Result<RelayHandle, RelayError> {
+        self.boxed().await
+    }
+
+    /// Boxed, so that what it starts is compiled with this library and not again in every program that awaits it.
+    fn boxed(self) -> BoxFuture<'static, Result<RelayHandle, RelayError>> {
+        Box::pin(self.begin())
+    }
+
+    async fn begin(self) -> Result<RelayHandle, RelayError> {
         let identity = match self.identity {
             Some(identity) => identity,
             None => StaticKeypair::generate(&mut OsRandomness::new())?,
