@@ -2,13 +2,16 @@
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
-use dwell_messages::{Span, Value};
+use dwell_messages::{Role, Span, Value};
+use dwell_relay::{OsRandomness, StaticKeypair};
 
 use super::*;
 use crate::executor::{Executor, ExecutorHandle};
 use crate::metrics::gather;
-use crate::telemetry::{ClockOffset, SinkError, semconv};
+use crate::relay_framer::FramerControl;
+use crate::telemetry::{ClockOffset, Collector, SinkError, SpanSink, semconv};
 
 const BOUND: Duration = Duration::from_secs(20);
 

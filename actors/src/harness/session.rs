@@ -19,12 +19,11 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::dial::{Dialer, redial};
 use super::foreign::{self, OpenError};
+use super::handle::identity_of;
 use super::run::Asker;
 use super::sessions::{Adoption, TakeUp};
 use super::start_up::{StageGuard, StartUp, StartUpStage};
-use super::{
-    ConnectError, Connected, First, GRACE, RefusedBy, RunError, RunShared, START, identity_of, loads_at_once,
-};
+use super::{ConnectError, Connected, First, GRACE, RefusedBy, RunError, RunShared, START, loads_at_once};
 use crate::dispatcher::client::{Dispatcher, DispatcherControl};
 use crate::dispatcher::{DISPATCHER_MAILBOX_MAX, Mode};
 use crate::files::RemoteFiles;

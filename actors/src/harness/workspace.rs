@@ -6,8 +6,9 @@ use std::sync::{Arc, PoisonError};
 use dwell_messages::{EnvironmentInfo, ExitStatus, Reply as WireReply, Request, TraceContext};
 use tokio::sync::oneshot;
 
+use super::handle::ancestry;
 use super::run::{Run, RunError, unanswered};
-use super::{Command, Harness, StartUpStage, ancestry};
+use super::{Command, Harness, StartUpStage};
 use crate::files::FileSystem;
 use crate::find_up::{Found, Query};
 use crate::mailbox::Reply;
