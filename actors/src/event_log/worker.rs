@@ -228,14 +228,15 @@ impl Worker {
             } => match if sync { self.sync(log) } else { Ok(()) } {
                 Ok(()) => {
                     self.trim(log);
+                    if !sync {
+                        // What of it is not written never is: from the release on the file may be another's.
+                        self.forget(log);
+                    }
                     self.release(id, holder, Some(done));
                 }
                 Err(error) => done.tell(Err(error)),
             },
-            LogJob::Forget(log) => {
-                self.touched.retain(|touched| *touched != log);
-                self.logs.remove(&log);
-            }
+            LogJob::Forget(log) => self.forget(log),
             LogJob::Drop { log, id, holder } => {
                 if let Err(error) = self.sync(log) {
                     tracing::warn!(%error, thread = %id, "a thread was closed and not all of its history is kept");
@@ -245,6 +246,11 @@ impl Worker {
                 self.release(id, holder, None);
             }
         }
+    }
+
+    fn forget(&mut self, key: LogKey) {
+        self.touched.retain(|touched| *touched != key);
+        self.logs.remove(&key);
     }
 
     fn append(&mut self, key: LogKey, appending: Appending) {
@@ -374,5 +380,74 @@ impl Worker {
             }
         }));
         drop(self.store.send(job));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::event_log::{ItemKind, LogReader, Step};
+    use crate::telemetry::CollectorOptions;
+
+    const LOG: LogKey = LogKey(1);
+    const THREAD: ThreadId = ThreadId([9; 16]);
+
+    /// Items in a log's file after its thread was closed in the same breath in which something was appended; and whether
+    /// the lease was given back.
+    fn closed(sync: bool) -> (u64, bool) {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("one.log");
+        let (jobs, queue) = sync_channel(8);
+        let (store, asked) = sync_channel(8);
+        let collector = Collector::start(CollectorOptions {
+            role: dwell_messages::Role::Harness,
+            keep_recent: false,
+            sinks: Vec::new(),
+        });
+        let mut worker = Worker {
+            logs: HashMap::new(),
+            touched: Vec::new(),
+            worn: Vec::new(),
+            store,
+            failing: watch::channel(false).0,
+            collector: collector.unwrap(),
+        };
+        let item = Item {
+            kind: ItemKind::Note,
+            at_unix_us: 0,
+            body: vec![1; 100],
+        };
+        let mut records = Records {
+            items: 1,
+            ..Records::default()
+        };
+        crate::event_log::encode_record(&mut records.bytes, 0, &item);
+        jobs.send(LogJob::Records(LOG, Box::new(records))).unwrap();
+        jobs.send(LogJob::Close {
+            log: LOG,
+            id: THREAD,
+            holder: Holder::of_this_process(),
+            sync,
+            done: Done::new(drop),
+        })
+        .unwrap();
+        let log = LogFile::unmade(path.clone(), THREAD);
+        worker.batch(LogJob::Open(LOG, Box::new(log)), &queue);
+        let released = matches!(asked.try_recv(), Ok(Job::Ask(_)));
+        let Ok(file) = std::fs::File::open(&path) else {
+            return (0, released);
+        };
+        let mut reader = LogReader::new(file, THREAD);
+        while matches!(reader.step().unwrap(), Step::Item(_)) {}
+        (reader.items(), released)
+    }
+
+    /// Regression: a discarded thread's last appends were written after its lease was given back, where the next writer's
+    /// may be.
+    #[test]
+    fn nothing_is_written_to_a_log_once_its_thread_is_given_back() {
+        assert_eq!(closed(false), (0, true));
+        // What a shutdown writes it writes before.
+        assert_eq!(closed(true), (1, true));
     }
 }

@@ -361,7 +361,9 @@ async fn not_utf8(lab: Lab) -> Value {
 }
 
 async fn ended(lab: Lab, signal: &str) -> Value {
-    let mut own = Own::start(&lab, &["--listen", "ws://127.0.0.1:0"]);
+    // A test that was started by `nohup`, or in the background of a script, would pass on what it ignores.
+    let heard = ["env", "--default-signal=HUP,INT,TERM"];
+    let mut own = Own::start_by(&lab, &heard, &["--listen", "ws://127.0.0.1:0"]);
     let mut client = Client::connect(&own.line()).await;
     client.initialize(Value::Null).await;
     let script = lab.here(": >$DIR/up; sleep 30; :");
