@@ -35,7 +35,7 @@ pub struct Strangers {
     pub handshakes: HandshakeCounts,
     /// Handshakes that have been answered and not confirmed, at most `PENDING_MAX`.
     pub pending: usize,
-    /// Direct connections whose client has proven nothing, at most [`UNPROVEN_MAX`].
+    /// Direct connections whose client has proven nothing, at most [`UNPROVEN_MAX`](super::UNPROVEN_MAX).
     pub connections: usize,
 }
 
