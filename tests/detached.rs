@@ -146,12 +146,16 @@ impl World {
         self.ps("harness", true).into_iter().find(|line| line["id"] == id)
     }
 
+    /// Its line, once nothing more comes of it and its client's leaving has arrived as well.
     fn until_ended(&self, id: &str) -> Value {
+        self.until(id, |line| line["state"] == "closed" && line["connected"] == false)
+    }
+
+    fn until(&self, id: &str, is_so: impl Fn(&Value) -> bool) -> Value {
         let begun = Instant::now();
         loop {
             let line = self.state(id).unwrap();
-            // Its client's leaving is on its way too.
-            if line["state"] != "running" && line["connected"] == false {
+            if is_so(&line) {
                 return line;
             }
             assert!(begun.elapsed() < BOUND, "{line}");
@@ -416,7 +420,8 @@ fn a_detached_command_has_input_and_terminal_where_asked_for() {
         let output = attached.wait_with_output().unwrap();
         assert!(
             out(&output).contains("terminal") && out(&output).contains("<typed>"),
-            "{}",
+            "{}: {:?}",
+            output.status,
             out(&output)
         );
     });
@@ -428,9 +433,12 @@ fn a_detached_command_has_input_and_terminal_where_asked_for() {
 fn what_a_detached_command_said_is_there_to_the_last_byte() {
     both(|world| {
         let id = world.detach(&[], &["sh", "-c", "seq 1 1000000"]);
-        let line = world.until_ended(&id);
         let expected: String = (1..=1_000_000).map(|number| format!("{number}\n")).collect();
-        assert_eq!(line["written_bytes"][0], expected.len());
+        // It has exited before the last of it is read from its pipe, and is not closed before somebody takes it.
+        let line = world.until(&id, |line| {
+            line["connected"] == false && line["written_bytes"][0] == expected.len()
+        });
+        assert_eq!(line["state"], "exited");
         let logs = world.run(&["logs", &id]);
         let shown = out(&logs);
         assert!(expected.ends_with(&shown) && shown.len() > 900_000 && shown.len() < 1_100_000);

@@ -130,21 +130,27 @@ pub(crate) fn begin(dir: &Path) -> ThreadId {
     })
 }
 
+/// An error and what it comes from: what an operator would be shown.
+fn with_causes(error: &dyn std::error::Error) -> String {
+    let causes = std::iter::successors(Some(error), |error| error.source());
+    causes.map(ToString::to_string).collect::<Vec<_>>().join(": ")
+}
+
 /// What must hold of a thread of which `acked` items are acknowledged, whatever has happened. Its items.
 pub(crate) fn verify(dir: &Path, id: ThreadId, acked: u64) -> Result<u64, String> {
     runtime().block_on(async {
         let open = Threads::builder(threads_dir(dir)).store(database(dir)).open();
-        let threads = open.map_err(|error| format!("the store does not open: {error}"))?;
-        let record = threads.get(id).await.map_err(|error| error.to_string())?;
+        let threads = open.map_err(|error| format!("the store does not open: {}", with_causes(&error)))?;
+        let record = threads.get(id).await.map_err(|error| with_causes(&error))?;
         let record = record.ok_or("the thread's record is gone")?;
         // A process that died has its thread followed, and the torn end of its history repaired.
         let thread = threads
             .resume(id)
             .await
-            .map_err(|error| format!("it does not open: {error}"))?;
+            .map_err(|error| format!("it does not open: {}", with_causes(&error)))?;
         let mut items = 0;
-        for item in threads.history(id).map_err(|error| error.to_string())? {
-            let item = item.map_err(|error| error.to_string())?;
+        for item in threads.history(id).map_err(|error| with_causes(&error))? {
+            let item = item.map_err(|error| with_causes(&error))?;
             let number = String::from_utf8_lossy(&item.body);
             let number = number.split(' ').next().and_then(|number| number.parse().ok());
             if number != Some(items) {
@@ -175,7 +181,7 @@ pub(crate) fn verify(dir: &Path, id: ThreadId, acked: u64) -> Result<u64, String
                 record.turns, record.items
             ));
         }
-        thread.shutdown().await.map_err(|error| error.to_string())?;
+        thread.shutdown().await.map_err(|error| with_causes(&error))?;
         Ok(items)
     })
 }

@@ -70,9 +70,22 @@ impl Mounted {
         tool("xfs_io", &["-x", "-c", "shutdown", self.path().to_str().unwrap()]);
     }
 
+    /// Ends the file system, and not only its place here: what is mounted next must be read from the image again. Another
+    /// test's sandbox may have copied this mount with its namespace, and holds what was shut down for a moment longer.
     fn unmount(&self) {
         tool("umount", &[self.path().to_str().unwrap()]);
+        let image = self.place.path().join("image");
+        wait_until("the file system's end", || !is_attached(&image));
     }
+}
+
+/// Whether a loop device still has this image.
+fn is_attached(image: &Path) -> bool {
+    let devices = std::fs::read_dir("/sys/block").unwrap();
+    devices.flatten().any(|device| {
+        let backing = std::fs::read_to_string(device.path().join("loop/backing_file"));
+        backing.is_ok_and(|backing| Path::new(backing.trim_end()) == image)
+    })
 }
 
 impl Drop for Mounted {
@@ -131,12 +144,17 @@ fn wait_until_stopped(pid: Pid) {
             matches!(state, Some('T') | None)
         })
     };
-    let stopped = dwell_testkit::wait_until(std::time::Duration::from_secs(20), is_stopped);
+    wait_until("every thread to stop", is_stopped);
+}
+
+fn wait_until(what: &str, is_so: impl FnMut() -> bool) {
+    let waited = dwell_testkit::wait_until(std::time::Duration::from_secs(20), is_so);
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
         .unwrap();
-    runtime.block_on(stopped).unwrap();
+    let so = runtime.block_on(waited);
+    so.unwrap_or_else(|error| panic!("{what} was waited for in vain: {error:?}"));
 }
 
 fn survives(mkfs: &str) {

@@ -153,10 +153,22 @@ fn read_pipe(pipe: &pipe::Receiver, max: usize) -> io::Result<Bytes> {
 fn read_terminal(master: &OwnedFd, max: usize) -> io::Result<Bytes> {
     let mut chunk = [0; TERMINAL_READ_BYTES];
     let chunk = &mut chunk[..max.min(TERMINAL_READ_BYTES)];
-    match rustix::io::read(master, &mut *chunk) {
-        Ok(read) => Ok(Bytes::copy_from_slice(&chunk[..read])),
-        Err(Errno::IO) => Ok(Bytes::new()),
-        Err(errno) => Err(errno.into()),
+    let read = read_to_the_end(|| rustix::io::read(master, &mut *chunk))?;
+    Ok(Bytes::copy_from_slice(&chunk[..read]))
+}
+
+/// Reads once, and at what looks like the end once more.
+///
+/// The kernel looks for output first and then whether the other end is closed. What was written and closed between the
+/// two is behind an end that is told too early, and there for whoever asks again: nothing can be written any more by
+/// then, so the second answer is true.
+fn read_to_the_end(mut read: impl FnMut() -> Result<usize, Errno>) -> Result<usize, Errno> {
+    match read() {
+        Err(Errno::IO) => match read() {
+            Err(Errno::IO) => Ok(0),
+            again => again,
+        },
+        first => first,
     }
 }
 
@@ -263,5 +275,34 @@ impl InputPipe {
     /// says nothing, and a `^D` (byte 4) written before says what a person at it would.
     pub fn close(&mut self) {
         self.pipe = None;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What the kernel answers where output and the end come in the midst of a read.
+    fn reads(answers: &[Result<usize, Errno>]) -> (Vec<Result<usize, Errno>>, usize) {
+        let mut left = answers.iter().copied();
+        let mut told = Vec::new();
+        loop {
+            let read = read_to_the_end(|| left.next().unwrap_or(Err(Errno::IO)));
+            told.push(read);
+            if read == Ok(0) {
+                return (told, left.count());
+            }
+        }
+    }
+
+    #[test]
+    fn the_end_of_a_terminal_that_is_told_too_early_is_not_believed() {
+        let (early, end) = (Err(Errno::IO), Ok(0));
+        assert_eq!(reads(&[Ok(7), early, Ok(9)]).0, [Ok(7), Ok(9), end]);
+        assert_eq!(reads(&[early, Ok(9), early, early]).0, [Ok(9), end]);
+        assert_eq!(reads(&[early, early, Ok(9)]), (vec![end], 1));
+        // Anything else is told at once, and a second look's own failure is.
+        assert_eq!(reads(&[Err(Errno::AGAIN)]).0, [Err(Errno::AGAIN), end]);
+        assert_eq!(reads(&[early, Err(Errno::NXIO)]).0, [Err(Errno::NXIO), end]);
     }
 }

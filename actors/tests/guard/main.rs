@@ -27,7 +27,7 @@
 //! | P-19 input that nobody reads | `volume::input_that_nobody_reads_is_held_back_and_the_session_goes_on` |
 //! | P-20 closed input | `terminals::both_directions_full_do_not_block_an_interrupt`, `faults::processes::input_that_is_closed_stays_closed_and_says_so`, `spawn::pipes` |
 //! | P-21 input sent again | `a_repeated_write_is_applied_once_and_a_hole_is_refused` in `process/stdin_tests.rs`; over a new link it is resumption's |
-//! | P-22 a terminal's end | `terminals::all_that_was_written_is_read_and_the_end_is_an_end`, `terminals::the_hang_up_is_heard` |
+//! | P-22 a terminal's end | `terminals::all_that_was_written_is_read_and_the_end_is_an_end`, `the_end_of_a_terminal_that_is_told_too_early_is_not_believed` in `spawn/pipes.rs`, `terminals::the_hang_up_is_heard` |
 //! | P-23 resizes | `terminals::resizes_reach_the_foreground_job_and_are_clamped`, `through::a_terminal_has_its_size_follows_a_resize_and_hears_keys` |
 //! | P-24 a terminal full both ways | `terminals::both_directions_full_do_not_block_an_interrupt`, `faults::processes::a_terminal_that_is_full_both_ways_hears_an_interrupt` |
 //! | P-25 a number used again | `extremes::a_number_that_is_used_again_is_not_signalled`, `containment::after_the_leader_no_signal_reaches_a_stranger`, `spawn::groups` |
