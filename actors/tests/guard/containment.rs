@@ -10,6 +10,7 @@ use rustix::process::{Pid, Signal, kill_process};
 
 use super::endings::ready;
 use super::executor::{Executor, Guarded, marked, stand};
+use super::kin::descendants;
 use super::runner::{is_root, pause, tests};
 use super::support::{PATIENCE, failure, finish, read_some, request, run, shell, start};
 
@@ -360,14 +361,17 @@ fn a_killed_keeper_is_reported_and_its_command_dies() {
         ready(&spawner).await;
         let marker = Marker::new().unwrap();
         let (spawned, _) = stand(&spawner, TREES[1], marker.pair()).await;
-        // As whoever kills all of his own processes would: commands see the keepers, their own among them.
-        let killer = start(&spawner, shell("pkill -KILL -x dwell-keeper; exit 0")).await;
+        // As a command that kills all of its user's processes would: commands see the keepers, their own among them.
+        for (pid, name) in descendants() {
+            if name == "dwell-keeper" {
+                kill_process(Pid::from_raw(pid as i32).unwrap(), Signal::KILL).unwrap();
+            }
+        }
         let error = spawned.process.watch().unwrap().wait().await.unwrap_err();
         assert!(error.to_string().contains("status is lost"), "{error}");
         wait_until(PATIENCE, || marker.living().unwrap().is_empty())
             .await
             .unwrap();
-        drop(killer);
         assert_eq!(
             finish(start(&spawner, request(&["echo", "x"])).await)
                 .await

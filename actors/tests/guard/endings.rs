@@ -4,6 +4,7 @@ use dwell_actors::guard::{ExecutorDeath, TreeHold};
 use dwell_actors::spawn::{Environment, ExitStatus, GuardState, OutputPipe, SpawnRequest, Spawner};
 use dwell_testkit::{Census, Leak, wait_until};
 
+use super::kin::descendants;
 use super::runner::{is_root, tests};
 use super::support::{PATIENCE, finish, read_some, request, run, shell, start, submit_later, with_stdin};
 
@@ -176,6 +177,7 @@ fn keepers_are_used_again_and_nothing_is_left() {
         }
         let before = Census::take().unwrap();
         let processes = count_processes();
+        assert!(processes > 0, "a guard has its keepers");
         let mut last = None;
         let mut memory = 0;
         for round in 0..rounds {
@@ -196,12 +198,11 @@ fn keepers_are_used_again_and_nothing_is_left() {
     });
 }
 
-/// The guards and keepers of this machine, zombies included.
+/// The guards and keepers that are left, and commands, zombies included.
 fn count_processes() -> usize {
-    let processes = std::fs::read_dir("/proc").unwrap();
-    let names = processes.filter_map(|entry| std::fs::read_to_string(entry.ok()?.path().join("comm")).ok());
-    names
-        .filter(|name| name.starts_with("dwell-") || name.trim() == "true")
+    descendants()
+        .values()
+        .filter(|name| name.starts_with("dwell-") || *name == "true")
         .count()
 }
 

@@ -55,6 +55,7 @@ mod ends;
 mod executor;
 mod extremes;
 mod failures;
+mod kin;
 mod limits;
 mod runner;
 mod speed;
