@@ -15,6 +15,9 @@ use super::handle::{Mailbox, TellError};
 use super::outbox::{Item, Outbox, Tell};
 use crate::telemetry::{Tick, nanos};
 
+/// When a control message that found no room is tried again.
+const CONTROL_RETRY: Duration = Duration::from_millis(1);
+
 /// A message that can lie in a mailbox.
 pub trait Message: Send + 'static {
     /// Names of the kinds of message, of low cardinality: they name spans.
@@ -224,14 +227,14 @@ impl<A: Actor> Turn<'_, A> {
     pub fn timer(&self, delay: Duration, control: A::Control) -> TimerGuard {
         let mailbox = self.mailbox.clone();
         self.spawn(async move {
-            tokio::time::sleep(delay).await;
-            // A full control queue means the actor is about to run anyway: try again shortly.
-            let mut pending = Some(control);
-            while let Some(control) = pending.take() {
-                if let Err(full) = mailbox.control(control) {
-                    pending = Some(full.0);
-                    tokio::time::sleep(Duration::from_millis(1)).await;
-                }
+            let (mut wait, mut control) = (delay, control);
+            loop {
+                tokio::time::sleep(wait).await;
+                // A full control queue means the actor is about to run anyway: try again shortly.
+                let Err(full) = mailbox.control(control) else {
+                    return;
+                };
+                (wait, control) = (CONTROL_RETRY, full.0);
             }
         })
     }

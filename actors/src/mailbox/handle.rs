@@ -21,7 +21,8 @@ pub const CONTROL_QUEUE_MAX: usize = 64;
 
 /// The sending end of one actor's mailbox. Cheap to clone, `Send` and `Sync`.
 pub struct Mailbox<A: Actor> {
-    pub(super) addr: actix::Addr<Host<A>>,
+    /// One for all handles: an address's own clones are two allocations each.
+    pub(super) addr: Arc<actix::Addr<Host<A>>>,
     pub(super) room: Arc<Bound>,
     pub(super) capacity: u32,
     /// Whether the room is a port's and not the mailbox's own.
@@ -32,7 +33,7 @@ pub struct Mailbox<A: Actor> {
 impl<A: Actor> Clone for Mailbox<A> {
     fn clone(&self) -> Self {
         Self {
-            addr: self.addr.clone(),
+            addr: Arc::clone(&self.addr),
             room: Arc::clone(&self.room),
             capacity: self.capacity,
             is_port: self.is_port,
@@ -297,7 +298,7 @@ impl<A: Actor> Mailbox<A> {
     pub fn port(&self, capacity: usize) -> Self {
         let (room, capacity) = self.shared.room(capacity);
         Self {
-            addr: self.addr.clone(),
+            addr: Arc::clone(&self.addr),
             room,
             capacity,
             is_port: true,

@@ -73,7 +73,7 @@ impl<A: Actor> Host<A> {
         restart: bool,
         escalate: Option<Escalate>,
         factory: Factory<A>,
-        addr: actix::Addr<Self>,
+        addr: Arc<actix::Addr<Self>>,
     ) -> Self {
         let ring = ArbiterLocal::current();
         if let Some(ring) = &ring {
@@ -411,7 +411,7 @@ impl<A: Actor> actix::Handler<DrainMark> for Host<A> {
         let under_way = self.mailbox.shared.under_way() > self.outbox.permits();
         if under_way && self.drain_looks < DRAIN_LOOKS_MAX {
             self.drain_looks += 1;
-            let addr = self.mailbox.addr.clone();
+            let addr = Arc::clone(&self.mailbox.addr);
             tokio::task::spawn_local(async move {
                 tokio::time::sleep(DRAIN_LOOK).await;
                 #[expect(
@@ -427,7 +427,7 @@ impl<A: Actor> actix::Handler<DrainMark> for Host<A> {
         if self.outbox.is_empty() {
             return ctx.stop();
         }
-        let addr = self.mailbox.addr.clone();
+        let addr = Arc::clone(&self.mailbox.addr);
         self.outbox.push(Item::Run(Box::new(move || {
             #[expect(clippy::disallowed_methods, reason = "sent once in a host's life")]
             addr.do_send(StopNow);

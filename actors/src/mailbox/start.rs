@@ -1,5 +1,7 @@
 //! How an actor gets its mailbox and its host.
 
+use std::cell::OnceCell;
+use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
@@ -28,11 +30,11 @@ pub fn start_on<A: Actor>(
             options.restart,
             options.escalate.map(|escalate| escalate as Escalate),
             Box::new(factory),
-            ctx.address(),
+            Arc::new(ctx.address()),
         )
     });
     Mailbox {
-        addr,
+        addr: Arc::new(addr),
         room,
         capacity,
         is_port: false,
@@ -48,15 +50,20 @@ pub fn start_here<A: Actor>(options: HostOptions, factory: impl FnMut() -> A + '
     let seed = Seed::new(A::NAME, <A::Message as super::Message>::NAMES, options.capacity);
     let (room, capacity, shared) = (Arc::clone(&seed.room), seed.capacity, Arc::clone(&seed.shared));
     shared.thread.store(thread_tag().0, Ordering::Relaxed);
+    // The host's own is everybody's.
+    let own = Rc::new(OnceCell::new());
+    let told = Rc::clone(&own);
     let addr = <Host<A> as actix::Actor>::create(move |ctx| {
+        let addr = told.get_or_init(|| Arc::new(ctx.address()));
         Host::new(
             seed,
             options.restart,
             options.escalate.map(|escalate| escalate as Escalate),
             Box::new(factory),
-            ctx.address(),
+            Arc::clone(addr),
         )
     });
+    let addr = own.get().map_or_else(|| Arc::new(addr), Arc::clone);
     Mailbox {
         addr,
         room,

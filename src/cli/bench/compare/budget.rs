@@ -210,7 +210,7 @@ pub(crate) fn verdicts(results: &Results, latencies_ms: &[u32]) -> Vec<Verdict> 
                 format!("one-shot beyond one round trip of {ms} ms, {}", name.label()),
                 BEYOND_ONE_MAX_MS,
                 Said::Millis,
-                round_trips.map(|count| (count - 1.0) * f64::from(ms)),
+                round_trips.map(|count| (count - 1.0) * results.round_trip_us(ms) / 1e3),
             );
             at_most(
                 format!("cold connect to first output at {ms} ms, {}", name.label()),

@@ -4,7 +4,9 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use super::super::progress::Progress;
+use super::echo::{EchoServer, PathEcho};
 use super::measure::{self, Entrant, Measure};
+use super::paths::Paths;
 use super::peer::{Name, Peer, Trouble, within};
 use super::plan::Plan;
 use super::results::Results;
@@ -13,6 +15,8 @@ use super::results::Results;
 const ROUND_LIMIT: Duration = Duration::from_secs(180);
 /// After so many troubles a peer is not asked for the same again.
 const TROUBLES_MAX: u32 = 2;
+/// Echoes by TCP before each round, of which a path's round trip is learnt.
+const ECHOES: usize = 2;
 /// Longer goodbyes are not waited for.
 const CLOSE_LIMIT: Duration = Duration::from_secs(5);
 
@@ -29,6 +33,8 @@ pub(crate) struct Contest<'a> {
     pub(crate) measures: &'a [Measure],
     /// Of a round trip; the first is none.
     pub(crate) latencies_ms: &'a [u32],
+    pub(crate) paths: &'a Paths,
+    pub(crate) echo: EchoServer,
     pub(crate) results: Results,
     pub(crate) absent: Vec<Absent>,
 }
@@ -40,6 +46,7 @@ impl Contest<'_> {
         let mut done = 0;
         for &latency_ms in self.latencies_ms {
             let mut entrants = self.enter(latency_ms).await;
+            let mut echo = self.path_of(latency_ms).await;
             for &measure in self.measures {
                 if latency_ms > 0 && !measure.travels() {
                     continue;
@@ -53,6 +60,7 @@ impl Contest<'_> {
                     .plan
                     .rounds(measure, Duration::from_millis(latency_ms.into()))
                 {
+                    self.echo(latency_ms, &mut echo).await;
                     for index in 0..entrants.len() {
                         // Nobody is always the first.
                         let turn = (index + round) % entrants.len();
@@ -71,6 +79,36 @@ impl Contest<'_> {
                 drop(within("a goodbye", CLOSE_LIMIT, entrant.client.close()).await);
             }
         }
+    }
+
+    /// Without it a round trip is what was asked for, and that is said.
+    async fn path_of(&mut self, latency_ms: u32) -> Option<PathEcho> {
+        let round_trip = Duration::from_millis(latency_ms.into());
+        match PathEcho::begin(self.echo, self.paths, round_trip).await {
+            Ok(echo) => Some(echo),
+            Err(trouble) => {
+                self.no_echo(latency_ms, &trouble);
+                None
+            }
+        }
+    }
+
+    async fn echo(&mut self, latency_ms: u32, path: &mut Option<PathEcho>) {
+        let Some(echo) = path else { return };
+        match echo.take(ECHOES).await {
+            Ok(samples) => self.results.path_mut(latency_ms).push_round(samples),
+            Err(trouble) => {
+                self.no_echo(latency_ms, &trouble);
+                *path = None;
+            }
+        }
+    }
+
+    fn no_echo(&mut self, latency_ms: u32, trouble: &Trouble) {
+        self.absent.push(Absent {
+            what: format!("a bare echo at {latency_ms} ms"),
+            why: trouble.to_string(),
+        });
     }
 
     fn steps(&self) -> usize {

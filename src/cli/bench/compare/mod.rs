@@ -6,6 +6,7 @@ mod child;
 mod contest;
 mod cost;
 mod dialect;
+mod echo;
 mod measure;
 mod own;
 mod paths;
@@ -38,6 +39,7 @@ use bare::Bare;
 use child::Server;
 use contest::{Absent, Contest};
 use dialect::DialectPeer;
+use echo::EchoServer;
 use measure::Measure;
 use own::OwnPeer;
 use paths::Paths;
@@ -135,7 +137,9 @@ async fn measured(ask: &Compare, place: &Path, servers: &mut Servers) -> Result<
             .map_err(|trouble| failure(&trouble))?,
     };
     let calibration = Calibration::take(CALIBRATION_PROGRAM).await?;
-    let (peers, absent) = peers(ask, place, servers).await?;
+    let paths = Rc::<Paths>::default();
+    let (peers, absent) = peers(ask, place, servers, &paths).await?;
+    let echo = EchoServer::start().map_err(|trouble| failure(&trouble))?;
     let usual: &[u32] = if ask.quick {
         &QUICK_LATENCIES_MS
     } else {
@@ -156,6 +160,8 @@ async fn measured(ask: &Compare, place: &Path, servers: &mut Servers) -> Result<
         peers: &peers,
         measures,
         latencies_ms: &latencies_ms,
+        paths: &paths,
+        echo,
         results: results::Results::default(),
         absent,
     };
@@ -180,10 +186,10 @@ async fn peers(
     ask: &Compare,
     place: &Path,
     servers: &mut Servers,
+    paths: &Rc<Paths>,
 ) -> Result<(Vec<Rc<dyn Peer>>, Vec<Absent>), Failure> {
-    let paths = Rc::<Paths>::default();
     let mut peers: Vec<Rc<dyn Peer>> = vec![Rc::new(Bare)];
-    peers.extend(own(place, &mut servers.fleet, &paths).await?);
+    peers.extend(own(place, &mut servers.fleet, paths).await?);
     let mut absent = Vec::new();
     let mut missing = |what: &str, why: String| {
         absent.push(Absent {
@@ -193,7 +199,7 @@ async fn peers(
     };
     match &ask.codex {
         None => missing("codex exec-server", "not given (--codex PATH)".to_owned()),
-        Some(program) => match dialect::codex(program, place, &paths).await {
+        Some(program) => match dialect::codex(program, place, paths).await {
             Ok((server, both)) => {
                 servers.foreign.push(server);
                 peers.extend(both.map(|peer| Rc::new(peer) as Rc<dyn Peer>));
@@ -203,7 +209,7 @@ async fn peers(
     }
     match &ask.ssh {
         None => missing("OpenSSH", "not given (--ssh PATH)".to_owned()),
-        Some(program) => match ssh(program, &ask.sshd, place, &paths).await {
+        Some(program) => match ssh(program, &ask.sshd, place, paths).await {
             Ok((server, peer)) => {
                 servers.foreign.push(server);
                 peers.push(Rc::new(peer));

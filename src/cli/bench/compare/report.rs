@@ -287,7 +287,7 @@ impl Report {
         let mut text = format!(
             "{} rounds, all peers in turn in each; {} cores{}\n\
              calibration: bare spawn {} µs, TCP echo {} µs, fdatasync {} µs (p50)\n\
-             ratios are to `{}`; R is one round trip, what a path of so long a one adds, over it\n",
+             ratios are to `{}`; R is what a latency adds, over what it adds to a bare TCP echo\n",
             self.rounds,
             self.cores,
             if self.quick {
@@ -300,6 +300,11 @@ impl Report {
             self.calibration.sync_us,
             YARDSTICK.label(),
         );
+        for ms in self.far() {
+            if let Some(us) = self.results.path_us(ms) {
+                let _ = writeln!(text, "at {ms} ms a bare echo takes {:.2} ms more", us / 1e3);
+            }
+        }
         for (name, version) in &self.peers {
             if let Some(version) = version {
                 let _ = writeln!(text, "{}: {version}", name.label());
@@ -382,6 +387,9 @@ impl Report {
                 "echo_p50_us": self.calibration.echo_us,
                 "fdatasync_p50_us": self.calibration.sync_us,
             },
+            "paths": self.far().map(|ms| json!({
+                "latency_ms": ms, "echo_adds_p50_us": self.results.path_us(ms),
+            })).collect::<Vec<_>>(),
             "peers": peers.map(|(name, version)| json!({ "peer": name.key(), "version": version })).collect::<Vec<_>>(),
             "absent": absent.map(|one| json!({ "what": one.what, "why": one.why })).collect::<Vec<_>>(),
             "measured": measured.collect::<Vec<_>>(),

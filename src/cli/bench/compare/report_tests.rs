@@ -21,6 +21,8 @@ fn report() -> Report {
     results
         .cell_mut(Measure::EchoPipe, 0, Name::Codex)
         .note(&Trouble::failed("an echo", "it ended"));
+    results.path_mut(0).push_round(vec![60.0]);
+    results.path_mut(20).push_round(vec![20_060.0]);
     let verdicts = verdicts(&results, &[0, 20]);
     Report {
         calibration: Calibration {
@@ -85,6 +87,7 @@ fn the_absent_the_troubled_and_the_unmet_are_named() {
         "absent: ssh: not given",
         "codex: codex-cli 0.1",
         "fdatasync 400 µs",
+        "at 20 ms a bare echo takes 20.00 ms more",
         "codex: echo, pipe at 0 ms: 0 timeouts, 1 failures; the first: an echo failed: it ended",
     ] {
         assert!(text.contains(expected), "{expected}: {text}");
@@ -111,6 +114,7 @@ fn programs_get_every_figure_and_every_promise() {
     assert_eq!(find("one_shot", "dwell_direct", 20)["round_trips"], 1.01);
     assert_eq!(find("echo_pipe", "codex", 0)["failures"], 1);
     assert_eq!(value["absent"][0]["what"], "ssh");
+    assert_eq!(value["paths"][0]["echo_adds_p50_us"], 20_000.0);
     let promised = value["promised"].as_array().unwrap();
     assert!(promised.iter().any(|one| one["met"] == true) && promised.iter().any(|one| one["met"].is_null()));
 }

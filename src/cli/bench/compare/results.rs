@@ -33,19 +33,39 @@ impl Cell {
 
 /// Latencies are of a round trip, in milliseconds.
 #[derive(Clone, PartialEq, Debug, Default)]
-pub(crate) struct Results(BTreeMap<(Measure, u32, Name), Cell>);
+pub(crate) struct Results {
+    cells: BTreeMap<(Measure, u32, Name), Cell>,
+    /// What a bare echo takes by the path of that latency, in microseconds.
+    paths: BTreeMap<u32, Series>,
+}
 
 impl Results {
+    pub(crate) fn path_mut(&mut self, latency_ms: u32) -> &mut Series {
+        self.paths.entry(latency_ms).or_default()
+    }
+
+    /// What a path of such a latency adds to a bare echo, in microseconds; `None` where no echo was taken.
+    pub(crate) fn path_us(&self, latency_ms: u32) -> Option<f64> {
+        let median = |ms: u32| self.paths.get(&ms)?.median();
+        Some(median(latency_ms)? - median(0)?)
+    }
+
+    /// R: what such a path's round trip takes, in microseconds, or was asked to take where nothing is known.
+    pub(crate) fn round_trip_us(&self, latency_ms: u32) -> f64 {
+        let asked = f64::from(latency_ms) * 1e3;
+        self.path_us(latency_ms).unwrap_or(asked)
+    }
+
     pub(crate) fn cell_mut(&mut self, measure: Measure, latency_ms: u32, name: Name) -> &mut Cell {
-        self.0.entry((measure, latency_ms, name)).or_default()
+        self.cells.entry((measure, latency_ms, name)).or_default()
     }
 
     pub(crate) fn cell(&self, measure: Measure, latency_ms: u32, name: Name) -> Option<&Cell> {
-        self.0.get(&(measure, latency_ms, name))
+        self.cells.get(&(measure, latency_ms, name))
     }
 
     pub(crate) fn cells(&self) -> impl Iterator<Item = (Measure, u32, Name, &Cell)> {
-        self.0
+        self.cells
             .iter()
             .map(|((measure, latency_ms, name), cell)| (*measure, *latency_ms, *name, cell))
     }
@@ -76,9 +96,8 @@ impl Results {
     /// How many round trips a latency costs.
     pub(crate) fn round_trips(&self, measure: Measure, latency_ms: u32, name: Name) -> Option<f64> {
         let near = self.series(measure, 0, name)?;
-        let round_trip_us = f64::from(latency_ms) * 1e3;
         self.series(measure, latency_ms, name)?
-            .round_trips_beyond(near, round_trip_us)
+            .round_trips_beyond(near, self.round_trip_us(latency_ms))
     }
 }
 
@@ -96,6 +115,26 @@ mod tests {
         cell.note(&Trouble::failed("a call", "refused"));
         assert_eq!((cell.timeouts, cell.failures, cell.troubles()), (1, 1, 2));
         assert_eq!(cell.why.as_deref(), Some("an echo did not come within 20 s"));
+    }
+
+    #[test]
+    fn a_round_trip_is_what_a_bare_echo_says() {
+        let mut results = Results::default();
+        let mut put = |ms, us| {
+            let cell = results.cell_mut(Measure::OneShot, ms, Name::Direct);
+            cell.series.push_round(vec![us]);
+        };
+        put(0, 1_000.0);
+        put(20, 22_000.0);
+        let round_trips = |results: &Results| results.round_trips(Measure::OneShot, 20, Name::Direct);
+        assert_eq!(round_trips(&results), Some(1.05), "as it was asked for");
+        results.path_mut(20).push_round(vec![21_050.0]);
+        assert_eq!(round_trips(&results), Some(1.05), "half is nothing");
+        results.path_mut(0).push_round(vec![50.0]);
+        assert_eq!(
+            (results.path_us(20), round_trips(&results)),
+            (Some(21_000.0), Some(1.0))
+        );
     }
 
     #[test]
