@@ -435,10 +435,10 @@ fn what_a_detached_command_said_is_there_to_the_last_byte() {
         let id = world.detach(&[], &["sh", "-c", "seq 1 1000000"]);
         let expected: String = (1..=1_000_000).map(|number| format!("{number}\n")).collect();
         // It has exited before the last of it is read from its pipe, and is not closed before somebody takes it.
-        let line = world.until(&id, |line| {
-            line["connected"] == false && line["written_bytes"][0] == expected.len()
+        world.until(&id, |line| {
+            (&line["state"], &line["connected"]) == (&"exited".into(), &false.into())
+                && line["written_bytes"][0] == expected.len()
         });
-        assert_eq!(line["state"], "exited");
         let logs = world.run(&["logs", &id]);
         let shown = out(&logs);
         assert!(expected.ends_with(&shown) && shown.len() > 900_000 && shown.len() < 1_100_000);

@@ -5,12 +5,11 @@ use std::time::{Duration, Instant};
 
 use dwell_actors::guard::{ExecutorDeath, GuardProgram, TreeHold};
 use dwell_actors::spawn::{Enforcer, ExitStatus, GUARD_RESTARTS_MAX, GuardState, Spawner, TreeReport};
-use dwell_testkit::{Census, Marker, wait_until};
+use dwell_testkit::{Census, Marker, descendants, wait_until};
 use rustix::process::{Pid, Signal, kill_process};
 
 use super::endings::ready;
 use super::executor::{Executor, Guarded, marked, stand};
-use super::kin::descendants;
 use super::runner::{is_root, pause, tests};
 use super::support::{PATIENCE, failure, finish, read_some, request, run, shell, start};
 
@@ -362,7 +361,7 @@ fn a_killed_keeper_is_reported_and_its_command_dies() {
         let marker = Marker::new().unwrap();
         let (spawned, _) = stand(&spawner, TREES[1], marker.pair()).await;
         // As a command that kills all of its user's processes would: commands see the keepers, their own among them.
-        for (pid, name) in descendants() {
+        for (pid, name) in descendants().unwrap() {
             if name == "dwell-keeper" {
                 kill_process(Pid::from_raw(pid as i32).unwrap(), Signal::KILL).unwrap();
             }

@@ -2,9 +2,8 @@
 
 use dwell_actors::guard::{ExecutorDeath, TreeHold};
 use dwell_actors::spawn::{Environment, ExitStatus, GuardState, OutputPipe, SpawnRequest, Spawner};
-use dwell_testkit::{Census, Leak, wait_until};
+use dwell_testkit::{Census, Leak, descendants, wait_until};
 
-use super::kin::descendants;
 use super::runner::{is_root, tests};
 use super::support::{PATIENCE, finish, read_some, request, run, shell, start, submit_later, with_stdin};
 
@@ -201,6 +200,7 @@ fn keepers_are_used_again_and_nothing_is_left() {
 /// The guards and keepers that are left, and commands, zombies included.
 fn count_processes() -> usize {
     descendants()
+        .unwrap()
         .values()
         .filter(|name| name.starts_with("dwell-") || *name == "true")
         .count()

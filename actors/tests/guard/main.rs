@@ -55,7 +55,6 @@ mod ends;
 mod executor;
 mod extremes;
 mod failures;
-mod kin;
 mod limits;
 mod runner;
 mod speed;

@@ -25,8 +25,9 @@ Starts a relay and executors as processes of their own on loopback and measures 
 the relay (both sealed), and by the JSON dialect that a Codex CLI speaks; beside them commands of this process's own, and
 the servers that are named. All peers take their turn in each round, ratios are taken within a round, and every answer is
 looked at: a wrong exit code or a missing byte is counted as a failure and is no figure. Latencies are made by a proxy in
-front of each server, and a round trip is what the same proxy adds to a bare echo by TCP. Without --codex and --ssh dwell is measured alone. A quiet machine is needed; the calibration says how
-fast this one is. About five minutes with all peers, ten seconds with --quick and without.
+front of each server, and a round trip is what the same proxy adds to a bare echo by TCP. Without --codex and --ssh dwell is
+measured alone. A quiet machine is needed; the calibration says how fast this one is. About five minutes with all peers,
+ten seconds with --quick and without.
 
   dwell bench --quick
   dwell bench --codex $(command -v codex) --ssh /usr/bin/ssh --json > figures.json";

@@ -119,21 +119,45 @@ fn fds() -> io::Result<BTreeMap<u32, String>> {
     Ok(found)
 }
 
-fn children() -> io::Result<BTreeMap<u32, char>> {
-    let own = std::process::id();
+/// Whoever descends from this process, by number, and its name: dead ones that were not reaped included, and those of the
+/// machine's other executors not.
+///
+/// # Errors
+/// When `/proc` cannot be read.
+pub fn descendants() -> io::Result<BTreeMap<u32, String>> {
+    let all = processes()?;
     let mut found = BTreeMap::new();
-    for (pid, path) in numbered("/proc")? {
-        let Some((state, parent)) = std::fs::read(path.join("stat"))
-            .ok()
-            .and_then(|line| parse_stat(&line))
-        else {
-            continue;
-        };
-        if parent == own {
-            found.insert(pid, state);
+    let mut parents = vec![std::process::id()];
+    while let Some(of) = parents.pop() {
+        for (pid, _, _) in all.iter().filter(|(_, _, parent)| *parent == of) {
+            parents.push(*pid);
+            // One that has gone since has no name any more.
+            if let Ok(name) = std::fs::read_to_string(format!("/proc/{pid}/comm")) {
+                found.insert(*pid, name.trim_end().to_owned());
+            }
         }
     }
     Ok(found)
+}
+
+fn children() -> io::Result<BTreeMap<u32, char>> {
+    let own = std::process::id();
+    let all = processes()?.into_iter();
+    Ok(all
+        .filter(|(_, _, parent)| *parent == own)
+        .map(|(pid, state, _)| (pid, state))
+        .collect())
+}
+
+/// All of the machine: number, state, parent.
+fn processes() -> io::Result<Vec<(u32, char, u32)>> {
+    let all = numbered("/proc")?.into_iter();
+    Ok(all
+        .filter_map(|(pid, path)| {
+            let (state, parent) = parse_stat(&std::fs::read(path.join("stat")).ok()?)?;
+            Some((pid, state, parent))
+        })
+        .collect())
 }
 
 fn threads() -> io::Result<BTreeMap<u32, String>> {

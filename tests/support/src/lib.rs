@@ -15,7 +15,7 @@ mod sys;
 mod wait;
 
 pub use authority::Authority;
-pub use census::{Census, Leak, inheritable_fds};
+pub use census::{Census, Leak, descendants, inheritable_fds};
 pub use home::TempHome;
 pub use hostile::{
     Applied, Canaries, FrameLane, FrameRule, FrameStep, HostileProxy, Hostility, LOG_MAX, RuleKind, Seen,
