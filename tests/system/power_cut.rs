@@ -7,6 +7,9 @@
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use dwell_testkit::with_own_mounts;
+use rustix::io::Errno;
+use rustix::mount::UnmountFlags;
 use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
 
@@ -70,10 +73,19 @@ impl Mounted {
         tool("xfs_io", &["-x", "-c", "shutdown", self.path().to_str().unwrap()]);
     }
 
-    /// Ends the file system, and not only its place here: what is mounted next must be read from the image again. Another
-    /// test's sandbox may have copied this mount with its namespace, and holds what was shut down for a moment longer.
+    /// Ends the file system, and not only its place here: what is mounted next must be read from the image again. Who
+    /// still holds it is waited for: a child that another test has just forked has this process's files until it executes
+    /// its program.
     fn unmount(&self) {
-        tool("umount", &[self.path().to_str().unwrap()]);
+        let path = self.path();
+        wait_until("a file system that nobody uses", || {
+            let outcome = rustix::mount::unmount(&path, UnmountFlags::empty());
+            if outcome == Err(Errno::BUSY) {
+                return false;
+            }
+            outcome.unwrap();
+            true
+        });
         let Ok(image) = self.place.path().join("image").canonicalize() else {
             // In memory there is none.
             return;
@@ -187,27 +199,29 @@ fn survives(mkfs: &str) {
 
 #[test]
 fn what_was_acknowledged_survives_power_cuts_on_ext4() {
-    survives("mkfs.ext4");
+    with_own_mounts(|| survives("mkfs.ext4"));
 }
 
 #[test]
 fn what_was_acknowledged_survives_power_cuts_on_xfs() {
-    survives("mkfs.xfs");
+    with_own_mounts(|| survives("mkfs.xfs"));
 }
 
 /// The control: without syncs the same test loses what was acknowledged.
 #[test]
 fn without_syncs_a_power_cut_loses_what_was_acknowledged() {
-    for mkfs in ["mkfs.ext4", "mkfs.xfs"] {
-        let disk = Mounted::make(mkfs);
-        let dir = disk.path().join("state");
-        let id = begin(&dir);
-        // The thread's beginning is on the disk before the first cut.
-        tool("sync", &["-f", dir.to_str().unwrap()]);
-        let acked = cut_after(&disk, &dir, id, Mode::Undurable, 20, Moment::Between);
-        assert!(
-            verify(&dir, id, acked).is_err(),
-            "{mkfs}: {acked} items, and none was lost"
-        );
-    }
+    with_own_mounts(|| {
+        for mkfs in ["mkfs.ext4", "mkfs.xfs"] {
+            let disk = Mounted::make(mkfs);
+            let dir = disk.path().join("state");
+            let id = begin(&dir);
+            // The thread's beginning is on the disk before the first cut.
+            tool("sync", &["-f", dir.to_str().unwrap()]);
+            let acked = cut_after(&disk, &dir, id, Mode::Undurable, 20, Moment::Between);
+            assert!(
+                verify(&dir, id, acked).is_err(),
+                "{mkfs}: {acked} items, and none was lost"
+            );
+        }
+    });
 }

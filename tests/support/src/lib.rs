@@ -1,13 +1,14 @@
 //! What dwell's own tests share: a census of what a test leaves behind, waiting for an event with a bound, a home
 //! directory of its own, certificates, finding its processes, a TCP proxy that does to bytes what networks do, one that does
-//! to frames what a hostile relay could, a line that takes its time, and a
-//! web server.
+//! to frames what a hostile relay could, a line that takes its time, mounts
+//! that nobody else sees, and a web server.
 
 mod authority;
 mod census;
 mod home;
 mod hostile;
 mod long_line;
+mod mounts;
 mod origin;
 mod processes;
 mod proxy;
@@ -22,6 +23,7 @@ pub use hostile::{
     Watch,
 };
 pub use long_line::{End, LongLine};
+pub use mounts::with_own_mounts;
 pub use origin::Origin;
 pub use processes::{MarkedProcess, Marker};
 pub use proxy::{CAPTURE_MAX_BYTES, Cut, Direction, Fault, Lane, Plan, Step, TcpFaultProxy};

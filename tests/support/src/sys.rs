@@ -1,10 +1,12 @@
-//! The one place with unsafe code: what makes a network interface of a file.
-#![expect(unsafe_code, reason = "there is no safe binding of this request")]
+//! The one place with unsafe code: what makes a network interface of a file, and mounts of a thread's own.
+#![expect(unsafe_code, reason = "there is no safe binding of these requests")]
 
 use std::fs::File;
 use std::io;
 
 use rustix::ioctl::{Setter, ioctl};
+use rustix::mount::{MountPropagationFlags, mount_change};
+use rustix::thread::{UnshareFlags, unshare_unsafe};
 
 /// `TUNSETIFF` of `linux/if_tun.h`: `_IOW('T', 202, int)`.
 const TUNSETIFF: rustix::ioctl::Opcode = 0x4004_54ca;
@@ -42,4 +44,16 @@ pub(crate) fn attach_tun(file: &File, name: &str) -> io::Result<()> {
     let setter = unsafe { Setter::<TUNSETIFF, InterfaceRequest>::new(request) };
     // SAFETY: as above; on any other file the request is unknown and fails.
     unsafe { ioctl(file, setter) }.map_err(io::Error::from)
+}
+
+/// Gives the calling thread, and what it starts from now on, mounts of its own: what is mounted there nobody else sees,
+/// copies or holds.
+///
+/// # Errors
+/// The kernel's: it takes root.
+pub(crate) fn own_mounts() -> io::Result<()> {
+    // SAFETY: unsafe only for CLONE_FILES, which is not asked for.
+    unsafe { unshare_unsafe(UnshareFlags::NEWNS) }?;
+    let all = MountPropagationFlags::PRIVATE | MountPropagationFlags::REC;
+    mount_change("/", all).map_err(io::Error::from)
 }
