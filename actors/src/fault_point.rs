@@ -11,6 +11,8 @@ use std::sync::OnceLock;
 /// A step of keeping a thread.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum FaultPoint {
+    /// An event log was opened and read, and nothing of it is repaired yet.
+    Opened,
     /// Items are about to be written to an event log.
     BeforeWrite,
     /// They are written, and not synced.

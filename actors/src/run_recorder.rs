@@ -27,7 +27,7 @@ impl Run {
         let started_ns = Anchor::take().unix_ns(facts.begun);
         let started_unix_us = i64::try_from(started_ns / 1_000).unwrap_or(i64::MAX);
         let name = ProgramName::from_argv0(program);
-        let mut record = RunRecord::started(facts.context.trace_id, facts.process, name, started_unix_us);
+        let mut record = RunRecord::started(&facts.context, facts.process, name, started_unix_us);
         match end {
             Ok(ended) => {
                 let closed = &ended.closed;

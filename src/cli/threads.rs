@@ -9,7 +9,7 @@ use dwell_actors::config::Home;
 use dwell_actors::metadata_store::{
     MetadataStore, PageMark, SqliteStore, ThreadId, ThreadQuery, ThreadRecord, ThreadStatus,
 };
-use dwell_actors::threads::{History, Item, ThreadError, Threads as Kept, log_path, remove_log};
+use dwell_actors::threads::{History, Item, ThreadError, Threads as Kept, log_path};
 use serde_json::{Value, json};
 
 use super::failure::Failure;
@@ -135,6 +135,14 @@ fn store(home: &Home) -> Result<SqliteStore, Failure> {
     SqliteStore::open(&home.runs_db()).map_err(|error| Failure::of("store", &error))
 }
 
+/// On this thread's own runtime.
+fn kept(home: &Home) -> Result<Kept, ThreadError> {
+    Kept::builder(home.threads_dir())
+        .store(home.runs_db())
+        .here()
+        .open()
+}
+
 fn known(home: &Home, id: ThreadId) -> Result<ThreadRecord, Failure> {
     let record = store(home)?
         .thread(id)
@@ -217,12 +225,8 @@ fn show(home: &Home, id: ThreadId, json: bool) -> Result<(), Failure> {
 }
 
 fn delete(home: &Home, id: ThreadId, json: bool) -> Result<(), Failure> {
-    let recorded = store(home)?
-        .delete_thread(id)
-        .map_err(|error| Failure::of("store", &error))?;
-    let logged =
-        remove_log(&log_path(&home.threads_dir(), id)).map_err(|error| Failure::of("log", &error))?;
-    if !recorded && !logged {
+    let deleted = dwell_actors::block_on(async { kept(home)?.delete(id).await });
+    if !deleted.map_err(|error| Failure::of("delete", &error))? {
         return Err(Failure::of("no_thread", &ThreadError::Missing(id)));
     }
     if json {
@@ -256,10 +260,7 @@ fn export(home: &Home, id: ThreadId, json: bool) -> Result<(), Failure> {
 }
 
 fn rebuild(home: &Home, json: bool) -> Result<(), Failure> {
-    let made = dwell_actors::block_on(async {
-        let builder = Kept::builder(home.threads_dir()).store(home.runs_db()).here();
-        builder.open()?.rebuild().await
-    });
+    let made = dwell_actors::block_on(async { kept(home)?.rebuild().await });
     let made = made.map_err(|error| Failure::of("rebuild", &error))?;
     if json {
         output::print_json(&json!({ "made": made }));

@@ -23,8 +23,8 @@ fn what_was_acknowledged_survives_a_kill_at_every_place_and_nothing_is_half_appl
     for round in 0..rounds() {
         let places = POINTS.len() as u64;
         let point = POINTS[usize::try_from(round % places).unwrap()];
-        // Room lasts for more items than one process keeps.
-        let nth = if point == "Prepared" {
+        // A process opens its log once, and its room lasts for more items than it keeps.
+        let nth = if matches!(point, "Opened" | "Prepared") {
             1
         } else {
             1 + round / places % 5

@@ -12,7 +12,15 @@ use crate::power_cut::Mounted;
 use crate::roles::System;
 
 /// The calls that a promise rests on.
-const CALLS: [&str; 5] = ["pwrite64", "fdatasync", "fsync", "ftruncate", "openat"];
+const CALLS: [&str; 7] = [
+    "pwrite64",
+    "fdatasync",
+    "fsync",
+    "ftruncate",
+    "openat",
+    "read",
+    "pread64",
+];
 /// The most calls of one kind in one process that are made to fail one after the other.
 const NTH_MAX: u32 = 200;
 
@@ -43,10 +51,12 @@ fn fails(call: &str, error: &str, nth: u32) -> bool {
     let log = dir.path().join("strace");
     let inject = format!("inject={call}:error={error}:when={nth}");
     let trace = format!("trace={call}");
-    let paths = files(dir.path(), id).map(|path| path.to_str().unwrap().to_owned());
     let mut options = vec!["-e", &trace, "-e", &inject];
+    // With the directories, whose syncs bring names to the disk.
+    let dirs = [threads_dir(dir.path()), dir.path().to_owned()];
+    let paths: Vec<_> = files(dir.path(), id).into_iter().chain(dirs).collect();
     for path in &paths {
-        options.extend(["-P", path]);
+        options.extend(["-P", path.to_str().unwrap()]);
     }
     let mut child = spawn(traced(&log, dir.path(), id, Mode::Honest, 4, &options));
     let acked = Acks::of(&mut child).max().unwrap_or(1);
@@ -78,7 +88,7 @@ fn every_call_of_a_flush_may_fail_and_what_was_acknowledged_is_kept() {
                 nth += step;
             }
             assert!(nth < NTH_MAX, "{call}: there is no end to them");
-            if matches!(call, "pwrite64" | "fdatasync" | "fsync") {
+            if matches!(call, "pwrite64" | "fdatasync" | "fsync" | "read" | "pread64") {
                 assert!(injected > 0, "{call} is made and was never made to fail");
             }
         }

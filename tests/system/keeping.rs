@@ -32,7 +32,8 @@ pub(crate) enum Mode {
 }
 
 /// Every place at which the process may be ended: those of the library, and its own.
-pub(crate) const POINTS: [&str; 11] = [
+pub(crate) const POINTS: [&str; 12] = [
+    "Opened",
     "BeforeEnqueue",
     "AfterEnqueue",
     "BeforeWrite",
@@ -76,6 +77,13 @@ pub(crate) fn command(dir: &Path, id: ThreadId, mode: Mode, count: u64) -> Comma
     command
 }
 
+/// The same with a thread that it makes itself, in a place where there is nothing yet: `Acks::made` says which.
+pub(crate) fn making(dir: &Path, count: u64) -> Command {
+    let mut command = command(dir, ThreadId::default(), Mode::Honest, count);
+    command.env_remove(ID);
+    command
+}
+
 /// The same, ended by SIGKILL when it passes a place the n-th time.
 pub(crate) fn killed_at(mut command: Command, point: &str, nth: u64) -> Command {
     command.env(POINT, format!("{point}:{nth}"));
@@ -88,6 +96,17 @@ pub(crate) struct Acks(BufReader<ChildStdout>);
 impl Acks {
     pub(crate) fn of(child: &mut Child) -> Self {
         Self(BufReader::new(child.stdout.take().unwrap()))
+    }
+
+    /// Which thread the process has made.
+    pub(crate) fn made(&mut self) -> ThreadId {
+        loop {
+            let mut line = String::new();
+            assert!(self.0.read_line(&mut line).unwrap() > 0, "it has made none");
+            if let Some((_, id)) = line.trim_end().rsplit_once("made ") {
+                return id.parse().unwrap();
+            }
+        }
     }
 }
 
@@ -240,7 +259,7 @@ fn keeper() {
     };
     if let Err(error) = runtime().block_on(keep(
         &dir,
-        text(ID).parse().unwrap(),
+        std::env::var(ID).ok().map(|id| id.parse().unwrap()),
         mode,
         text(COUNT).parse().unwrap(),
     )) {
@@ -248,7 +267,8 @@ fn keeper() {
     }
 }
 
-async fn keep(dir: &Path, id: ThreadId, mode: Mode, count: u64) -> Result<(), ThreadError> {
+/// Without an id with a thread of its own.
+async fn keep(dir: &Path, id: Option<ThreadId>, mode: Mode, count: u64) -> Result<(), ThreadError> {
     let builder = Threads::builder(threads_dir(dir));
     let builder = match mode {
         Mode::Honest | Mode::Early => builder.store(database(dir)),
@@ -257,8 +277,14 @@ async fn keep(dir: &Path, id: ThreadId, mode: Mode, count: u64) -> Result<(), Th
         }
     };
     let threads = builder.open()?;
-    let thread = threads.resume(id).await?;
-    let mut next = threads.history(id)?.count() as u64;
+    let thread = match id {
+        Some(id) => threads.resume(id).await?,
+        None => threads.create(NewThread::default()).await?,
+    };
+    if id.is_none() {
+        say(&format!("made {}", thread.id()));
+    }
+    let mut next = threads.history(thread.id())?.count() as u64;
     let end = next.saturating_add(count);
     while next < end {
         reach("BeforeEnqueue");

@@ -7,13 +7,14 @@
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use dwell_actors::metadata_store::ThreadId;
 use dwell_testkit::with_own_mounts;
 use rustix::io::Errno;
 use rustix::mount::UnmountFlags;
 use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
 
-use crate::keeping::{Acks, Mode, begin, command, ended_well, verify};
+use crate::keeping::{Acks, Mode, begin, command, ended_well, making, verify};
 
 /// A file system in a file, mounted; unmounted when dropped.
 pub(crate) struct Mounted {
@@ -120,17 +121,18 @@ enum Moment {
     Between,
 }
 
-/// Cuts the power of a process that keeps a thread when it has acknowledged so many times; what of that counts.
+/// Cuts the power of a process that keeps the thread `id`, or one that it makes, when it has acknowledged so many times.
+/// Which thread it was, and what of that counts.
 fn cut_after(
     disk: &Mounted,
-    dir: &Path,
-    id: dwell_actors::metadata_store::ThreadId,
-    mode: Mode,
+    mut keeper: Command,
+    id: Option<ThreadId>,
     acks: usize,
     moment: Moment,
-) -> u64 {
-    let mut child = command(dir, id, mode, u64::MAX).spawn().unwrap();
+) -> (ThreadId, u64) {
+    let mut child = keeper.spawn().unwrap();
     let mut said = Acks::of(&mut child);
+    let id = id.unwrap_or_else(|| said.made());
     let mut acked = said.by_ref().take(acks).max().unwrap();
     let pid = Pid::from_child(&child);
     if moment == Moment::Between {
@@ -146,7 +148,7 @@ fn cut_after(
     ended_well(child);
     disk.unmount();
     disk.again();
-    acked
+    (id, acked)
 }
 
 /// Every thread of a process has come out of its call.
@@ -179,15 +181,25 @@ fn survives(mkfs: &str) {
         15
     };
     let disk = Mounted::make(mkfs);
-    let dir = disk.path().join("state");
-    let id = begin(&dir);
+    let mut dir = disk.path().join("state");
+    let mut id = begin(&dir);
     for round in 0..rounds {
         let moment = if round % 2 == 0 {
             Moment::Between
         } else {
             Moment::Anywhere
         };
-        let acked = cut_after(&disk, &dir, id, Mode::Honest, 1 + round * 7 % 23, moment);
+        // Every fifth begins where there is nothing: the directories, the files and their names are its to keep too.
+        let is_first = round % 5 == 4;
+        let (keeper, known) = if is_first {
+            dir = disk.path().join(format!("state-{round}"));
+            (making(&dir, u64::MAX), None)
+        } else {
+            (command(&dir, id, Mode::Honest, u64::MAX), Some(id))
+        };
+        let acks = 1 + if is_first { round % 3 } else { round * 7 % 23 };
+        let acked;
+        (id, acked) = cut_after(&disk, keeper, known, acks, moment);
         let kept = verify(&dir, id, acked);
         assert!(
             kept.is_ok(),
@@ -217,7 +229,8 @@ fn without_syncs_a_power_cut_loses_what_was_acknowledged() {
             let id = begin(&dir);
             // The thread's beginning is on the disk before the first cut.
             tool("sync", &["-f", dir.to_str().unwrap()]);
-            let acked = cut_after(&disk, &dir, id, Mode::Undurable, 20, Moment::Between);
+            let keeper = command(&dir, id, Mode::Undurable, u64::MAX);
+            let (id, acked) = cut_after(&disk, keeper, Some(id), 20, Moment::Between);
             assert!(
                 verify(&dir, id, acked).is_err(),
                 "{mkfs}: {acked} items, and none was lost"

@@ -211,9 +211,16 @@ fn what_is_no_id_and_no_mark_is_refused_with_a_word() {
 #[test]
 fn sixteen_runs_at_once_are_all_recorded() {
     let system = System::start(&[]);
+    // Half of them below one caller's span: their trace and the numbers of their processes are the same.
+    let ancestry = [(
+        "TRACEPARENT",
+        "00-11111111111111111111111111111111-2222222222222222-01",
+    )];
     std::thread::scope(|scope| {
-        for _ in 0..16 {
-            scope.spawn(|| system.run(&[], &["true"]));
+        for n in 0..16 {
+            let environment = &ancestry[..n % 2];
+            let system = &system;
+            scope.spawn(move || system.run(environment, &["true"]));
         }
     });
     let path = system.harness_home().join(".local/state/dwell/runs.db");
@@ -222,6 +229,8 @@ fn sixteen_runs_at_once_are_all_recorded() {
         .recent_runs(100)
         .unwrap();
     assert_eq!(runs.len(), 16);
+    let below = runs.iter().filter(|run| run.trace_id.0 == [0x11; 16]);
+    assert_eq!(below.count(), 8);
     assert!(
         runs.iter().all(|run| run.status == RunStatus::Exited(0)),
         "{runs:?}"

@@ -46,6 +46,30 @@ pub enum LogError {
         /// Why not.
         source: io::Error,
     },
+    /// The file, or its end, is gone while this process writes to it: somebody removed or cut it. What is appended now would
+    /// lie behind a hole, and is kept in memory instead.
+    #[error(
+        "{} is not there any more, or shorter than what was kept of it; put it back and flush again, or discard the thread",
+        path.display()
+    )]
+    Gone {
+        /// The log.
+        path: PathBuf,
+    },
+    /// Another process has it open for writing.
+    #[error("{} is written by another process; end it there", path.display())]
+    InUse {
+        /// The log.
+        path: PathBuf,
+    },
+    /// What is there is no log of this thread that this dwell can read. It is left as it is.
+    #[error("{} cannot be the history of its thread: {fault}; use the dwell that wrote it, or move it away", path.display())]
+    Foreign {
+        /// The log.
+        path: PathBuf,
+        /// What is wrong with its first bytes.
+        fault: Fault,
+    },
     /// What had been on the disk is not there any more.
     #[error(
         "{} is damaged at byte {at} of {durable}: {fault}. The damaged file is kept as {}; resume the thread again to go \
@@ -71,7 +95,9 @@ impl LogError {
     /// Its `error.type` in spans.
     pub fn kind(&self) -> &'static str {
         match self {
-            Self::Open { .. } | Self::NotOurs { .. } => "log_open",
+            Self::Open { .. } | Self::NotOurs { .. } | Self::Foreign { .. } => "log_open",
+            Self::InUse { .. } => "log_in_use",
+            Self::Gone { .. } => "log_gone",
             Self::Write { .. } => "log_write",
             Self::Sync { .. } => "log_sync",
             Self::Read { .. } => "log_read",

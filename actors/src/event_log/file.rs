@@ -5,7 +5,8 @@ use std::io::{self, BufReader};
 use std::os::unix::fs::{FileExt as _, MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 
-use rustix::fs::OFlags;
+use rustix::fs::{FlockOperation, OFlags, flock};
+use rustix::io::Errno;
 
 use super::error::LogError;
 use super::format::{
@@ -34,7 +35,7 @@ const DAMAGED_MAX: u32 = 100;
 pub struct LogFile {
     path: PathBuf,
     thread: ThreadId,
-    file: Option<File>,
+    file: Option<Locked>,
     /// Whether the file's name may not be on the disk yet.
     fresh: bool,
     /// Bytes that are on the disk for certain.
@@ -61,6 +62,29 @@ pub struct Opened {
     pub log: LogFile,
     /// Bytes that were cut off its end, because no whole record was in them.
     pub cut_bytes: u64,
+    /// Where the file is kept as it was. Only when nobody knows how much of it had been acknowledged, so that what was cut
+    /// off may be more than a torn end.
+    pub kept: Option<PathBuf>,
+}
+
+/// An open log, which no other process can open for writing. The lease says the same, but only to those who ask the same
+/// database, and see the same processes.
+#[derive(Debug)]
+struct Locked(File);
+
+impl std::ops::Deref for Locked {
+    type Target = File;
+
+    fn deref(&self) -> &File {
+        &self.0
+    }
+}
+
+impl Drop for Locked {
+    /// Not left to the close: a child that is just being forked has the file too, until it executes its program.
+    fn drop(&mut self) {
+        let _ = flock(&self.0, FlockOperation::Unlock);
+    }
 }
 
 impl LogFile {
@@ -83,11 +107,12 @@ impl LogFile {
     }
 
     /// Opens a thread's log and repairs its end; one that does not exist is `unmade`. `durable` is how much of it had
-    /// been acknowledged. `seen` gets the items from number `from` on.
+    /// been acknowledged, 0 when nobody knows: then what is wrong may be more than a torn end, and the file is kept as it was
+    /// beside the repaired one. `seen` gets the items from number `from` on.
     ///
     /// # Errors
     /// Damage before `durable`: the file is put aside, what is before the damage takes its place, and the error says
-    /// where everything is.
+    /// where everything is. `InUse` while another has it open; `Foreign` when nobody knows it and its header is none.
     pub fn open(
         path: PathBuf,
         thread: ThreadId,
@@ -101,16 +126,18 @@ impl LogFile {
                 return Ok(Opened {
                     log: Self::unmade(path, thread),
                     cut_bytes: 0,
+                    kept: None,
                 });
             }
             Err(error) => return Err(open_error(&path, error)),
         };
+        let mut file = file;
         let read = |source| LogError::Read {
             path: path.clone(),
             source,
         };
         let length = file.metadata().map_err(read)?.len();
-        let mut reader = LogReader::new(BufReader::new(&file), thread);
+        let mut reader = LogReader::new(BufReader::new(&*file), thread);
         let fault = loop {
             match reader.step().map_err(read)? {
                 Step::Item(item) if reader.items() > from => seen(&item),
@@ -119,9 +146,20 @@ impl LogFile {
             }
         };
         let (good, items) = (reader.good_bytes(), reader.items());
+        reach(FaultPoint::Opened);
         if good < durable {
             let fault = fault.unwrap_or(Fault::Short);
             return Err(put_aside(&path, thread, good, durable, items, fault));
+        }
+        let mut kept = None;
+        if let Some(fault) = fault.filter(|_| durable == 0) {
+            if good > 0 {
+                let aside = set_aside(&path, thread, good).and_then(|kept| Ok((kept, open_existing(&path)?)));
+                let (was, repaired) = aside.map_err(|error| open_error(&path, error))?;
+                (kept, file) = (Some(was), repaired);
+            } else if !is_torn_header(&file).map_err(read)? {
+                return Err(LogError::Foreign { path, fault });
+            }
         }
         let log = Self {
             path,
@@ -137,7 +175,9 @@ impl LogFile {
             no_room: false,
             items,
         };
-        log.cut(length, good, fault.is_some())
+        let mut opened = log.cut(length, good, fault.is_some())?;
+        opened.kept = kept;
+        Ok(opened)
     }
 
     /// Cuts a torn end or the room off, and makes sure of what is before it: nobody knows whether that was ever synced.
@@ -146,7 +186,9 @@ impl LogFile {
             if length > good {
                 file.set_len(good)?;
             }
-            file.sync_all()
+            file.sync_all()?;
+            // Nor whether its name was.
+            sync_name(&self.path)
         });
         repaired.map_err(|source| LogError::Sync {
             path: self.path.clone(),
@@ -157,6 +199,7 @@ impl LogFile {
         Ok(Opened {
             log: self,
             cut_bytes: if is_torn { length - good } else { 0 },
+            kept: None,
         })
     }
 
@@ -280,22 +323,42 @@ impl LogFile {
         }
     }
 
-    /// Gives the room behind the log back. From here until the next sync none is made: the log may be another's.
-    pub fn trim(&mut self) {
+    /// Gives the room behind the log back, and the log itself: it may be another's. It is opened again for what is written
+    /// after all.
+    pub fn let_go(&mut self) {
         self.worn = false;
         let used = self.durable + self.written as u64;
         if let Some(file) = &self.file
             && self.end > used
-            && file.set_len(used).is_ok()
         {
-            self.end = used;
+            // Room that stays is as good as none: whoever opens the log next cuts it off.
+            drop(file.set_len(used));
         }
+        self.distrust();
+    }
+
+    /// The file, made if nothing of it is kept yet. One of which something is kept has to be there, with all of that.
+    fn open_again(&self) -> Result<Locked, LogError> {
+        if self.durable == 0 {
+            return open_or_make(&self.path).map_err(|error| open_error(&self.path, error));
+        }
+        let gone = || LogError::Gone {
+            path: self.path.clone(),
+        };
+        let file = open_existing(&self.path).map_err(|error| match error.kind() {
+            io::ErrorKind::NotFound => gone(),
+            _ => open_error(&self.path, error),
+        })?;
+        let length = file.metadata().map(|metadata| metadata.len());
+        if length.map_err(|error| open_error(&self.path, error))? < self.durable {
+            return Err(gone());
+        }
+        Ok(file)
     }
 
     fn write_once(&mut self) -> Result<(), LogError> {
         if self.file.is_none() {
-            let opened = open_or_make(&self.path).map_err(|error| open_error(&self.path, error))?;
-            self.file = Some(opened);
+            self.file = Some(self.open_again()?);
             self.written = 0;
             self.untrimmed = true;
         }
@@ -340,8 +403,16 @@ impl LogFile {
         if self.fresh && synced.is_ok() {
             synced = sync_name(&self.path);
         }
-        match synced {
-            Ok(()) => {
+        // A file without a name is on the disk and cannot be found there.
+        let linked = synced.and_then(|()| Ok(file.metadata()?.nlink() > 0));
+        match linked {
+            Ok(false) => {
+                self.file = None;
+                Err(LogError::Gone {
+                    path: self.path.clone(),
+                })
+            }
+            Ok(true) => {
                 reach(FaultPoint::AfterSync);
                 self.fresh = false;
                 self.durable += self.tail.len() as u64;
@@ -371,7 +442,7 @@ fn zero(file: &File, mut at: u64, end: u64) -> io::Result<()> {
     Ok(())
 }
 
-fn open_existing(path: &Path) -> io::Result<File> {
+fn open_existing(path: &Path) -> io::Result<Locked> {
     OpenOptions::new()
         .read(true)
         .write(true)
@@ -380,7 +451,7 @@ fn open_existing(path: &Path) -> io::Result<File> {
         .and_then(ours)
 }
 
-fn open_or_make(path: &Path) -> io::Result<File> {
+fn open_or_make(path: &Path) -> io::Result<Locked> {
     if let Some(dir) = path.parent() {
         durable_dir::make(dir)?;
     }
@@ -395,17 +466,30 @@ fn open_or_make(path: &Path) -> io::Result<File> {
         .and_then(ours)
 }
 
-fn ours(file: File) -> io::Result<File> {
+fn ours(file: File) -> io::Result<Locked> {
     let metadata = file.metadata()?;
-    if metadata.is_file() && metadata.mode() & 0o077 == 0 {
-        return Ok(file);
+    if !metadata.is_file() || metadata.mode() & 0o077 != 0 {
+        return Err(io::ErrorKind::PermissionDenied.into());
     }
-    Err(io::ErrorKind::PermissionDenied.into())
+    flock(&file, FlockOperation::NonBlockingLockExclusive)?;
+    Ok(Locked(file))
+}
+
+/// Whether a log whose header cannot be read is one whose first write never came to the disk, so that nothing is in it.
+fn is_torn_header(mut file: &File) -> io::Result<bool> {
+    io::Seek::rewind(&mut file)?;
+    let mut start = Vec::new();
+    io::Read::read_to_end(&mut io::Read::take(file, ROOM_MAX_BYTES + 1), &mut start)?;
+    Ok(start.len() < FILE_HEADER_BYTES
+        || (start.len() as u64 <= ROOM_MAX_BYTES && start.iter().all(|byte| *byte == 0)))
 }
 
 fn open_error(path: &Path, error: io::Error) -> LogError {
     let path = path.to_owned();
-    let link = error.raw_os_error() == Some(rustix::io::Errno::LOOP.raw_os_error());
+    if error.raw_os_error() == Some(Errno::WOULDBLOCK.raw_os_error()) {
+        return LogError::InUse { path };
+    }
+    let link = error.raw_os_error() == Some(Errno::LOOP.raw_os_error());
     if link || (error.kind() == io::ErrorKind::PermissionDenied && error.raw_os_error().is_none()) {
         return LogError::NotOurs { path };
     }
@@ -427,19 +511,53 @@ fn put_aside(path: &Path, thread: ThreadId, at: u64, durable: u64, items: u64, f
     }
 }
 
-fn set_aside(path: &Path, thread: ThreadId, good: u64) -> io::Result<PathBuf> {
-    let suffixed = |suffix: &str| {
-        let mut name = path.as_os_str().to_owned();
-        name.push(suffix);
-        PathBuf::from(name)
+fn suffixed(path: &Path, suffix: &str) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(suffix);
+    PathBuf::from(name)
+}
+
+/// Where damaged files of a log are kept.
+fn damaged_names(path: &Path) -> impl Iterator<Item = PathBuf> {
+    (1..=DAMAGED_MAX).map(move |number| suffixed(path, &format!(".damaged-{number}")))
+}
+
+/// Removes a log, and what of it was put aside. Nobody else may have it open. False when there was none; when this returns
+/// the names are gone from the disk too.
+///
+/// # Errors
+/// `InUse`, or why something cannot be removed.
+pub(crate) fn remove(path: &Path) -> Result<bool, LogError> {
+    // Held until the name is gone, so that a writer that is not known here is not robbed of its file.
+    let _held = match open_existing(path) {
+        Ok(file) => Some(file),
+        Err(error) if error.raw_os_error() == Some(Errno::WOULDBLOCK.raw_os_error()) => {
+            return Err(open_error(path, error));
+        }
+        // A link, or what cannot be opened: the name is all that is removed.
+        Err(_) => None,
     };
-    let free = (1..=DAMAGED_MAX)
-        .map(|number| suffixed(&format!(".damaged-{number}")))
-        .find(|name| !name.exists());
+    let names = damaged_names(path).chain([suffixed(path, ".new"), path.to_owned()]);
+    let mut removed = false;
+    for name in names {
+        match fs::remove_file(&name) {
+            Ok(()) => removed = true,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(error) => return Err(open_error(&name, error)),
+        }
+    }
+    if removed {
+        sync_name(path).map_err(|error| open_error(path, error))?;
+    }
+    Ok(removed)
+}
+
+fn set_aside(path: &Path, thread: ThreadId, good: u64) -> io::Result<PathBuf> {
+    let free = damaged_names(path).find(|name| !name.exists());
     let kept = free.ok_or_else(|| {
         io::Error::other("too many damaged files lie beside it; look at them and remove them")
     })?;
-    let fresh = suffixed(".new");
+    let fresh = suffixed(path, ".new");
     if fs::remove_file(&fresh).is_ok() {
         tracing::warn!(path = %fresh.display(), "an unfinished repair was begun again");
     }
@@ -448,7 +566,7 @@ fn set_aside(path: &Path, thread: ThreadId, good: u64) -> io::Result<PathBuf> {
         copy.write_all_at(&encode_header(thread), 0)?;
     } else {
         let mut source = io::Read::take(File::open(path)?, good);
-        io::copy(&mut source, &mut &copy)?;
+        io::copy(&mut source, &mut &*copy)?;
     }
     copy.sync_all()?;
     fs::hard_link(path, &kept)?;

@@ -9,6 +9,7 @@ mod format;
 pub(crate) mod worker;
 
 pub use error::LogError;
+pub(crate) use file::remove;
 pub use file::{LogFile, Opened, TAIL_MAX_BYTES};
 pub use format::{
     FILE_HEADER_BYTES, Fault, ITEM_BODY_MAX_BYTES, Item, ItemKind, LogReader, RECORD_HEADER_BYTES,

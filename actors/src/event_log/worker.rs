@@ -7,7 +7,8 @@
 use std::collections::HashMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
-use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
+use std::time::{Duration, Instant};
 
 use dwell_messages::{SpanId, TraceContext};
 use tokio::sync::{OwnedSemaphorePermit, watch};
@@ -24,6 +25,8 @@ use crate::threads::ThreadError;
 pub const LOG_QUEUE_MAX: usize = 1_024;
 /// Jobs looked at together.
 const BATCH_MAX: usize = 256;
+/// How often a log that could not be written is tried again unasked: what waits for it keeps others' room.
+const RETRY_INTERVAL: Duration = Duration::from_secs(1);
 
 /// Which open log: never used twice in a process.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
@@ -122,6 +125,8 @@ impl LogHandle {
             logs: HashMap::new(),
             touched: Vec::new(),
             worn: Vec::new(),
+            failed: Vec::new(),
+            retry_at: None,
             store,
             failing,
             collector,
@@ -143,7 +148,11 @@ struct Worker {
     touched: Vec<LogKey>,
     /// Logs that were synced since they were last looked after.
     worn: Vec<LogKey>,
+    /// Logs whose last write failed, and when they are tried again unasked.
+    failed: Vec<LogKey>,
+    retry_at: Option<Instant>,
     store: SyncSender<Job>,
+    /// Whether there are such.
     failing: watch::Sender<bool>,
     collector: Collector,
 }
@@ -151,10 +160,21 @@ struct Worker {
 impl Worker {
     fn work(mut self, queue: &Receiver<LogJob>) {
         let mut next = None;
-        while let Some(first) = next.take().or_else(|| queue.recv().ok()) {
+        loop {
+            let first = match next.take() {
+                Some(job) => Some(job),
+                None => match self.wait(queue) {
+                    Ok(job) => Some(job),
+                    Err(RecvTimeoutError::Timeout) => None,
+                    Err(RecvTimeoutError::Disconnected) => break,
+                },
+            };
             // Whoever waits for a job that panics is told by what it drops.
             let done = catch_unwind(AssertUnwindSafe(|| {
-                self.batch(first, queue);
+                if let Some(first) = first {
+                    self.batch(first, queue);
+                }
+                self.retry(Instant::now());
                 self.prepare(queue)
             }));
             match done {
@@ -169,6 +189,44 @@ impl Worker {
                 }
             }
         }
+    }
+
+    /// The next job, or the time at which something is to be tried again.
+    fn wait(&self, queue: &Receiver<LogJob>) -> Result<LogJob, RecvTimeoutError> {
+        match self.retry_at {
+            None => queue.recv().map_err(|_| RecvTimeoutError::Disconnected),
+            Some(at) => queue.recv_timeout(at.saturating_duration_since(Instant::now())),
+        }
+    }
+
+    /// Tries again what could not be written, if it is time.
+    fn retry(&mut self, now: Instant) {
+        if self.retry_at.is_none_or(|at| now < at) {
+            return;
+        }
+        for key in self.failed.clone() {
+            drop(self.write(key));
+        }
+        self.retry_at = (!self.failed.is_empty()).then(|| Instant::now() + RETRY_INTERVAL);
+    }
+
+    /// Knows a log as one that can or cannot be written. Whether that is news.
+    fn fails(&mut self, key: LogKey, is_failing: bool) -> bool {
+        let place = self.failed.iter().position(|failed| *failed == key);
+        match (place, is_failing) {
+            (None, true) => self.failed.push(key),
+            (Some(place), false) => drop(self.failed.swap_remove(place)),
+            (None, false) | (Some(_), true) => return false,
+        }
+        let failing = !self.failed.is_empty();
+        self.failing
+            .send_if_modified(|known| std::mem::replace(known, failing) != failing);
+        self.retry_at = self.retry_at.filter(|_| failing);
+        if failing {
+            self.retry_at
+                .get_or_insert_with(|| Instant::now() + RETRY_INTERVAL);
+        }
+        true
     }
 
     /// Uses the time until the next job, which it gives back, for what makes the next sync shorter.
@@ -227,7 +285,7 @@ impl Worker {
                 done,
             } => match if sync { self.sync(log) } else { Ok(()) } {
                 Ok(()) => {
-                    self.trim(log);
+                    self.let_go(log);
                     if !sync {
                         // What of it is not written never is: from the release on the file may be another's.
                         self.forget(log);
@@ -241,8 +299,8 @@ impl Worker {
                 if let Err(error) = self.sync(log) {
                     tracing::warn!(%error, thread = %id, "a thread was closed and not all of its history is kept");
                 }
-                self.trim(log);
-                self.logs.remove(&log);
+                self.let_go(log);
+                self.forget(log);
                 self.release(id, holder, None);
             }
         }
@@ -251,6 +309,7 @@ impl Worker {
     fn forget(&mut self, key: LogKey) {
         self.touched.retain(|touched| *touched != key);
         self.logs.remove(&key);
+        self.fails(key, false);
     }
 
     fn append(&mut self, key: LogKey, appending: Appending) {
@@ -304,13 +363,13 @@ impl Worker {
                     let stage = Stage::with_id(&trace.parent, trace.span, name, trace.called, now);
                     self.collector.stage(stage);
                 }
-                self.failing.send_if_modified(std::mem::take);
+                self.fails(key, false);
                 Ok(())
             }
             Err(error) => {
-                tracing::warn!(%error, "a thread's history was not written; the next append or flush tries again");
-                self.failing
-                    .send_if_modified(|failing| !std::mem::replace(failing, true));
+                if self.fails(key, true) {
+                    tracing::warn!(%error, "a thread's history was not written; it is tried again");
+                }
                 Err(ThreadError::Log(Arc::new(error)))
             }
         }
@@ -333,9 +392,9 @@ impl Worker {
     }
 
     /// Before the lease is given back: afterwards the log is another's.
-    fn trim(&mut self, key: LogKey) {
+    fn let_go(&mut self, key: LogKey) {
         if let Some(log) = self.logs.get_mut(&key) {
-            log.file.trim();
+            log.file.let_go();
         }
     }
 
@@ -408,6 +467,8 @@ mod tests {
             logs: HashMap::new(),
             touched: Vec::new(),
             worn: Vec::new(),
+            failed: Vec::new(),
+            retry_at: None,
             store,
             failing: watch::channel(false).0,
             collector: collector.unwrap(),

@@ -34,13 +34,22 @@ impl MemoryStore {
         }
     }
 
-    fn others_lease(&self, id: ThreadId, holder: Option<&Holder>) -> Result<(), StoreError> {
+    fn others_lease(&self, id: ThreadId, holder: &Holder) -> Result<(), StoreError> {
         match self.leases.get(&id) {
-            Some(other) if Some(other) != holder && other.is_alive() => {
+            Some(other) if other != holder && other.is_alive() => {
                 Err(StoreError::ThreadBusy { id, pid: other.pid })
             }
             Some(_) | None => Ok(()),
         }
+    }
+}
+
+impl MemoryStore {
+    fn held_by(&self, id: ThreadId, holder: &Holder) -> Result<(), StoreError> {
+        if self.leases.get(&id) == Some(holder) {
+            return Ok(());
+        }
+        Err(StoreError::LeaseLost { id })
     }
 }
 
@@ -54,9 +63,7 @@ impl MetadataStore for MemoryStore {
     fn record_runs(&mut self, batch: &[RunRecord]) -> Result<(), StoreError> {
         for record in batch {
             // From the newest: the end of a run follows its start closely.
-            let known =
-                |run: &&mut RunRecord| run.trace_id == record.trace_id && run.process == record.process;
-            match self.runs.iter_mut().rev().find(known) {
+            match self.runs.iter_mut().rev().find(|run| run.key() == record.key()) {
                 Some(run) => run.absorb(record),
                 None => self.runs.push_back(record.clone()),
             }
@@ -68,7 +75,7 @@ impl MetadataStore for MemoryStore {
     }
 
     fn lease(&mut self, id: ThreadId, holder: &Holder) -> Result<Option<ThreadRecord>, StoreError> {
-        self.others_lease(id, Some(holder))?;
+        self.others_lease(id, holder)?;
         self.leases.insert(id, holder.clone());
         Ok(self.threads.get(&id).cloned())
     }
@@ -86,9 +93,7 @@ impl MetadataStore for MemoryStore {
         holder: &Holder,
         patch: &ThreadPatch,
     ) -> Result<(), StoreError> {
-        if self.leases.get(&id) != Some(holder) {
-            return Err(StoreError::LeaseLost { id });
-        }
+        self.held_by(id, holder)?;
         self.threads
             .entry(id)
             .or_insert_with(|| ThreadRecord::new(id))
@@ -96,8 +101,8 @@ impl MetadataStore for MemoryStore {
         Ok(())
     }
 
-    fn delete_thread(&mut self, id: ThreadId) -> Result<bool, StoreError> {
-        self.others_lease(id, None)?;
+    fn delete_thread(&mut self, id: ThreadId, holder: &Holder) -> Result<bool, StoreError> {
+        self.held_by(id, holder)?;
         self.leases.remove(&id);
         Ok(self.threads.remove(&id).is_some())
     }

@@ -1,7 +1,7 @@
 //! What ran and which threads there are, kept past the process that made them.
 //!
-//! A *run* is one command: how it ended and how long it took. It is known by its trace and its process, and may be
-//! recorded when it starts and again when it ends. A *thread* is an agent's conversation: its record says what a list
+//! A *run* is one command: how it ended and how long it took. It is known by its call's span, and may be recorded when it
+//! starts and again when it ends. A *thread* is an agent's conversation: its record says what a list
 //! shows of it, and how much of its history it covers; the history itself is in its event log. Several processes may
 //! share one database.
 
@@ -65,11 +65,11 @@ pub trait MetadataStore: Send {
     fn update_thread(&mut self, id: ThreadId, holder: &Holder, patch: &ThreadPatch)
     -> Result<(), StoreError>;
 
-    /// Forgets a thread. False when there is none.
+    /// Forgets a thread and the lease of `holder`, its writer. False when there is none.
     ///
     /// # Errors
-    /// [`StoreError::ThreadBusy`] when a live process writes to it; else see the trait.
-    fn delete_thread(&mut self, id: ThreadId) -> Result<bool, StoreError>;
+    /// [`StoreError::LeaseLost`] when `holder` is not its writer; else see the trait.
+    fn delete_thread(&mut self, id: ThreadId, holder: &Holder) -> Result<bool, StoreError>;
 
     /// What is known of one thread.
     ///

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use dwell_messages::{ProcessId, TraceId};
+use dwell_messages::{ProcessId, SpanId, TraceContext, TraceId};
 
 /// The most bytes of a program's name that are kept.
 pub const PROGRAM_NAME_MAX_BYTES: usize = 64;
@@ -44,9 +44,12 @@ pub struct RunDurations {
 /// What is known of one run.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct RunRecord {
-    /// The trace of its call. With `process`, what the run is known by.
+    /// The trace of its call.
     pub trace_id: TraceId,
-    /// Its id in its session.
+    /// The span of its call: with the trace and `process`, what the run is known by. Zeros in runs that an earlier dwell
+    /// has recorded.
+    pub span_id: SpanId,
+    /// Its id in its session: other sessions of the same trace use it too.
     pub process: ProcessId,
     /// What ran.
     pub program: ProgramName,
@@ -111,15 +114,16 @@ impl fmt::Display for ProgramName {
 }
 
 impl RunRecord {
-    /// A run that has just started.
+    /// A run that has just started, called in `context`.
     pub fn started(
-        trace_id: TraceId,
+        context: &TraceContext,
         process: ProcessId,
         program: ProgramName,
         started_unix_us: i64,
     ) -> Self {
         Self {
-            trace_id,
+            trace_id: context.trace_id,
+            span_id: context.span_id,
             process,
             program,
             status: RunStatus::Running,
@@ -129,6 +133,11 @@ impl RunRecord {
             stderr_bytes: None,
             host: None,
         }
+    }
+
+    /// What it is known by.
+    pub(super) fn key(&self) -> (TraceId, SpanId, ProcessId) {
+        (self.trace_id, self.span_id, self.process)
     }
 
     /// Takes over what a later record of the same run knows. The start stays the first one's, and a run that has

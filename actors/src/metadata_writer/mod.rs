@@ -11,6 +11,8 @@ mod core;
 mod gather;
 mod observer;
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
 use dwell_messages::{Envelope, TraceContext};
@@ -96,6 +98,9 @@ pub(crate) struct Live {
     pub(crate) observer: Observer,
     pub(crate) jobs: std::sync::mpsc::SyncSender<LogJob>,
     pub(crate) collector: Collector,
+    /// Set by the handle when it asks for the end, and taken back here when the end fails: the handle's call may be gone by
+    /// then.
+    pub(crate) closing: Arc<AtomicBool>,
     /// Its place among the live threads.
     pub(crate) _seat: Option<tokio::sync::OwnedSemaphorePermit>,
 }
@@ -242,6 +247,9 @@ impl MetadataWriter {
             }
             (Purpose::End, Err(_)) if self.abandoned => self.close(vec![waiter], true),
             (Purpose::End | Purpose::Barrier | Purpose::Mutation, _) => {
+                if waiter.purpose == Purpose::End && outcome.is_err() {
+                    self.live.closing.store(false, Ordering::Release);
+                }
                 waiter.answer(outcome, &self.live.collector);
             }
         }
@@ -260,8 +268,8 @@ impl MetadataWriter {
             return;
         }
         self.ending = Ending::Closing { waiters, discarded };
-        for Release { waiter, outcome } in self.core.abandon(&ThreadError::Closed) {
-            waiter.answer(outcome, &self.live.collector);
+        if discarded {
+            self.give_up();
         }
         if let Some(done) = self.done(TraceContext::default(), MetadataMessage::Released) {
             let job = LogJob::Close {
@@ -272,6 +280,14 @@ impl MetadataWriter {
                 done,
             };
             self.queue(job);
+        }
+    }
+
+    /// Nothing more is written: who waits for it is told. Only when there is no way back, for what is not written yet is
+    /// dropped here.
+    fn give_up(&mut self) {
+        for Release { waiter, outcome } in self.core.abandon(&ThreadError::Closed) {
+            waiter.answer(outcome, &self.live.collector);
         }
     }
 
@@ -291,8 +307,11 @@ impl MetadataWriter {
         let told = if discarded { Ok(()) } else { outcome };
         if over {
             self.ending = Ending::Closed;
+            self.give_up();
             self.queue(LogJob::Forget(self.live.log));
             turn.stop();
+        } else {
+            self.live.closing.store(false, Ordering::Release);
         }
         for waiter in waiters {
             waiter.answer(told.clone(), &self.live.collector);
@@ -311,10 +330,14 @@ impl MetadataWriter {
             self.close(waiters, true);
         }
         let mut wake = None;
+        if self.abandoned && !self.ends && matches!(self.ending, Ending::Open) {
+            // What is under way may be withdrawn, of which nobody tells.
+            wake = Some(now() + GATHER);
+        }
         if matches!(self.ending, Ending::Open) {
             match self.core.next(now()) {
                 Next::Start(flight) => self.start(*flight),
-                Next::WaitUntil(due) => wake = Some(due),
+                Next::WaitUntil(due) => wake = Some(wake.map_or(due, |wake: Instant| wake.min(due))),
                 Next::Idle => {}
             }
         }

@@ -22,8 +22,8 @@ pub use open::ThreadsBuilder;
 pub use thread::{APPEND_MAX_BYTES, APPEND_QUEUE_MAX_BYTES, Thread};
 
 use crate::event_log::worker::{LogHandle, LogJob, LogKey};
+use crate::event_log::{self, LogError, LogFile, LogReader, Opened, Step};
 pub use crate::event_log::{Item, ItemKind};
-use crate::event_log::{LogError, LogFile, LogReader, Step};
 use crate::mailbox::{HostOptions, start_on};
 use crate::metadata_store::worker::StoreHandle;
 use crate::metadata_store::{Holder, ThreadId, ThreadPage, ThreadPatch, ThreadQuery, ThreadRecord};
@@ -140,18 +140,23 @@ impl Threads {
         let record = claimed.record.clone().unwrap_or_else(|| ThreadRecord::new(id));
         let mut observer = Observer::of(&record);
         let (durable, covered) = (record.log_bytes, record.items);
-        let opened = on_a_thread(move || {
+        let is_known = claimed.record.is_some();
+        // The claim goes along: whoever gives this call up must not let another in while the file is being repaired.
+        let (claimed, opened) = on_a_thread(id, move || {
             let mut deferred = ThreadPatch::default();
-            let mut see = |item: &Item| deferred.merge(observer.observe(std::slice::from_ref(item)));
-            LogFile::open(path, id, durable, covered, &mut see).map(|opened| (opened, deferred, observer))
+            let mut see = |item: &Item| {
+                if !is_known && deferred.created_unix_us.is_none() {
+                    deferred.created_unix_us = Some(item.at_unix_us);
+                }
+                deferred.merge(observer.observe(std::slice::from_ref(item)));
+            };
+            let opened = LogFile::open(path, id, durable, covered, &mut see);
+            (claimed, opened.map(|opened| (opened, deferred, observer)))
         })
         .await?;
         match opened {
             Ok((opened, deferred, observer)) => {
-                if opened.cut_bytes > 0 {
-                    let bytes = opened.cut_bytes;
-                    tracing::warn!(thread = %id, bytes, "an unfinished end of a thread's history was cut off");
-                }
+                warn_of_cut(id, &opened);
                 Ok(claimed.live(opened.log, deferred, observer))
             }
             Err(error) => {
@@ -168,6 +173,13 @@ impl Threads {
                 max: LIVE_THREADS_MAX,
             })?;
         let holder = Holder::of_this_process();
+        if holder.start_ticks == 0 {
+            return Err(ThreadError::Local {
+                what: "this process's own entry in /proc cannot be read, so nobody could tell whether it still writes; \
+                       mount /proc, or raise the limit on open files",
+                source: Arc::new(std::io::ErrorKind::Other.into()),
+            });
+        }
         // The claim is there before the question: dropped while it waits, it gives back what it got.
         let mut claimed = Claimed {
             threads: self.clone(),
@@ -196,13 +208,20 @@ impl Threads {
         self.0.store.ask(move |store| store.threads(&query)).await
     }
 
-    /// Deletes a thread: its record, then its history. False when there is none.
+    /// Deletes a thread: its history, with what of it was put aside as damaged, then its record. False when there is none.
+    /// It is gone from the disk when this returns; cut short, it is deleted by the next call.
     ///
     /// # Errors
-    /// `ThreadBusy` when a live process writes to it, this one included; or the store's.
+    /// `ThreadBusy` when a live process writes to it, this one included; the store's; or why a file cannot be removed.
     pub async fn delete(&self, id: ThreadId) -> Result<bool, ThreadError> {
-        let known = self.0.store.ask(move |store| store.delete_thread(id)).await?;
-        Ok(remove_log(&self.log_path(id))? || known)
+        // As its writer, so that nobody resumes it in between.
+        let claimed = self.claim(id).await?;
+        let path = self.log_path(id);
+        let (claimed, removed) = on_a_thread(id, move || (claimed, event_log::remove(&path))).await?;
+        let removed = removed.map_err(|error| ThreadError::Log(Arc::new(error)))?;
+        let holder = claimed.holder.clone();
+        let forgotten = self.0.store.ask(move |store| store.delete_thread(id, &holder));
+        Ok(forgotten.await? || removed)
     }
 
     /// A thread's history, item by item, as it is on the disk now. Blocks on the disk.
@@ -228,18 +247,19 @@ pub fn log_path(dir: &Path, id: ThreadId) -> PathBuf {
     dir.join(format!("{id}.{LOG_SUFFIX}"))
 }
 
-/// Removes a thread's log. False when there is none.
-///
-/// # Errors
-/// When it is there and cannot be removed.
-pub fn remove_log(path: &Path) -> Result<bool, ThreadError> {
-    match std::fs::remove_file(path) {
-        Ok(()) => Ok(true),
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(false),
-        Err(source) => Err(ThreadError::Log(Arc::new(LogError::Open {
-            path: path.to_owned(),
-            source,
-        }))),
+/// Says what of a history was not there to be read.
+fn warn_of_cut(id: ThreadId, opened: &Opened) {
+    let bytes = opened.cut_bytes;
+    match &opened.kept {
+        Some(kept) => tracing::warn!(
+            thread = %id, bytes, kept = %kept.display(),
+            "the end of a thread's history cannot be read and no record says whether it ever counted: it was cut off, and \
+             the file is kept as it was"
+        ),
+        None if bytes > 0 => {
+            tracing::warn!(thread = %id, bytes, "an unfinished end of a thread's history was cut off");
+        }
+        None => {}
     }
 }
 
@@ -248,7 +268,7 @@ pub fn remove_log(path: &Path) -> Result<bool, ThreadError> {
 pub struct History {
     path: PathBuf,
     reader: Option<LogReader<std::io::BufReader<std::fs::File>>>,
-    fault: Option<crate::event_log::Fault>,
+    fault: Option<event_log::Fault>,
 }
 
 impl History {
@@ -271,7 +291,7 @@ impl History {
     }
 
     /// Why it ended before the end of its file, once it has: an append that is under way, a torn end or damage.
-    pub fn fault(&self) -> Option<crate::event_log::Fault> {
+    pub fn fault(&self) -> Option<event_log::Fault> {
         self.fault
     }
 }
@@ -310,6 +330,7 @@ struct Claimed {
 impl Claimed {
     fn live(mut self, log: LogFile, deferred: ThreadPatch, observer: Observer) -> Thread {
         let kept = &self.threads.0;
+        let closing = Arc::default();
         let key = LogKey(kept.next_log.fetch_add(1, Ordering::Relaxed));
         let live = Live {
             id: self.id,
@@ -320,6 +341,7 @@ impl Claimed {
             observer,
             jobs: kept.logs.jobs(),
             collector: kept.collector.clone(),
+            closing: Arc::clone(&closing),
             // From here on the actor gives the lease back.
             _seat: self.seat.take(),
         };
@@ -330,7 +352,7 @@ impl Claimed {
             MetadataWriter::new(live, open)
         });
         let (gate, arbiter) = (kept.gate.clone(), kept.place.arbiter().clone());
-        Thread::new(self.id, writer, gate, arbiter, self.threads.clone())
+        Thread::new(self.id, writer, gate, arbiter, self.threads.clone(), closing)
     }
 
     /// After damage the record must not claim what is lost: it would be damage again the next time.
@@ -365,10 +387,14 @@ impl Drop for Claimed {
 }
 
 /// Does what blocks on a thread of its own: a caller may be on any runtime, and the log's thread has others to serve.
-async fn on_a_thread<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, ThreadError> {
+async fn on_a_thread<T: Send + 'static>(
+    id: ThreadId,
+    work: impl FnOnce() -> T + Send + 'static,
+) -> Result<T, ThreadError> {
     let (done, answer) = tokio::sync::oneshot::channel();
+    // The kernel shows the beginning, a panic all of it.
     let started = std::thread::Builder::new()
-        .name("dwell-open".into())
+        .name(format!("dwell-open {id}"))
         .spawn(move || drop(done.send(work())));
     started.map_err(|source| ThreadError::Local {
         what: "a thread to read history with could not be started; raise the thread limit",

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::{LOG_SUFFIX, ThreadError, Threads, on_a_thread};
+use super::{LOG_SUFFIX, ThreadError, Threads, on_a_thread, warn_of_cut};
 use crate::event_log::{Item, LogError, LogFile};
 use crate::metadata_store::{StoreError, ThreadId, ThreadPatch};
 use crate::metadata_writer::Observer;
@@ -50,7 +50,8 @@ impl Threads {
         }
         let claimed = self.claim(id).await?;
         let path = self.log_path(id);
-        let read = on_a_thread(move || {
+        // With the claim, as when it is resumed.
+        let read = on_a_thread(id, move || {
             let mut observer = Observer::default();
             let mut patch = ThreadPatch::default();
             let mut first = None;
@@ -58,13 +59,17 @@ impl Threads {
                 first.get_or_insert(item.at_unix_us);
                 patch.merge(observer.observe(std::slice::from_ref(item)));
             };
-            let opened = LogFile::open(path, id, 0, 0, &mut see)?;
-            patch.created_unix_us = first;
-            patch.items = Some(opened.log.items());
-            patch.log_bytes = Some(opened.log.durable_bytes());
-            Ok::<_, LogError>(patch)
+            let opened = LogFile::open(path, id, 0, 0, &mut see).map(|opened| {
+                warn_of_cut(id, &opened);
+                patch.created_unix_us = first;
+                patch.items = Some(opened.log.items());
+                patch.log_bytes = Some(opened.log.durable_bytes());
+                patch
+            });
+            (claimed, opened)
         });
-        let patch = read.await?.map_err(|error| ThreadError::Log(Arc::new(error)))?;
+        let (claimed, patch) = read.await?;
+        let patch = patch.map_err(|error| ThreadError::Log(Arc::new(error)))?;
         let holder = claimed.holder.clone();
         let update = self
             .0

@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use actix_rt::ArbiterHandle;
@@ -41,8 +42,10 @@ pub struct Thread {
     arbiter: ArbiterHandle,
     /// Whose threads all this runs on.
     _threads: Threads,
-    /// Held from the first check to the enqueue, so that order in the queue is order of calls. True when it ends.
-    order: Mutex<bool>,
+    /// Held from the first check to the enqueue, so that order in the queue is order of calls.
+    order: Mutex<()>,
+    /// True when it ends; taken back by the actor when that fails.
+    closing: Arc<AtomicBool>,
 }
 
 /// Room for the bytes of items that wait to be written.
@@ -86,6 +89,7 @@ impl Thread {
         gate: Gate,
         arbiter: ArbiterHandle,
         threads: Threads,
+        closing: Arc<AtomicBool>,
     ) -> Self {
         Self {
             id,
@@ -93,7 +97,8 @@ impl Thread {
             gate,
             arbiter,
             _threads: threads,
-            order: Mutex::new(false),
+            order: Mutex::new(()),
+            closing,
         }
     }
 
@@ -139,11 +144,11 @@ impl Thread {
         check(bytes, APPEND_MAX_BYTES)?;
         let parent = append.parent.unwrap_or_else(|| root(false));
         // Without its queue when nobody is in it, which is most of the time.
-        let closing = match self.order.try_lock() {
-            Ok(closing) => closing,
+        let _order = match self.order.try_lock() {
+            Ok(order) => order,
             Err(_) => self.order.lock().await,
         };
-        if *closing {
+        if self.closing.load(Ordering::Acquire) {
             return Err(ThreadError::Closed);
         }
         let room = self.gate.admit(bytes + APPEND_OVERHEAD_BYTES).await?;
@@ -259,23 +264,30 @@ impl Thread {
         message: fn(Reply<Result<(), ThreadError>>) -> MetadataMessage,
     ) -> Result<(), ThreadError> {
         let (reply, answer) = Reply::channel();
-        let mut closing = self.order.lock().await;
-        if *closing {
+        let order = self.order.lock().await;
+        // Before the actor can know of it, for it may take it back at once.
+        if self.closing.swap(true, Ordering::AcqRel) {
             return Err(ThreadError::Closed);
         }
+        let unasked = Unasked(&self.closing);
         let envelope = Envelope::new(root(false), message(reply));
         self.writer
             .tell(envelope)
             .await
             .map_err(|_| ThreadError::Closed)?;
-        // Cancelled from here on it stays closing: the end goes on.
-        *closing = true;
-        drop(closing);
-        let ended = answer.await.unwrap_or(Err(ThreadError::WorkerFailed));
-        if ended.is_err() {
-            *self.order.lock().await = false;
-        }
-        ended
+        // Cancelled from here on the end goes on.
+        std::mem::forget(unasked);
+        drop(order);
+        answer.await.unwrap_or(Err(ThreadError::WorkerFailed))
+    }
+}
+
+/// An end that nobody has been asked for yet: dropped, it is none.
+struct Unasked<'a>(&'a AtomicBool);
+
+impl Drop for Unasked<'_> {
+    fn drop(&mut self) {
+        self.0.store(false, Ordering::Release);
     }
 }
 

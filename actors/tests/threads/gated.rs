@@ -162,8 +162,8 @@ impl MetadataStore for GatedStore {
         self.memory.update_thread(id, holder, patch)
     }
 
-    fn delete_thread(&mut self, id: ThreadId) -> Result<bool, StoreError> {
-        self.memory.delete_thread(id)
+    fn delete_thread(&mut self, id: ThreadId, holder: &Holder) -> Result<bool, StoreError> {
+        self.memory.delete_thread(id, holder)
     }
 
     fn thread(&self, id: ThreadId) -> Result<Option<ThreadRecord>, StoreError> {

@@ -267,6 +267,110 @@ fn a_clean_log_is_not_touched_by_a_sync() {
     assert!(!path.exists());
 }
 
+/// Regression: what was appended to a log without a name was acknowledged, and opened again it was a new file with a hole.
+#[test]
+fn a_log_that_somebody_removed_or_cut_acknowledges_nothing_until_it_is_back() {
+    let (_dir, path) = place();
+    let mut log = written(&path, &[item(1)]);
+    let before = fs::read(&path).unwrap();
+    let back = |bytes: &[u8]| {
+        fs::write(&path, bytes).unwrap();
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).unwrap();
+    };
+    fs::remove_file(&path).unwrap();
+    log.push(&item(2));
+    for _ in 0..2 {
+        let gone = log.sync().unwrap_err();
+        assert!(matches!(gone, LogError::Gone { .. }), "{gone}");
+        assert!(!path.exists(), "nothing is made in its place");
+    }
+    back(&before[..before.len() - 1]);
+    assert!(matches!(log.sync(), Err(LogError::Gone { .. })));
+    back(&before);
+    log.sync().unwrap();
+    drop(log);
+    assert_eq!(
+        read(&fs::read(&path).unwrap()),
+        (vec![item(1), item(2)], None, encoded(&[item(1), item(2)]).len())
+    );
+}
+
+/// Of which nothing is acknowledged yet, it is made again.
+#[test]
+fn a_log_that_is_removed_before_its_first_sync_is_made_again() {
+    let (_dir, path) = place();
+    let mut log = LogFile::unmade(path.clone(), THREAD);
+    log.push(&item(1));
+    log.write().unwrap();
+    fs::remove_file(&path).unwrap();
+    log.sync().unwrap();
+    assert_eq!(read(&fs::read(&path).unwrap()).0, [item(1)]);
+}
+
+#[test]
+fn a_log_has_one_writer_also_among_those_who_do_not_know_of_each_others_lease() {
+    let (_dir, path) = place();
+    let mut log = written(&path, &[item(1)]);
+    let busy = open(&path, 0).unwrap_err();
+    assert!(matches!(busy, LogError::InUse { .. }), "{busy}");
+    log.push(&item(2));
+    log.sync().unwrap();
+    log.let_go();
+    let (other, items, _) = open(&path, 0).unwrap();
+    assert_eq!(items.len(), 2);
+    // Also not by one that had it before.
+    log.push(&item(3));
+    assert!(matches!(log.sync(), Err(LogError::InUse { .. })));
+    drop(other);
+    log.sync().unwrap();
+}
+
+/// Regression: after the loss of its record a log was cut at its first damage, and all behind that was gone.
+#[test]
+fn damage_of_a_log_of_which_nobody_knows_how_much_counts_is_repaired_beside_the_file_as_it_was() {
+    let items: Vec<_> = (0..8).map(item).collect();
+    let whole = encoded(&items);
+    for at in (0..whole.len()).step_by(5) {
+        let (_dir, path) = place();
+        drop(written(&path, &items));
+        let mut bytes = whole.clone();
+        bytes[at] ^= 0x20;
+        fs::write(&path, &bytes).unwrap();
+        let opened = LogFile::open(path.clone(), THREAD, 0, 0, |_| ());
+        if at < FILE_HEADER_BYTES {
+            let error = opened.unwrap_err();
+            assert!(matches!(error, LogError::Foreign { .. }), "{at}: {error}");
+            assert_eq!(fs::read(&path).unwrap(), bytes, "it is left as it is");
+            continue;
+        }
+        let mut opened = opened.unwrap();
+        let kept = opened.kept.expect("a copy");
+        assert_eq!(fs::read(kept).unwrap(), bytes, "the evidence is untouched");
+        let good = opened.log.items();
+        opened.log.push(&item(9));
+        opened.log.sync().unwrap();
+        let (all, fault, _) = read(&fs::read(&path).unwrap());
+        assert_eq!((all.len() as u64, fault), (good + 1, None));
+    }
+}
+
+/// A file whose first write never came to the disk is nobody's history.
+#[test]
+fn a_log_without_a_header_in_which_nothing_is_begins_anew() {
+    for bytes in [&b""[..], &[0; 31], &[0; 32], &[0; 5_000], &b"dwellog\x01"[..]] {
+        let (_dir, path) = place();
+        drop(written(&path, &[]));
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(&path, bytes).unwrap();
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).unwrap();
+        let mut opened = LogFile::open(path.clone(), THREAD, 0, 0, |_| ()).unwrap();
+        assert!(opened.kept.is_none());
+        opened.log.push(&item(1));
+        opened.log.sync().unwrap();
+        assert_eq!(read(&fs::read(&path).unwrap()).0, [item(1)]);
+    }
+}
+
 #[test]
 fn a_long_tail_is_synced_unasked_so_that_memory_stays_bounded() {
     let (_dir, path) = place();
@@ -361,7 +465,7 @@ fn room_that_is_given_back_is_not_made_again_behind_the_back_of_the_next_writer(
     assert!(length(&path) > log.durable_bytes());
     log.push(&item(2));
     log.sync().unwrap();
-    log.trim();
+    log.let_go();
     assert_eq!(length(&path), log.durable_bytes());
     // The control is above: without the trim there would be room now.
     log.prepare().unwrap();
@@ -371,7 +475,7 @@ fn room_that_is_given_back_is_not_made_again_behind_the_back_of_the_next_writer(
     next.push(&item(3));
     next.sync().unwrap();
     log.prepare().unwrap();
-    log.trim();
+    log.let_go();
     assert_eq!(
         read(&fs::read(&path).unwrap()),
         (vec![item(1), item(2), item(3)], None, {

@@ -1,17 +1,18 @@
 //! What appends and barriers promise, with the store in the test's hand.
 
 use std::pin::pin;
-use std::sync::Arc;
+use std::sync::{Arc, Condvar, Mutex};
 use std::task::Poll;
 use std::time::Duration;
 
 use dwell_actors::event_log::{LogError, LogFile};
+use dwell_actors::fault_point::{self, FaultPoint};
 use dwell_actors::metadata_store::{Change, StoreError, ThreadId, ThreadPatch, ThreadQuery, ThreadStatus};
 use dwell_actors::threads::{
     APPEND_MAX_BYTES, Append, History, Item, ItemKind, NewThread, Thread, ThreadError, Threads, log_path,
 };
 
-use crate::gated::{Event, Fate, Place, bounded, note, turn};
+use crate::gated::{Event, Fate, Place, bounded, gated, note, turn};
 
 fn title(text: &str) -> ThreadPatch {
     ThreadPatch {
@@ -328,6 +329,76 @@ async fn a_shutdown_that_cannot_give_the_lease_back_leaves_the_thread_usable() {
     assert_eq!(place.history(thread.id()), ["1", "2"]);
 }
 
+/// Regression: the end that failed had dropped what was to be written with the first change, and the change's flush was
+/// acknowledged without it.
+#[tokio::test]
+async fn metadata_is_not_acknowledged_as_applied_when_an_end_that_failed_had_dropped_it() {
+    let place = Place::new();
+    let new = NewThread {
+        patch: title("named"),
+    };
+    let thread = bounded(place.threads.create(new)).await.unwrap();
+    place.gate.fail_releases(1);
+    assert_eq!(store_kind(bounded(thread.shutdown()).await), "store_busy");
+    bounded(thread.append_and_flush(turn("1"))).await.unwrap();
+    let record = place.threads.get(thread.id()).await.unwrap().unwrap();
+    assert_eq!(record.title.as_deref(), Some("named"));
+    assert!(record.created_unix_us > 0);
+}
+
+/// Regression: nobody took the end back when its caller was gone, and the thread was closed with its lease held.
+#[tokio::test]
+async fn a_thread_whose_shutdown_was_given_up_and_fails_is_open_again() {
+    let place = Place::new();
+    let thread = place.thread().await;
+    for fails_at_the_release in [false, true] {
+        if fails_at_the_release {
+            place.gate.fail_releases(1);
+        } else {
+            place.gate.fates([Some(Fate::Fails)]);
+        }
+        place.gate.block();
+        thread.append(turn("1")).await.unwrap();
+        {
+            let mut shutdown = pin!(thread.shutdown());
+            begun(shutdown.as_mut()).await;
+        }
+        assert!(matches!(
+            thread.append(note("late")).await,
+            Err(ThreadError::Closed)
+        ));
+        place.gate.open();
+        bounded(async {
+            while let Err(error) = thread.append(turn("2")).await {
+                assert!(matches!(error, ThreadError::Closed), "{error}");
+                tokio::task::yield_now().await;
+            }
+        })
+        .await;
+    }
+    bounded(thread.shutdown()).await.unwrap();
+    assert_eq!(place.history(thread.id()), ["1", "2", "1", "2"]);
+    assert_eq!(turns(&place, thread.id()).await, 4);
+}
+
+#[tokio::test]
+async fn append_and_flush_and_persist_say_what_failed_and_the_next_of_them_tries_again() {
+    let place = Place::new();
+    let thread = place.thread().await;
+    for text in ["1", "2"] {
+        place.gate.fates([Some(Fate::Fails)]);
+        assert_eq!(
+            store_kind(bounded(thread.append_and_flush(turn(text))).await),
+            "store_write"
+        );
+        place.gate.fates([Some(Fate::Conflicts)]);
+        assert_eq!(store_kind(bounded(thread.persist()).await), "lease_lost");
+        bounded(thread.persist()).await.unwrap();
+    }
+    assert_eq!(place.history(thread.id()), ["1", "2"]);
+    assert_eq!(turns(&place, thread.id()).await, 2);
+}
+
 #[tokio::test]
 async fn a_discard_waits_for_what_is_in_flight_and_starts_nothing_more() {
     let place = Place::new();
@@ -437,6 +508,144 @@ async fn a_thread_that_is_dropped_ends_in_order_and_another_can_have_it() {
     bounded(again.append_and_flush(turn("2"))).await.unwrap();
     assert_eq!(place.history(id), ["1", "2"]);
     assert_eq!(turns(&place, id).await, 2);
+}
+
+/// Regression: the end of the handle was looked at while a question lay in the mailbox, which then was withdrawn, and never
+/// again.
+#[test]
+fn a_thread_whose_last_question_was_withdrawn_is_given_back_all_the_same() {
+    dwell_actors::block_on(async {
+        // On one arbiter, so that nothing is handled between the question and the end.
+        let place = Place::with(|builder| builder.here());
+        let thread = place.thread().await;
+        let id = thread.id();
+        bounded(thread.append_and_flush(turn("1"))).await.unwrap();
+        {
+            let mut flush = pin!(thread.flush());
+            begun(flush.as_mut()).await;
+        }
+        drop(thread);
+        let again = bounded(async {
+            loop {
+                match place.threads.resume(id).await {
+                    Ok(thread) => break thread,
+                    Err(ThreadError::Store(_)) => tokio::task::yield_now().await,
+                    Err(other) => panic!("{other}"),
+                }
+            }
+        });
+        bounded(again.await.shutdown()).await.unwrap();
+    });
+}
+
+/// Where the next open of one thread's log stands still.
+static HELD: (Mutex<Hold>, Condvar) = (Mutex::new(Hold::No), Condvar::new());
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Hold {
+    No,
+    Next(ThreadId),
+    Standing,
+}
+
+fn stand_still(point: FaultPoint) {
+    let mut hold = HELD.0.lock().unwrap();
+    let Hold::Next(id) = *hold else { return };
+    let here = std::thread::current();
+    let is_its = here.name().is_some_and(|name| name.ends_with(&id.to_string()));
+    if point == FaultPoint::Opened && is_its {
+        *hold = Hold::Standing;
+        drop(HELD.1.wait_while(hold, |hold| *hold == Hold::Standing).unwrap());
+    }
+}
+
+/// Regression: the lease was given back while the file was still being repaired, and the next writer's first record was cut
+/// off with the torn end.
+#[tokio::test]
+async fn a_resume_that_is_given_up_lets_nobody_in_before_its_repair_is_over() {
+    fault_point::set(stand_still);
+    let place = Place::new();
+    let thread = place.thread().await;
+    let id = thread.id();
+    bounded(thread.append_and_flush(turn("1"))).await.unwrap();
+    bounded(thread.shutdown()).await.unwrap();
+    let path = log_path(&place.logs(), id);
+    let mut torn = std::fs::read(&path).unwrap();
+    torn.extend_from_slice(b"half a record");
+    std::fs::write(&path, torn).unwrap();
+    *HELD.0.lock().unwrap() = Hold::Next(id);
+    let threads = place.threads.clone();
+    let given_up = tokio::spawn(async move { drop(threads.resume(id).await) });
+    let is = |wanted| move || *HELD.0.lock().unwrap() == wanted;
+    dwell_testkit::wait_until(Duration::from_secs(20), is(Hold::Standing))
+        .await
+        .unwrap();
+    given_up.abort();
+    assert!(given_up.await.unwrap_err().is_cancelled());
+    let busy = bounded(place.threads.resume(id)).await;
+    assert!(
+        matches!(&busy, Err(ThreadError::Store(error)) if matches!(**error, StoreError::ThreadBusy { .. })),
+        "{busy:?}"
+    );
+    *HELD.0.lock().unwrap() = Hold::No;
+    HELD.1.notify_all();
+    let thread = bounded(async {
+        loop {
+            match place.threads.resume(id).await {
+                Ok(thread) => break thread,
+                Err(ThreadError::Store(_)) => tokio::task::yield_now().await,
+                Err(other) => panic!("{other}"),
+            }
+        }
+    });
+    let thread = thread.await;
+    bounded(thread.append_and_flush(turn("2"))).await.unwrap();
+    assert_eq!(place.history(id), ["1", "2"]);
+}
+
+#[tokio::test]
+async fn a_deleted_thread_leaves_nothing_of_its_history_behind() {
+    let place = Place::new();
+    let thread = place.thread().await;
+    let id = thread.id();
+    bounded(thread.append_and_flush(turn("1"))).await.unwrap();
+    bounded(thread.shutdown()).await.unwrap();
+    let path = log_path(&place.logs(), id);
+    let mut bytes = std::fs::read(&path).unwrap();
+    *bytes.last_mut().unwrap() ^= 1;
+    std::fs::write(&path, bytes).unwrap();
+    assert!(bounded(place.threads.resume(id)).await.is_err());
+    assert_eq!(std::fs::read_dir(place.logs()).unwrap().count(), 2);
+    assert!(bounded(place.threads.delete(id)).await.unwrap());
+    assert_eq!(std::fs::read_dir(place.logs()).unwrap().count(), 0);
+    assert!(!bounded(place.threads.delete(id)).await.unwrap());
+}
+
+/// Regression: it cut the history at its first damage, and what was behind it was gone.
+#[tokio::test]
+async fn a_rebuild_loses_nothing_of_a_damaged_history() {
+    let place = Place::new();
+    let thread = place.thread().await;
+    let id = thread.id();
+    for text in ["first", "second", "third"] {
+        bounded(thread.append_and_flush(turn(text))).await.unwrap();
+    }
+    bounded(thread.shutdown()).await.unwrap();
+    let path = log_path(&place.logs(), id);
+    let mut bytes = std::fs::read(&path).unwrap();
+    let second = bytes.windows(6).position(|some| some == b"second").unwrap();
+    bytes[second] ^= 1;
+    std::fs::write(&path, &bytes).unwrap();
+    let (store, _gate) = gated();
+    let anew = Threads::builder(place.logs())
+        .metadata_store(store)
+        .open()
+        .unwrap();
+    assert_eq!(bounded(anew.rebuild()).await.unwrap(), 1);
+    let record = bounded(anew.get(id)).await.unwrap().unwrap();
+    assert_eq!((record.items, record.turns), (1, 1));
+    let kept = path.with_extension("log.damaged-1");
+    assert_eq!(std::fs::read(kept).unwrap(), bytes);
 }
 
 #[tokio::test]
@@ -604,6 +813,44 @@ async fn a_backlog_that_no_disk_takes_is_refused_and_goes_when_one_does() {
     bounded(thread.flush()).await.unwrap();
     bounded(thread.append_and_flush(note("well"))).await.unwrap();
     assert_eq!(place.history(thread.id()).len(), accepted * 3 + 1);
+}
+
+/// Regression: another thread's success was taken for the disk's recovery, and whoever then waited for room waited for a
+/// log that nobody tried again.
+#[tokio::test]
+async fn a_log_that_takes_nothing_holds_up_no_other_thread_and_is_tried_again_unasked() {
+    let place = Place::new();
+    let (broken, well) = (place.thread().await, place.thread().await);
+    bounded(well.append_and_flush(note("0"))).await.unwrap();
+    // A directory stands where its log would.
+    let stands = log_path(&place.logs(), broken.id());
+    std::fs::create_dir(&stands).unwrap();
+    let large = || Append::new(vec![Item::now(ItemKind::Note, vec![b'x'; 1 << 20]); 3]);
+    let mut accepted = 0;
+    for _ in 0..3 {
+        let refused = loop {
+            match bounded(broken.append(large())).await {
+                Ok(()) => accepted += 1,
+                Err(error) => break error,
+            }
+        };
+        assert!(matches!(refused, ThreadError::Backlog { .. }), "{refused}");
+        bounded(well.append_and_flush(note("well"))).await.unwrap();
+    }
+    assert!((8..=11).contains(&accepted), "{accepted}");
+    // What its last append has set off has failed too, and nothing is under way any more.
+    assert!(bounded(broken.flush()).await.is_err());
+    std::fs::remove_dir(&stands).unwrap();
+    // Nobody asks that thread for anything.
+    bounded(async {
+        while place.history(broken.id()).len() < accepted * 3 {
+            bounded(well.append_and_flush(note("more"))).await.unwrap();
+        }
+    })
+    .await;
+    bounded(broken.append(large())).await.unwrap();
+    bounded(broken.shutdown()).await.unwrap();
+    assert_eq!(place.history(broken.id()).len(), (accepted + 1) * 3);
 }
 
 #[tokio::test]

@@ -8,7 +8,7 @@ use dwell_actors::metadata_store::{
     ProgramName, RunDurations, RunRecord, RunStatus, SCHEMA_VERSION, SqliteStore, StoreError, ThreadId,
     ThreadPatch, ThreadQuery, ThreadRecord, ThreadStatus,
 };
-use dwell_messages::{ProcessId, TraceId};
+use dwell_messages::{ProcessId, SpanId, TraceContext, TraceFlags, TraceId};
 use proptest::prelude::*;
 use rusqlite::Connection;
 use tempfile::{TempDir, tempdir};
@@ -22,7 +22,7 @@ fn place() -> (TempDir, PathBuf) {
 fn started(trace: u8, process: u64) -> RunRecord {
     let program = ProgramName::from_argv0(b"/usr/bin/true");
     RunRecord::started(
-        TraceId([trace; 16]),
+        &TraceContext::new(TraceId([trace; 16]), SpanId([7; 8]), TraceFlags::NONE),
         ProcessId(process),
         program,
         1_700_000_000_000_000,
@@ -494,8 +494,8 @@ fn a_thread_has_one_writer_and_a_dead_one_is_followed() {
     let busy = store.lease(thread(1), &second);
     assert!(matches!(busy, Err(StoreError::ThreadBusy { pid, .. }) if pid == std::process::id()));
     assert!(matches!(
-        store.delete_thread(thread(1)),
-        Err(StoreError::ThreadBusy { .. })
+        store.delete_thread(thread(1), &second),
+        Err(StoreError::LeaseLost { .. })
     ));
     assert!(matches!(
         store.update_thread(thread(1), &second, &titled("y", 2)),
@@ -525,9 +525,37 @@ fn a_thread_has_one_writer_and_a_dead_one_is_followed() {
     }
     store.release(thread(1), &holders[0]).unwrap();
     store.lease(thread(1), &second).unwrap();
-    store.release(thread(1), &second).unwrap();
-    assert!(store.delete_thread(thread(1)).unwrap());
-    assert!(!store.delete_thread(thread(1)).unwrap());
+    assert!(store.delete_thread(thread(1), &second).unwrap());
+    // The lease went with it.
+    assert!(store.lease(thread(1), &holders[0]).unwrap().is_none());
+    assert!(!store.delete_thread(thread(1), &holders[0]).unwrap());
+}
+
+/// Regression: every session counts its processes from 1, so that runs of one trace overwrote each other.
+#[test]
+fn runs_of_several_sessions_in_one_trace_are_each_kept() {
+    let (_dir, path) = place();
+    let runs: Vec<RunRecord> = (1..=4)
+        .map(|session| RunRecord {
+            span_id: SpanId([session; 8]),
+            ..ended(1, 1)
+        })
+        .collect();
+    let mut memory = MemoryStore::new();
+    let mut store = SqliteStore::open(&path).unwrap();
+    for keep in [&mut memory as &mut dyn MetadataStore, &mut store] {
+        for run in &runs {
+            let began = RunRecord {
+                span_id: run.span_id,
+                ..started(1, 1)
+            };
+            keep.record_runs(&[began]).unwrap();
+        }
+        keep.record_runs(&runs).unwrap();
+        let mut kept = keep.recent_runs(10).unwrap();
+        kept.reverse();
+        assert_eq!(kept, runs);
+    }
 }
 
 /// What the schema was before there were threads, to the letter.
@@ -554,13 +582,60 @@ const SCHEMA_1: &str = "
     PRAGMA user_version = 1;
 ";
 
+/// And what was added for them.
+const SCHEMA_2: &str = "
+    CREATE TABLE threads (
+        thread_id       BLOB PRIMARY KEY NOT NULL,
+        created_unix_us INTEGER NOT NULL,
+        updated_unix_us INTEGER NOT NULL,
+        title           TEXT,
+        preview         TEXT,
+        cwd             TEXT,
+        repo_root       TEXT,
+        repo_branch     TEXT,
+        repo_commit     TEXT,
+        model           TEXT,
+        tokens_input    INTEGER NOT NULL,
+        tokens_cached   INTEGER NOT NULL,
+        tokens_output   INTEGER NOT NULL,
+        turns           INTEGER NOT NULL,
+        status          INTEGER NOT NULL,
+        parent          BLOB,
+        items           INTEGER NOT NULL,
+        log_bytes       INTEGER NOT NULL,
+        CHECK (length(thread_id) = 16),
+        CHECK (parent IS NULL OR length(parent) = 16)
+    ) STRICT;
+    CREATE INDEX threads_by_recency ON threads (updated_unix_us, thread_id);
+    CREATE INDEX threads_by_cwd ON threads (cwd, updated_unix_us, thread_id);
+    CREATE INDEX threads_by_status ON threads (status, updated_unix_us, thread_id);
+    CREATE TABLE leases (
+        thread_id   BLOB PRIMARY KEY NOT NULL,
+        pid         INTEGER NOT NULL,
+        start_ticks INTEGER NOT NULL,
+        boot        TEXT NOT NULL,
+        writer      INTEGER NOT NULL,
+        CHECK (length(thread_id) = 16)
+    ) STRICT;
+    INSERT INTO threads VALUES (x'01010101010101010101010101010101', 5, 6, 'kept', NULL, '/a', NULL, NULL, NULL, NULL,
+        1, 2, 3, 4, 0, NULL, 9, 99);
+    PRAGMA user_version = 2;
+";
+
 fn of_schema_1(path: &Path) {
+    of_schema(path, &[SCHEMA_1]);
+}
+
+/// With one run, in a file of our own.
+fn of_schema(path: &Path, steps: &[&str]) {
     drop(SqliteStore::open(path).unwrap());
     for suffix in ["", "-wal", "-shm"] {
         let _ = fs::remove_file(format!("{}{suffix}", path.display()));
     }
     let old = raw(path);
-    old.execute_batch(SCHEMA_1).unwrap();
+    for step in steps {
+        old.execute_batch(step).unwrap();
+    }
     old.pragma_update(None, "application_id", APPLICATION_ID).unwrap();
     old.execute_batch("INSERT INTO runs VALUES (1, x'01010101010101010101010101010101', 7, 'true', 1, 0, 5, 1, 2, 3, 4, 5, 6, 7, NULL)").unwrap();
     drop(old);
@@ -569,15 +644,24 @@ fn of_schema_1(path: &Path) {
 
 #[test]
 fn a_database_of_every_earlier_schema_becomes_the_newest_with_all_that_was_in_it() {
-    let (_dir, path) = place();
-    of_schema_1(&path);
-    let mut store = SqliteStore::open(&path).unwrap();
-    assert_eq!(store.recent_runs(10).unwrap().len(), 1);
-    store.lease(thread(1), &Holder::of_this_process()).unwrap();
-    let version: i64 = raw(&path)
-        .query_row("PRAGMA user_version", [], |row| row.get(0))
-        .unwrap();
-    assert_eq!((version, SCHEMA_VERSION), (2, 2));
+    for steps in [&[SCHEMA_1][..], &[SCHEMA_1, SCHEMA_2]] {
+        let (_dir, path) = place();
+        of_schema(&path, steps);
+        let mut store = SqliteStore::open(&path).unwrap();
+        let runs = store.recent_runs(10).unwrap();
+        assert_eq!(
+            (runs.len(), runs[0].process, runs[0].stderr_bytes),
+            (1, ProcessId(7), Some(7))
+        );
+        assert_eq!(runs[0].span_id, SpanId([0; 8]));
+        let known = store.lease(thread(1), &Holder::of_this_process()).unwrap();
+        let title = known.and_then(|thread| thread.title);
+        assert_eq!(title.as_deref(), (steps.len() == 2).then_some("kept"));
+        let version: i64 = raw(&path)
+            .query_row("PRAGMA user_version", [], |row| row.get(0))
+            .unwrap();
+        assert_eq!((version, SCHEMA_VERSION), (3, 3));
+    }
 }
 
 #[test]
@@ -726,11 +810,29 @@ fn threads_in_a_damaged_database_are_an_error_or_readable_and_never_a_panic() {
             Ok(_) => read += 1,
             Err(error) => {
                 assert!(!error.to_string().is_empty());
+                // Not for want of space: its disk is well.
+                assert!(!matches!(error, StoreError::Write { .. }), "byte {at}: {error}");
                 refused += 1;
             }
         }
     }
     assert!(refused > 0 && read > 0, "refused {refused}, read {read}");
+}
+
+/// Regression: it was told like a full disk, and what to do was never said.
+#[test]
+fn damage_that_a_write_meets_is_damage_and_says_what_to_do() {
+    let (_dir, path) = place();
+    let (mut store, holders) = with_threads(&path, &[(1, titled("one", 1))]);
+    raw(&path)
+        .execute_batch("UPDATE threads SET status = 99")
+        .unwrap();
+    let error = store
+        .update_thread(thread(1), &holders[0], &titled("two", 2))
+        .unwrap_err();
+    assert!(matches!(error, StoreError::Corrupt { .. }), "{error}");
+    assert!(error.to_string().contains("move it away"), "{error}");
+    assert!(store.is_poisoned());
 }
 
 fn any_record() -> impl Strategy<Value = RunRecord> {
@@ -752,9 +854,11 @@ fn any_record() -> impl Strategy<Value = RunRecord> {
         Just(RunStatus::Unknown),
     ];
     let names = (".{0,30}", proptest::option::of("[a-z]{0,5}"));
-    (0..2_u8, 1..6_u64, any::<i64>(), status, names, amounts).prop_map(
-        |(trace, process, at, status, (name, host), a)| RunRecord {
+    let call = (0..2_u8, 0..2_u8, 1..4_u64);
+    (call, any::<i64>(), status, names, amounts).prop_map(
+        |((trace, span, process), at, status, (name, host), a)| RunRecord {
             trace_id: TraceId([trace; 16]),
+            span_id: SpanId([span; 8]),
             process: ProcessId(process),
             program: ProgramName::from_argv0(name.as_bytes()),
             status,

@@ -212,7 +212,7 @@ impl MetadataStore for SqliteStore {
 
     fn lease(&mut self, id: ThreadId, holder: &Holder) -> Result<Option<ThreadRecord>, StoreError> {
         self.write(|transaction| {
-            threads::free_for(transaction, id, Some(holder))?;
+            threads::free_for(transaction, id, holder)?;
             threads::lease(transaction, id, holder)?;
             Ok(threads::one(transaction, id)?)
         })
@@ -229,18 +229,16 @@ impl MetadataStore for SqliteStore {
         patch: &ThreadPatch,
     ) -> Result<(), StoreError> {
         self.write(|transaction| {
-            if threads::holder(transaction, id)?.as_ref() != Some(holder) {
-                return Err(Unwritten::Refused(StoreError::LeaseLost { id }));
-            }
+            threads::held_by(transaction, id, holder)?;
             let mut thread = threads::one(transaction, id)?.unwrap_or_else(|| ThreadRecord::new(id));
             thread.apply(patch.clone());
             Ok(threads::put(transaction, &thread)?)
         })
     }
 
-    fn delete_thread(&mut self, id: ThreadId) -> Result<bool, StoreError> {
+    fn delete_thread(&mut self, id: ThreadId, holder: &Holder) -> Result<bool, StoreError> {
         self.write(|transaction| {
-            threads::free_for(transaction, id, None)?;
+            threads::held_by(transaction, id, holder)?;
             Ok(threads::delete(transaction, id)?)
         })
     }
@@ -308,11 +306,25 @@ fn column(value: u64) -> i64 {
     i64::try_from(value).unwrap_or(i64::MAX)
 }
 
+/// What a failure within a transaction means. It waits for nobody there, so it is the disk, or the file: a page that is
+/// none, or a row that no dwell has written.
 fn failed_write(path: &Path, error: rusqlite::Error) -> StoreError {
-    StoreError::Write {
-        path: path.to_owned(),
-        source: error.into(),
+    let path = path.to_owned();
+    let is_damage = match &error {
+        rusqlite::Error::FromSqlConversionFailure(..)
+        | rusqlite::Error::IntegralValueOutOfRange(..)
+        | rusqlite::Error::InvalidColumnType(..)
+        | rusqlite::Error::Utf8Error(..) => true,
+        error => matches!(
+            error.sqlite_error_code(),
+            Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase)
+        ),
+    };
+    let source = error.into();
+    if is_damage {
+        return StoreError::Corrupt { path, source };
     }
+    StoreError::Write { path, source }
 }
 
 /// Switches to the write-ahead log. SQLite does not wait for those who switch at the same moment, so we wait our turn

@@ -1,6 +1,6 @@
 //! The table of runs.
 
-use dwell_messages::{ProcessId, TraceId};
+use dwell_messages::{ProcessId, SpanId, TraceId};
 use rusqlite::{Connection, Row, Transaction, named_params};
 
 use super::super::run::{ProgramName, RunDurations, RunRecord, RunStatus};
@@ -8,12 +8,12 @@ use super::column;
 
 const UPSERT: &str = "
     INSERT INTO runs (
-        trace_id, process_id, program, status_kind, status_code, started_unix_us,
+        trace_id, span_id, process_id, program, status_kind, status_code, started_unix_us,
         total_us, spawn_us, first_byte_us, run_us, drain_us, stdout_bytes, stderr_bytes, host
     ) VALUES (
-        :trace_id, :process_id, :program, :status_kind, :status_code, :started_unix_us,
+        :trace_id, :span_id, :process_id, :program, :status_kind, :status_code, :started_unix_us,
         :total_us, :spawn_us, :first_byte_us, :run_us, :drain_us, :stdout_bytes, :stderr_bytes, :host
-    ) ON CONFLICT (trace_id, process_id) DO UPDATE SET
+    ) ON CONFLICT (trace_id, span_id, process_id) DO UPDATE SET
         program = excluded.program,
         status_code = iif(excluded.status_kind = 0, status_code, excluded.status_code),
         status_kind = iif(excluded.status_kind = 0, status_kind, excluded.status_kind),
@@ -31,7 +31,7 @@ const FORGET: &str = "DELETE FROM runs WHERE run_id <= (SELECT max(run_id) FROM 
 
 const SELECT: &str = "
     SELECT trace_id, process_id, program, status_kind, status_code, started_unix_us,
-        total_us, spawn_us, first_byte_us, run_us, drain_us, stdout_bytes, stderr_bytes, host
+        total_us, spawn_us, first_byte_us, run_us, drain_us, stdout_bytes, stderr_bytes, host, span_id
     FROM runs ORDER BY run_id DESC LIMIT ?1
 ";
 
@@ -45,6 +45,7 @@ pub(super) fn insert(
         let (kind, code) = status_columns(run.status);
         upsert.execute(named_params! {
             ":trace_id": run.trace_id.0,
+            ":span_id": run.span_id.0,
             ":process_id": run.process.0.cast_signed(),
             ":program": run.program.as_str(),
             ":status_kind": kind,
@@ -72,6 +73,7 @@ fn from_row(row: &Row<'_>) -> rusqlite::Result<RunRecord> {
     };
     Ok(RunRecord {
         trace_id: TraceId(row.get(0)?),
+        span_id: SpanId(row.get(14)?),
         process: ProcessId(row.get::<_, i64>(1)?.cast_unsigned()),
         program: ProgramName::from_stored(row.get_ref(2)?.as_str()?),
         status: status_from_columns(row.get(3)?, row.get(4)?)

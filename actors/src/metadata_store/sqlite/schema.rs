@@ -13,7 +13,7 @@ pub const APPLICATION_ID: i32 = i32::from_be_bytes(*b"dwel");
 pub const SCHEMA_VERSION: i64 = MIGRATIONS.len() as i64;
 
 /// The step at index n makes schema n + 1 from schema n. Never edited once released: a change is a new step.
-const MIGRATIONS: [&str; 2] = [RUNS, THREADS];
+const MIGRATIONS: [&str; 3] = [RUNS, THREADS, RUNS_BY_SPAN];
 
 const RUNS: &str = "
     CREATE TABLE runs (
@@ -71,6 +71,37 @@ const THREADS: &str = "
         writer      INTEGER NOT NULL,
         CHECK (length(thread_id) = 16)
     ) STRICT;
+";
+
+/// A run is known by its call's span: process ids begin at 1 in every session, and several sessions may be in one trace.
+const RUNS_BY_SPAN: &str = "
+    CREATE TABLE runs_by_span (
+        run_id          INTEGER PRIMARY KEY,
+        trace_id        BLOB NOT NULL,
+        span_id         BLOB NOT NULL,
+        process_id      INTEGER NOT NULL,
+        program         TEXT NOT NULL,
+        status_kind     INTEGER NOT NULL,
+        status_code     INTEGER NOT NULL,
+        started_unix_us INTEGER NOT NULL,
+        total_us        INTEGER,
+        spawn_us        INTEGER,
+        first_byte_us   INTEGER,
+        run_us          INTEGER,
+        drain_us        INTEGER,
+        stdout_bytes    INTEGER,
+        stderr_bytes    INTEGER,
+        host            TEXT,
+        UNIQUE (trace_id, span_id, process_id),
+        CHECK (length(trace_id) = 16),
+        CHECK (length(span_id) = 8)
+    ) STRICT;
+    INSERT INTO runs_by_span
+        SELECT run_id, trace_id, zeroblob(8), process_id, program, status_kind, status_code, started_unix_us,
+            total_us, spawn_us, first_byte_us, run_us, drain_us, stdout_bytes, stderr_bytes, host
+        FROM runs;
+    DROP TABLE runs;
+    ALTER TABLE runs_by_span RENAME TO runs;
 ";
 
 /// Refuses what is not ours, writing nothing. The answer is the file's schema; 0 for an empty database.

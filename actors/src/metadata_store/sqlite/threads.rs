@@ -103,7 +103,7 @@ pub(super) fn delete(connection: &Connection, id: ThreadId) -> rusqlite::Result<
     Ok(deleted > 0)
 }
 
-pub(super) fn holder(connection: &Connection, id: ThreadId) -> rusqlite::Result<Option<Holder>> {
+fn holder(connection: &Connection, id: ThreadId) -> rusqlite::Result<Option<Holder>> {
     connection
         .prepare_cached("SELECT pid, start_ticks, boot, writer FROM leases WHERE thread_id = ?1")?
         .query_row([id.0], |row| {
@@ -117,10 +117,18 @@ pub(super) fn holder(connection: &Connection, id: ThreadId) -> rusqlite::Result<
         .optional()
 }
 
+/// Refuses when `own` is not the thread's writer.
+pub(super) fn held_by(connection: &Connection, id: ThreadId, own: &Holder) -> Result<(), Unwritten> {
+    if holder(connection, id)?.as_ref() == Some(own) {
+        return Ok(());
+    }
+    Err(Unwritten::Refused(StoreError::LeaseLost { id }))
+}
+
 /// Refuses when a live process other than `own` writes to the thread.
-pub(super) fn free_for(connection: &Connection, id: ThreadId, own: Option<&Holder>) -> Result<(), Unwritten> {
+pub(super) fn free_for(connection: &Connection, id: ThreadId, own: &Holder) -> Result<(), Unwritten> {
     match holder(connection, id)? {
-        Some(other) if Some(&other) != own && other.is_alive() => {
+        Some(other) if other != *own && other.is_alive() => {
             Err(Unwritten::Refused(StoreError::ThreadBusy { id, pid: other.pid }))
         }
         Some(_) | None => Ok(()),
