@@ -269,25 +269,27 @@ impl Thread {
         if self.closing.swap(true, Ordering::AcqRel) {
             return Err(ThreadError::Closed);
         }
-        let unasked = Unasked(&self.closing);
+        let mut unasked = Unasked(Some(&self.closing));
         let envelope = Envelope::new(root(false), message(reply));
         self.writer
             .tell(envelope)
             .await
             .map_err(|_| ThreadError::Closed)?;
         // Cancelled from here on the end goes on.
-        std::mem::forget(unasked);
+        unasked.0 = None;
         drop(order);
         answer.await.unwrap_or(Err(ThreadError::WorkerFailed))
     }
 }
 
 /// An end that nobody has been asked for yet: dropped, it is none.
-struct Unasked<'a>(&'a AtomicBool);
+struct Unasked<'a>(Option<&'a AtomicBool>);
 
 impl Drop for Unasked<'_> {
     fn drop(&mut self) {
-        self.0.store(false, Ordering::Release);
+        if let Some(closing) = self.0 {
+            closing.store(false, Ordering::Release);
+        }
     }
 }
 
