@@ -1,4 +1,5 @@
-//! Commands that are left, found again and taken up, with the binary as its users have it: through a relay and directly.
+//! Commands that are left, found again and taken up, and what becomes of their input and output where one side cannot take
+//! it, with the binary as its users have it: through a relay and directly.
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 #![cfg(feature = "cli")]
 
@@ -452,4 +453,110 @@ fn what_a_detached_command_said_is_there_to_the_last_byte() {
         assert_eq!(attached.status.code(), Some(0), "{}", err(&attached));
         assert!(out(&attached) == expected, "every byte, in order");
     });
+}
+
+/// Waits for a process's end, and not for ever.
+fn ended(mut child: Child) -> Output {
+    let begun = Instant::now();
+    while child.try_wait().unwrap().is_none() {
+        if begun.elapsed() > BOUND {
+            child.kill().unwrap();
+            panic!("it does not end");
+        }
+        std::thread::yield_now();
+    }
+    child.wait_with_output().unwrap()
+}
+
+/// Regression: the end was told before the exit, and whoever followed never heard how it ended.
+#[test]
+fn logs_that_follow_a_command_end_with_its_status() {
+    both(|world| {
+        let gate = world.homes.path().join("gate");
+        assert!(Command::new("mkfifo").arg(&gate).status().unwrap().success());
+        let script = format!("echo said; read line < {}; exit 5", gate.display());
+        let id = world.detach(&[], &["sh", "-c", &script]);
+        let mut following = world
+            .as_("harness", &["logs", "--follow", "--json", &id])
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut lines = BufReader::new(following.stdout.take().unwrap()).lines();
+        let mut next = || -> Value { serde_json::from_str(&lines.next().unwrap().unwrap()).unwrap() };
+        assert_eq!(next()["text"], "said\n");
+        std::fs::write(&gate, "go\n").unwrap();
+        let last = next();
+        assert_eq!(
+            (&last["ended"], &last["status"]["code"]),
+            (&true.into(), &5.into())
+        );
+        assert_eq!(ended(following).status.code(), Some(0));
+    });
+}
+
+/// Regression: the command waited for ever for the end of an input that its client could not give it, and so did the client.
+#[test]
+fn input_that_a_key_may_not_give_is_an_error_that_names_the_scope() {
+    both(|world| {
+        let key = key_of(&world.homes.path().join("stranger"));
+        std::fs::write(&world.list, format!("{key} scopes=spawn\n")).unwrap();
+        let mut running = world
+            .as_("stranger", &["run", "--", "cat"])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        running.stdin.take().unwrap().write_all(b"hello\n").unwrap();
+        let output = ended(running);
+        assert_eq!((output.status.code(), out(&output).as_str()), (Some(125), ""));
+        let said = err(&output);
+        assert!(
+            said.contains("scope stdin") && said.contains("</dev/null"),
+            "{said}"
+        );
+        // The control: without input the same key runs the same command.
+        let output = world.as_("stranger", &["run", "--", "cat"]).output().unwrap();
+        assert_eq!(output.status.code(), Some(0), "{}", err(&output));
+    });
+}
+
+/// Regression: it was lost with exit code 0, or with that of a reader that went away.
+#[test]
+fn output_that_cannot_be_written_is_an_error_and_a_reader_that_went_away_is_none() {
+    let world = World::start(false);
+    let full = || std::fs::File::options().write(true).open("/dev/full").unwrap();
+    for arguments in [
+        &["run", "--", "echo", "important"][..],
+        &["run", "--", "sh", "-c", "seq 1 100000"],
+        &["run", "--json", "--", "true"],
+        &["run", "--detach", "--", "true"],
+        &["ps"],
+    ] {
+        let output = world.as_("harness", arguments).stdout(full()).output().unwrap();
+        let said = err(&output);
+        assert_eq!(output.status.code(), Some(125), "{arguments:?}: {said}");
+        assert!(said.contains("No space left"), "{arguments:?}: {said}");
+    }
+    for arguments in [
+        &["run", "--", "echo", "important"][..],
+        &["run", "--", "sh", "-c", "seq 1 100000"],
+    ] {
+        let (reader, writer) = std::io::pipe().unwrap();
+        drop(reader);
+        let output = world.as_("harness", arguments).stdout(writer).output().unwrap();
+        assert_eq!((output.status.code(), err(&output).as_str()), (Some(141), ""));
+    }
+}
+
+#[test]
+fn a_program_that_is_not_there_is_named_once_with_what_to_do() {
+    let world = World::start(false);
+    let output = world.run(&["run", "--", "no-such-program"]);
+    assert_eq!(output.status.code(), Some(127));
+    assert_eq!(
+        err(&output),
+        "dwell: no-such-program: the program was not found (No such file or directory (os error 2)): install it, or \
+         check the name and the command's PATH\n"
+    );
 }

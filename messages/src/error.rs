@@ -93,7 +93,7 @@ codes! {
     /// This client may not do that.
     PermissionDenied = 200, "ask the executor's operator";
     /// The program could not be started.
-    SpawnFailed = 300, "see the errno; check the program's path and mode on the executor";
+    SpawnFailed = 300, "check the program's path and mode on the executor";
     /// The working directory cannot be entered.
     BadCwd = 301, "create the directory on the executor, or choose another";
     /// The machine has no more of something.
@@ -254,6 +254,11 @@ impl WireError {
 impl fmt::Display for WireError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.message)?;
+        // What an executor says of a start has the system's own words, and what to do.
+        let says_all = self.code == ErrorCode::SpawnFailed && self.message.contains("(os error ");
+        if says_all {
+            return Ok(());
+        }
         if let Some(errno) = self.errno {
             write!(f, " (errno {errno})")?;
         }

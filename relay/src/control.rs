@@ -93,11 +93,7 @@ pub struct Reset {
 
 /// A REFUSED frame's payload: reason u16, version_min u16, version_max u16, count u8, that many u16 suites, text.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
-#[error(
-    "the other end refuses this connection ({reason:?}: {text}); it serves wire versions {version_min} to \
-     {version_max} and suites {suites:?}, this build versions {WIRE_VERSION_MIN} to {WIRE_VERSION_MAX} and suites \
-     {SUITES:?}: upgrade the older side, or stop the other executor that uses this key"
-)]
+#[error("the other end refuses this connection ({reason:?}: {text}): {}", self.advice())]
 pub struct Refusal {
     /// Why.
     pub reason: RefusalReason,
@@ -109,6 +105,32 @@ pub struct Refusal {
     pub suites: Vec<u16>,
     /// For people; never trusted.
     pub text: String,
+}
+
+impl Refusal {
+    /// What to do, which depends on the reason.
+    fn advice(&self) -> String {
+        let Self {
+            version_min,
+            version_max,
+            suites,
+            ..
+        } = self;
+        match self.reason {
+            RefusalReason::Version | RefusalReason::Suite => format!(
+                "it serves wire versions {version_min} to {version_max} and suites {suites:?}, this build versions \
+                 {WIRE_VERSION_MIN} to {WIRE_VERSION_MAX} and suites {SUITES:?}; upgrade the older side"
+            ),
+            RefusalReason::Superseded => "stop the other executor that uses this key, or give one of them its own".into(),
+            RefusalReason::Registration => {
+                "its operator adds `executor KEY`, with the key that `dwell key --role executor` prints here, to the relay's \
+                 list of who is allowed"
+                    .into()
+            }
+            RefusalReason::Role => "check that the address is a relay's here, and an executor's where one is meant".into(),
+            RefusalReason::Other(_) => "upgrade this side to learn what that means".into(),
+        }
+    }
 }
 
 /// A clear control payload could not be read.

@@ -54,6 +54,12 @@ impl Failure {
         self
     }
 
+    /// What it is about, before what failed.
+    pub(crate) fn about(mut self, what: &str) -> Self {
+        self.message = format!("{what}: {}", self.message);
+        self
+    }
+
     /// What failed.
     pub(crate) fn message(&self) -> &str {
         &self.message

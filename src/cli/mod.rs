@@ -71,6 +71,7 @@ pub(crate) fn main() -> ExitCode {
         Verb::Bench(ask) => dwell::block_on(bench::bench(ask, json)),
         Verb::Version => version::version(json),
     };
+    let done = done.and_then(|code| output::is_whole().map(|()| code));
     ExitCode::from(done.unwrap_or_else(|failure| failure.report(json)))
 }
 

@@ -2,9 +2,12 @@
 
 use std::ffi::OsStr;
 use std::io::{IsTerminal as _, Write as _};
+use std::sync::OnceLock;
 
 use dwell_actors::waterfall::{Options, WIDTH_MAX, WIDTH_MIN};
 use serde_json::Value;
+
+use super::failure::Failure;
 
 /// The width when nobody says: a file, or a terminal that hides it.
 const WIDTH_DEFAULT: usize = 100;
@@ -87,10 +90,40 @@ pub(crate) fn is_read() -> bool {
     ready.is_err() || !polled[0].revents().contains(rustix::event::PollFlags::ERR)
 }
 
-/// Prints text to standard output. A reader that went away ends nothing: the exit code still tells.
+/// Prints text to standard output. A reader that went away ends nothing: the exit code still tells. Any other failure is
+/// told at the end, by `is_whole`.
 pub(crate) fn print(text: &str) {
     let mut out = std::io::stdout().lock();
-    drop(out.write_all(text.as_bytes()).and_then(|()| out.flush()));
+    noted(out.write_all(text.as_bytes()).and_then(|()| out.flush()));
+}
+
+/// What could not be printed, for the end.
+static UNWRITTEN: OnceLock<std::io::Error> = OnceLock::new();
+
+/// Keeps in mind what could not be printed. Whether it was.
+pub(crate) fn noted(written: std::io::Result<()>) -> bool {
+    match written {
+        Ok(()) => true,
+        Err(error) => {
+            if error.kind() != std::io::ErrorKind::BrokenPipe {
+                UNWRITTEN.get_or_init(|| error);
+            }
+            false
+        }
+    }
+}
+
+/// Whether all that was printed is where it goes.
+///
+/// # Errors
+/// Why not. That a reader went away is none.
+pub(crate) fn is_whole() -> Result<(), Failure> {
+    UNWRITTEN.get().map_or(Ok(()), |error| Err(unwritten(error)))
+}
+
+/// Output that could not be written.
+pub(crate) fn unwritten(error: &std::io::Error) -> Failure {
+    Failure::because("output", "the output cannot be written, and is not whole", error)
 }
 
 /// Prints a line to standard error, for people.

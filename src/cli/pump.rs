@@ -10,12 +10,15 @@ use tokio::sync::mpsc;
 use super::capture::Capture;
 use super::exit;
 use super::failure::Failure;
+use super::output;
 use super::roles::{Ended, Heard, Input, Running};
 use super::signals::Stop;
 use super::terminal::{self, Escape};
 
 /// Time between TERM and KILL when the user ends a command.
 const INTERRUPT_GRACE: Duration = Duration::from_secs(2);
+/// How long a command that was told to end is waited for in silence.
+const PATIENCE: Duration = Duration::from_secs(4);
 /// How long what a command said is still written when it is left.
 const LAST_WORDS: Duration = Duration::from_secs(1);
 /// Chunks of output on their way to a slow reader; behind them the command itself waits.
@@ -34,7 +37,7 @@ pub(crate) enum Sink {
 #[derive(Debug)]
 pub(crate) struct Writer {
     send: mpsc::Sender<Chunk>,
-    written: tokio::sync::oneshot::Receiver<()>,
+    written: tokio::sync::oneshot::Receiver<std::io::Result<()>>,
 }
 
 #[derive(Debug)]
@@ -77,9 +80,8 @@ impl Sink {
         std::thread::Builder::new()
             .name("dwell-output".into())
             .spawn(move || {
-                write_all(receive);
                 // Nobody waits for a writer whose command was given up.
-                let _ = done.send(());
+                let _ = done.send(write_all(receive));
             })
             .map_err(|error| Failure::because("threads", "output cannot be written", &error))?;
         Ok(Self::Out(Writer { send, written }))
@@ -106,34 +108,39 @@ impl Sink {
         }
     }
 
-    /// What was kept, once everything else has been written.
-    async fn finish(self) -> Box<[Capture; 2]> {
+    /// What was kept, once everything else has been written; and whether it all was.
+    async fn finish(self) -> (Box<[Capture; 2]>, std::io::Result<()>) {
         match self {
             Self::Out(Writer { send, written }) => {
                 drop(send);
-                // An error is a thread that is gone: there is nothing left to wait for.
-                drop(written.await);
-                Box::default()
+                // Without an answer the thread is gone: there is nothing left to wait for.
+                (Box::default(), written.await.unwrap_or(Ok(())))
             }
-            Self::Kept(kept) => kept,
+            Self::Kept(kept) => (kept, Ok(())),
         }
     }
 }
 
-/// Ends when nothing more comes, or nobody reads any more: then the channel closes, which the pump sees.
-fn write_all(mut receive: mpsc::Receiver<Chunk>) {
+/// Ends when nothing more comes, or nothing more can be written: then the channel closes, which the pump sees.
+fn write_all(mut receive: mpsc::Receiver<Chunk>) -> std::io::Result<()> {
     while let Some(chunk) = receive.blocking_recv() {
-        let written = match &chunk {
+        match &chunk {
             Chunk::Out(data) => {
                 let mut out = std::io::stdout().lock();
                 out.write_all(data).and_then(|()| out.flush())
             }
             Chunk::Err(data) => std::io::stderr().lock().write_all(data),
-        };
-        if let Err(error) = written {
-            tracing::debug!(%error, "output is read no more");
-            return;
-        }
+        }?;
+    }
+    Ok(())
+}
+
+/// Whether somebody went away who read, which ends a pipeline without a word. Any other error is told.
+fn is_unread(written: std::io::Result<()>) -> Result<bool, Failure> {
+    match written {
+        Ok(()) => Ok(false),
+        Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Ok(true),
+        Err(error) => Err(output::unwritten(&error)),
     }
 }
 
@@ -157,16 +164,30 @@ pub(crate) async fn pump(
     let mut resizing = std::pin::pin!(follow_size(running.input(), raw));
     let mut forwarded = std::pin::pin!(forward(running.input(), input, raw));
     let (mut forwarding, mut stopping, mut unread) = (true, false, false);
+    let mut patience = std::pin::pin!(tokio::time::sleep(PATIENCE));
+    let mut refused = None;
     let left = loop {
         let step = tokio::select! {
             heard = running.next() => Step::Heard(heard),
             () = stop.recv() => Step::Stop,
             () = sink.closed(), if !unread => Step::OutputClosed,
-            left = &mut forwarded, if forwarding => {
+            forwarded = &mut forwarded, if forwarding => {
                 forwarding = false;
-                if left {
-                    break true;
+                match forwarded {
+                    Forwarded::All => {}
+                    Forwarded::Left => break true,
+                    Forwarded::Refused(failure) => {
+                        // Never with half of what it was to read.
+                        refused = Some(failure);
+                        running.terminate(INTERRUPT_GRACE);
+                    }
                 }
+                continue;
+            }
+            () = &mut patience, if stopping && !patience.is_elapsed() => {
+                output::note(
+                    "dwell: the command has not ended yet: its executor may be out of reach; interrupt again to leave it",
+                );
                 continue;
             }
             () = &mut resizing => continue,
@@ -188,7 +209,10 @@ pub(crate) async fn pump(
                     }
                 }
             }
-            Step::Stop => end(&running, &mut stopping)?,
+            Step::Stop => {
+                end(&running, &mut stopping)?;
+                patience.as_mut().reset(tokio::time::Instant::now() + PATIENCE);
+            }
             Step::OutputClosed => {
                 unread = true;
                 running.terminate(INTERRUPT_GRACE);
@@ -200,8 +224,13 @@ pub(crate) async fn pump(
         drop(tokio::time::timeout(LAST_WORDS, sink.finish()).await);
         return Ok(Pumped::Left(Box::new(running)));
     }
-    let ended = stop.or(running.wait()).await?;
-    let output = stop.or(async { Ok(sink.finish().await) }).await?;
+    let ended = stop.or(running.wait()).await;
+    if let Some(refused) = refused {
+        return Err(refused.advise("or give the command no input: </dev/null"));
+    }
+    let ended = ended?;
+    let (output, written) = stop.or(async { Ok(sink.finish().await) }).await?;
+    unread |= is_unread(written)?;
     let exit = if unread {
         exit::OUTPUT_CLOSED
     } else {
@@ -255,11 +284,24 @@ async fn hand_on(
 
 fn end(running: &Running, stopping: &mut bool) -> Result<(), Failure> {
     if *stopping {
-        return Err(Failure::interrupted().advise("the command was told to end; its executor sees to it"));
+        return Err(Failure::interrupted().advise(
+            "the command was told to end, which its executor sees to; out of its reach the command runs on, until its \
+             session's time is over",
+        ));
     }
     *stopping = true;
     running.terminate(INTERRUPT_GRACE);
     Ok(())
+}
+
+/// What became of our input.
+enum Forwarded {
+    /// The command has it, or takes no more.
+    All,
+    /// The way out was typed.
+    Left,
+    /// This client may give it none.
+    Refused(Failure),
 }
 
 /// Follows this terminal's size; never ends.
@@ -277,24 +319,32 @@ async fn follow_size(input: Input, raw: bool) {
     std::future::pending().await
 }
 
-/// Our input to the command, beside its output: a command that writes more than it reads must not wait for itself. Says
-/// whether the way out was typed.
-async fn forward(input: Input, source: Option<mpsc::Receiver<Bytes>>, raw: bool) -> bool {
+/// Our input to the command, beside its output: a command that writes more than it reads must not wait for itself.
+async fn forward(input: Input, source: Option<mpsc::Receiver<Bytes>>, raw: bool) -> Forwarded {
     let mut input = input;
     let mut escape = Escape::default();
-    let Some(mut source) = source else { return false };
+    let Some(mut source) = source else {
+        return Forwarded::All;
+    };
     while let Some(data) = source.recv().await {
         if raw && escape.typed(&data) {
-            return true;
+            return Forwarded::Left;
         }
         // A command that closed its input, or ended, says so in its own status.
-        if let Err(error) = input.write(data).await {
-            tracing::debug!(error, "the command takes no more input");
-            return false;
+        match input.write(data).await {
+            Ok(()) => {}
+            Err(None) => return Forwarded::All,
+            Err(Some(refused)) => {
+                // A command that waits for it must not wait for ever: its end this client may always tell.
+                if let Err(error) = input.close().await {
+                    tracing::debug!(error, "the command's input was not closed");
+                }
+                return Forwarded::Refused(refused);
+            }
         }
     }
     if let Err(error) = input.close().await {
         tracing::debug!(error, "the command's input was closed before its end was sent");
     }
-    false
+    Forwarded::All
 }

@@ -23,7 +23,7 @@ use dwell_actors::threads::{Append, Item, ItemKind, NewThread, Thread};
 use dwell_actors::workspace::{WorkspaceLoaded, WorkspaceOptions};
 use dwell_messages::process::{Ending, Limits, Usage};
 use dwell_messages::session::EnvironmentInfo;
-use dwell_messages::{ExitStatus, PublicKey, Role, TraceContext, TraceId};
+use dwell_messages::{ErrorCode, ExitStatus, PublicKey, Role, TraceContext, TraceId};
 use dwell_relay::driver::tls::{Certificate, Trust};
 use dwell_relay::{Admission, StaticKeypair};
 use serde_json::Value;
@@ -451,8 +451,13 @@ impl Running {
 }
 
 impl Input {
-    pub(crate) async fn write(&mut self, data: Bytes) -> Result<(), String> {
-        self.0.write(data).await.map_err(|error| error.to_string())
+    /// # Errors
+    /// With `Some`, the executor does not let this client write; else the command takes no more.
+    pub(crate) async fn write(&mut self, data: Bytes) -> Result<(), Option<Failure>> {
+        self.0.write(data).await.map_err(|error| {
+            tracing::debug!(%error, "the command takes no more input");
+            (error.code() == Some(ErrorCode::PermissionDenied)).then(|| not_run(&error))
+        })
     }
 
     pub(crate) async fn resize(&self, rows: u16, columns: u16) -> Result<(), String> {

@@ -66,6 +66,10 @@ pub(crate) async fn run(ask: Run, json: bool) -> Result<u8, Failure> {
         None
     };
     let (timings, timeout, sink) = (ask.timings, ask.timeout, Sink::new(json)?);
+    let program = ask
+        .command
+        .first()
+        .map(|program| program.to_string_lossy().into_owned());
     let command = command_spec(ask, input.is_some(), tty);
     let raw = if tty && std::io::stdin().is_terminal() {
         Some(RawMode::enter()?)
@@ -79,6 +83,9 @@ pub(crate) async fn run(ask: Run, json: bool) -> Result<u8, Failure> {
         Ok(Pumped::Left(running)) => {
             drop(running);
             Err(Failure::interrupted().advise("the command was left, and is told to end"))
+        }
+        Err(failure) if failure.is_about_the_command() => {
+            Err(failure.about(program.as_deref().unwrap_or_default()))
         }
         Err(failure) => Err(failure),
     };
@@ -154,7 +161,9 @@ pub(crate) fn target(ask: &Reach, home: &Home) -> Result<(PublicKey, Route), Fai
         .map(|known| known.key)
         .or(ask.executor)
         .ok_or_else(|| {
-            Failure::new("usage", "no executor is named").advise("name it with --on NAME or --executor KEY")
+            Failure::new("usage", "no executor is named").advise(
+                "name it with --on NAME, as `dwell trust` has it, or with --executor KEY or $DWELL_EXECUTOR",
+            )
         })?;
     let route = match (&ask.direct, &ask.relay, known.and_then(|known| known.route)) {
         (Some(address), _, _) => with_port(address, EXECUTOR_PORT_DEFAULT).map(Route::Direct),

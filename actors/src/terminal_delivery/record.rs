@@ -212,9 +212,10 @@ impl Record {
         self.gone.get() || self.is_ended() || self.told.borrow().has_news(after)
     }
 
-    /// Whether nothing but `closed` can follow.
+    /// Whether nothing but `closed` can follow. An exit is known before it is told: until then it follows.
     fn is_ended(&self) -> bool {
-        self.closed.get() || (self.exited.get() && self.at_end.iter().all(Cell::get))
+        let is_told = self.status.get().is_none() || self.told.borrow().ends().next().is_some();
+        self.closed.get() || (self.exited.get() && is_told && self.at_end.iter().all(Cell::get))
     }
 
     /// The answer to a read now.

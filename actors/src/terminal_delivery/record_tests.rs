@@ -22,6 +22,19 @@ fn read(after: u64, wait_ms: u32) -> Read {
     }
 }
 
+fn exited(record: &Record) -> Exited {
+    Exited {
+        event: record.number(),
+        status: ExitStatus::Code(3),
+        core_dumped: false,
+        oom_killed: None,
+        usage: None,
+        ending: None,
+        stdout_end: 4,
+        stderr_end: 0,
+    }
+}
+
 fn closed(record: &Record) -> Closed {
     Closed {
         event: record.number(),
@@ -46,8 +59,13 @@ fn an_observer_sees_the_end_before_anybody_has_taken_it() {
     record.ended(OutputStream::Stdout);
     assert!(!record.read(&read(0, 0)).ended, "the other pipe is open");
     record.ended(OutputStream::Stderr);
+    assert!(
+        !record.read(&read(0, 0)).ended,
+        "how it ended is still to be told"
+    );
+    record.tell_exited(exited(&record));
     let reply = record.read(&read(0, 0));
-    assert!(reply.ended && !reply.closed && reply.events.len() == 1);
+    assert!(reply.ended && !reply.closed && reply.events.len() == 2);
     let entry = record.entry(ProcessId(7));
     assert_eq!(
         (entry.status, entry.closed, entry.written, entry.stdin),
@@ -63,7 +81,7 @@ fn a_part_of_an_answer_is_not_the_end_of_it() {
     for at in 0..4 {
         record.output(OutputStream::Stdout, at, &Bytes::from_static(b"x"));
     }
-    record.exited(Some(ExitStatus::Code(0)));
+    record.exited(None);
     record.ended(OutputStream::Stdout);
     record.ended(OutputStream::Stderr);
     let part = Read {

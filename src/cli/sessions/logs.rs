@@ -149,7 +149,7 @@ impl Said {
             }
             OutputStream::Stderr => std::io::stderr().lock().write_all(data),
         };
-        self.unread |= written.is_err();
+        self.unread |= !output::noted(written);
     }
 
     fn to_json(&self, id: &str) -> Value {
