@@ -478,3 +478,20 @@ fn a_certificate_without_its_key_and_files_that_are_none_are_told() {
     assert_eq!(output.status.code(), Some(125));
     assert!(err(&output).contains("--tls-cert FILE"), "{}", err(&output));
 }
+
+#[test]
+fn an_error_of_usage_is_one_for_programs_too_where_they_ask() {
+    let place = Place::new();
+    let refused = place.run(&["key", "--json", "--role", "nobody"]);
+    assert_eq!(refused.status.code(), Some(125));
+    let error = &json(&refused)["error"];
+    assert_eq!(
+        (&error["kind"], &error["exit_code"]),
+        (&"usage".into(), &125.into())
+    );
+    assert!(error["message"].as_str().unwrap().contains("'nobody'"), "{error}");
+    assert!(err(&refused).starts_with("error: "), "people are told as well");
+    // What stands behind `--` is the command's.
+    let refused = place.run(&["run", "--no-such-flag", "--", "echo", "--json"]);
+    assert_eq!((refused.status.code(), out(&refused).as_str()), (Some(125), ""));
+}

@@ -5,6 +5,9 @@ use std::io::Write as _;
 use dwell_messages::{ErrorCode, ExitStatus};
 use rustix::io::Errno;
 
+use super::failure::Failure;
+use super::output;
+
 /// A process that was asked does not answer.
 pub(crate) const UNANSWERED: u8 = 1;
 /// The command was terminated because its time was over.
@@ -46,12 +49,25 @@ pub(crate) fn of_refusal(code: Option<ErrorCode>, errno: Option<i32>) -> u8 {
     }
 }
 
-/// Prints what the parser has to say; help and version are no errors.
+/// Prints what the parser has to say; help and version are no errors. An error is one for programs too, where `json` is
+/// among the arguments: they are not parsed, so what stands behind `--` is the only place where it means something else.
 pub(crate) fn usage(error: &clap::Error) -> u8 {
-    // Nobody is left to tell when this fails.
+    if !error.use_stderr() {
+        // Nobody is left to tell when this fails.
+        drop(error.print());
+        drop(std::io::stdout().flush());
+        return 0;
+    }
+    let own = std::env::args_os().take_while(|argument| argument != "--");
+    if own.into_iter().any(|argument| argument == "--json") {
+        let text = error.render().to_string();
+        let mut parts = text.trim_end().split("\n\n");
+        let what = parts.next().unwrap_or_default();
+        let failure = Failure::new("usage", what.strip_prefix("error: ").unwrap_or(what));
+        output::print_json(&parts.fold(failure, Failure::advise).to_json());
+    }
     drop(error.print());
-    drop(std::io::stdout().flush());
-    if error.use_stderr() { OWN_ERROR } else { 0 }
+    OWN_ERROR
 }
 
 #[cfg(test)]

@@ -89,7 +89,8 @@ impl Failure {
         self.exit
     }
 
-    fn to_json(&self) -> Value {
+    /// For programs.
+    pub(crate) fn to_json(&self) -> Value {
         json!({ "error": {
             "kind": self.kind, "message": self.message, "advice": self.advice, "exit_code": self.exit,
         } })

@@ -57,6 +57,24 @@ fn core() -> (Core, Instant) {
 }
 
 #[test]
+fn queue_age_is_measured_from_the_oldest_patch_that_was_merged() {
+    let (mut core, now) = core();
+    let at = |ms| now + Duration::from_millis(ms);
+    observe(&mut core, touch(1), at(0));
+    observe(&mut core, title("a"), at(1));
+    observe(&mut core, turns(1), at(2));
+    assert_eq!(start(&mut core, at(9)).oldest, at(0));
+    // Also when it failed, and was merged with what came behind it.
+    observe(&mut core, turns(2), at(10));
+    assert_eq!(finish(&mut core, Err("no"), at(11)), []);
+    observe(&mut core, turns(3), at(12));
+    assert_eq!(start(&mut core, at(19)).oldest, at(0));
+    assert_eq!(finish(&mut core, Ok(()), at(20)), []);
+    observe(&mut core, turns(4), at(21));
+    assert_eq!(start(&mut core, at(29)).oldest, at(21));
+}
+
+#[test]
 fn patches_that_wait_coalesce_into_one_and_the_later_wins_field_by_field() {
     let (mut core, now) = core();
     observe(&mut core, title("a"), now);

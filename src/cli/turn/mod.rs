@@ -85,7 +85,10 @@ pub(crate) struct Turn {
     #[command(flatten)]
     pub(crate) trusting: Trusting,
     /// What to ask.
-    #[arg(value_name = "PROMPT", required_unless_present = "mock")]
+    #[arg(
+        value_name = "PROMPT", required_unless_present = "mock",
+        value_parser = clap::builder::NonEmptyStringValueParser::new(),
+    )]
     pub(crate) prompt: Option<String>,
 }
 
