@@ -506,7 +506,13 @@ fn not_connected(error: &ConnectError, route: &Route, client: &PublicKey) -> Fai
         | ConnectError::Runtime(_)
         | ConnectError::Local(_) => "connect",
     };
-    let failure = Failure::of(kind, error);
+    let mut failure = Failure::of(kind, error);
+    if let (ConnectError::HandshakeRefused { .. } | ConnectError::Failed { .. }, Route::Relay(_)) =
+        (error, route)
+    {
+        // To whoever is not admitted a relay looks like one without such an executor.
+        failure = failure.advise("a relay that others can reach may want a token too: $DWELL_RELAY_TOKEN");
+    }
     match (error, route) {
         (ConnectError::Unreachable { .. }, Route::Relay(address)) => failure
             .advise(format!(
