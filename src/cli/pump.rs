@@ -176,10 +176,15 @@ pub(crate) async fn pump(
                 match forwarded {
                     Forwarded::All => {}
                     Forwarded::Left => break true,
-                    Forwarded::Refused(failure) => {
-                        // Never with half of what it was to read.
+                    Forwarded::Refused(failure, mut input) => {
+                        // Before the command can have ended. It is not to go on with half of what it was to read; and where this
+                        // client may not end it either, it must not wait for ever: the input's end may always be told.
                         refused = Some(failure);
                         running.terminate(INTERRUPT_GRACE);
+                        let closed = stop.or(async { Ok(input.close().await) }).await?;
+                        if let Err(error) = closed {
+                            tracing::debug!(error, "the command's input was not closed");
+                        }
                     }
                 }
                 continue;
@@ -301,7 +306,7 @@ enum Forwarded {
     /// The way out was typed.
     Left,
     /// This client may give it none.
-    Refused(Failure),
+    Refused(Failure, Input),
 }
 
 /// Follows this terminal's size; never ends.
@@ -334,13 +339,7 @@ async fn forward(input: Input, source: Option<mpsc::Receiver<Bytes>>, raw: bool)
         match input.write(data).await {
             Ok(()) => {}
             Err(None) => return Forwarded::All,
-            Err(Some(refused)) => {
-                // A command that waits for it must not wait for ever: its end this client may always tell.
-                if let Err(error) = input.close().await {
-                    tracing::debug!(error, "the command's input was not closed");
-                }
-                return Forwarded::Refused(refused);
-            }
+            Err(Some(refused)) => return Forwarded::Refused(refused, input),
         }
     }
     if let Err(error) = input.close().await {
