@@ -254,12 +254,12 @@ impl WireError {
 impl fmt::Display for WireError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.message)?;
-        // What an executor says of a start has the system's own words, and what to do.
-        let says_all = self.code == ErrorCode::SpawnFailed && self.message.contains("(os error ");
-        if says_all {
+        // What an executor says of a start has the system's own words, and mostly what to do behind them.
+        let has_errno = self.code == ErrorCode::SpawnFailed && self.message.contains("(os error ");
+        if has_errno && self.message.contains("): ") {
             return Ok(());
         }
-        if let Some(errno) = self.errno {
+        if let Some(errno) = self.errno.filter(|_| !has_errno) {
             write!(f, " (errno {errno})")?;
         }
         if let (Some(limit), Some(actual)) = (self.limit, self.actual) {

@@ -176,6 +176,10 @@ pub(crate) async fn pump(
                 match forwarded {
                     Forwarded::All => {}
                     Forwarded::Left => break true,
+                    Forwarded::Refused(failure, _) if on_stop == OnStop::Leave => {
+                        // Not this side's command to end: it is looked at without writing to it.
+                        output::note(&format!("dwell: {}; what it says is shown all the same", failure.message()));
+                    }
                     Forwarded::Refused(failure, mut input) => {
                         // Before the command can have ended. It is not to go on with half of what it was to read; and where this
                         // client may not end it either, it must not wait for ever: the input's end may always be told.
@@ -204,7 +208,12 @@ pub(crate) async fn pump(
                 if unread {
                     continue;
                 }
-                match hand_on(heard, &mut sink, stop, (&mut stopping, on_stop), &running).await? {
+                let was_stopping = stopping;
+                let handed = hand_on(heard, &mut sink, stop, (&mut stopping, on_stop), &running).await?;
+                if stopping && !was_stopping {
+                    patience.as_mut().reset(tokio::time::Instant::now() + PATIENCE);
+                }
+                match handed {
                     Handed::On => {}
                     Handed::Left => break true,
                     Handed::Unread if on_stop == OnStop::Leave => break true,
@@ -231,6 +240,7 @@ pub(crate) async fn pump(
     }
     let ended = stop.or(running.wait()).await;
     if let Some(refused) = refused {
+        drop(tokio::time::timeout(LAST_WORDS, sink.finish()).await);
         return Err(refused.advise("or give the command no input: </dev/null"));
     }
     let ended = ended?;

@@ -4,6 +4,7 @@ use std::fs::{self, File, OpenOptions};
 use std::io::{self, BufReader};
 use std::os::unix::fs::{FileExt as _, MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use rustix::fs::{FlockOperation, OFlags, flock};
 use rustix::io::Errno;
@@ -35,7 +36,9 @@ const DAMAGED_MAX: u32 = 100;
 pub struct LogFile {
     path: PathBuf,
     thread: ThreadId,
-    file: Option<Locked>,
+    file: Option<Arc<File>>,
+    /// From the first open until it is let go, whatever happens to `file`.
+    lock: Option<Locked>,
     /// Whether the file's name may not be on the disk yet.
     fresh: bool,
     /// Bytes that are on the disk for certain.
@@ -67,16 +70,27 @@ pub struct Opened {
     pub kept: Option<PathBuf>,
 }
 
-/// An open log, which no other process can open for writing. The lease says the same, but only to those who ask the same
-/// database, and see the same processes.
+/// What keeps every other process from opening a log for writing. The lease says the same, but only to those who ask the
+/// same database, and see the same processes.
 #[derive(Debug)]
-struct Locked(File);
+struct Locked(Arc<File>);
 
-impl std::ops::Deref for Locked {
-    type Target = File;
+impl Locked {
+    /// Locks an open file, as long as `path` still names it.
+    fn take(file: &Arc<File>, path: &Path) -> io::Result<Self> {
+        flock(file, FlockOperation::NonBlockingLockExclusive)?;
+        let lock = Self(Arc::clone(file));
+        let named = fs::symlink_metadata(path)?;
+        if !lock.is_on(&named)? {
+            // Between the open and the lock it was put aside and another put in its place.
+            return Err(Errno::WOULDBLOCK.into());
+        }
+        Ok(lock)
+    }
 
-    fn deref(&self) -> &File {
-        &self.0
+    fn is_on(&self, file: &fs::Metadata) -> io::Result<bool> {
+        let own = self.0.metadata()?;
+        Ok((own.dev(), own.ino()) == (file.dev(), file.ino()))
     }
 }
 
@@ -94,6 +108,7 @@ impl LogFile {
             path,
             thread,
             file: None,
+            lock: None,
             fresh: true,
             durable: 0,
             tail: Vec::new(),
@@ -120,8 +135,9 @@ impl LogFile {
         from: u64,
         mut seen: impl FnMut(&Item),
     ) -> Result<Opened, LogError> {
-        let file = match open_existing(&path) {
-            Ok(file) => file,
+        let locked = |file: Arc<File>| Locked::take(&file, &path).map(|lock| (file, lock));
+        let (mut file, mut lock) = match open_existing(&path).and_then(locked) {
+            Ok(opened) => opened,
             Err(error) if error.kind() == io::ErrorKind::NotFound && durable == 0 => {
                 return Ok(Opened {
                     log: Self::unmade(path, thread),
@@ -131,7 +147,6 @@ impl LogFile {
             }
             Err(error) => return Err(open_error(&path, error)),
         };
-        let mut file = file;
         let read = |source| LogError::Read {
             path: path.clone(),
             source,
@@ -154,9 +169,11 @@ impl LogFile {
         let mut kept = None;
         if let Some(fault) = fault.filter(|_| durable == 0) {
             if good > 0 {
-                let aside = set_aside(&path, thread, good).and_then(|kept| Ok((kept, open_existing(&path)?)));
-                let (was, repaired) = aside.map_err(|error| open_error(&path, error))?;
-                (kept, file) = (Some(was), repaired);
+                let repaired = set_aside(&path, thread, good)
+                    .and_then(|kept| Ok((kept, open_existing(&path).and_then(locked)?)));
+                let (was, opened) = repaired.map_err(|error| open_error(&path, error))?;
+                kept = Some(was);
+                (file, lock) = opened;
             } else if !is_torn_header(&file).map_err(read)? {
                 return Err(LogError::Foreign { path, fault });
             }
@@ -165,6 +182,7 @@ impl LogFile {
             path,
             thread,
             file: Some(file),
+            lock: Some(lock),
             fresh: false,
             durable: good,
             tail: Vec::new(),
@@ -255,10 +273,11 @@ impl LogFile {
     /// # Errors
     /// When the second attempt fails too. Everything is kept.
     pub fn write(&mut self) -> Result<(), LogError> {
-        if self.written == self.tail.len() {
+        if self.tail.is_empty() {
             return Ok(());
         }
-        if self.write_once().is_err() {
+        let is_written = self.file.is_some() && self.written == self.tail.len();
+        if !is_written && self.write_once().is_err() {
             self.write_once()?;
         }
         if self.tail.len() > TAIL_MAX_BYTES {
@@ -335,12 +354,19 @@ impl LogFile {
             drop(file.set_len(used));
         }
         self.distrust();
+        self.lock = None;
     }
 
-    /// The file, made if nothing of it is kept yet. One of which something is kept has to be there, with all of that.
-    fn open_again(&self) -> Result<Locked, LogError> {
+    /// The file, made if nothing of it is kept yet. One of which something is kept has to be there, with all of that; and
+    /// with nothing more, if it was let go or is another one.
+    fn open_again(&mut self) -> Result<Arc<File>, LogError> {
+        let failed = |error| open_error(&self.path, error);
         if self.durable == 0 {
-            return open_or_make(&self.path).map_err(|error| open_error(&self.path, error));
+            let file = open_or_make(&self.path).map_err(failed)?;
+            if !self.holds(&file).map_err(failed)? {
+                self.lock = Some(Locked::take(&file, &self.path).map_err(failed)?);
+            }
+            return Ok(file);
         }
         let gone = || LogError::Gone {
             path: self.path.clone(),
@@ -349,11 +375,27 @@ impl LogFile {
             io::ErrorKind::NotFound => gone(),
             _ => open_error(&self.path, error),
         })?;
-        let length = file.metadata().map(|metadata| metadata.len());
-        if length.map_err(|error| open_error(&self.path, error))? < self.durable {
+        let length = file.metadata().map_err(failed)?.len();
+        if length < self.durable {
             return Err(gone());
         }
+        if !self.holds(&file).map_err(failed)? {
+            let lock = Locked::take(&file, &self.path).map_err(failed)?;
+            if file.metadata().map_err(failed)?.len() > self.durable {
+                // Somebody had it since it was let go, or put another in its place: that is that writer's history now.
+                return Err(LogError::InUse {
+                    path: self.path.clone(),
+                });
+            }
+            self.lock = Some(lock);
+        }
         Ok(file)
+    }
+
+    /// Whether this is the file that is locked.
+    fn holds(&self, file: &File) -> io::Result<bool> {
+        let metadata = file.metadata()?;
+        self.lock.as_ref().map_or(Ok(false), |lock| lock.is_on(&metadata))
     }
 
     fn write_once(&mut self) -> Result<(), LogError> {
@@ -384,7 +426,7 @@ impl LogFile {
                 Ok(())
             }
             Err(source) => {
-                self.file = None;
+                self.distrust();
                 Err(LogError::Write {
                     path: self.path.clone(),
                     source,
@@ -407,7 +449,7 @@ impl LogFile {
         let linked = synced.and_then(|()| Ok(file.metadata()?.nlink() > 0));
         match linked {
             Ok(false) => {
-                self.file = None;
+                self.distrust();
                 Err(LogError::Gone {
                     path: self.path.clone(),
                 })
@@ -423,7 +465,7 @@ impl LogFile {
                 Ok(())
             }
             Err(source) => {
-                self.file = None;
+                self.distrust();
                 Err(LogError::Sync {
                     path: self.path.clone(),
                     source,
@@ -442,7 +484,7 @@ fn zero(file: &File, mut at: u64, end: u64) -> io::Result<()> {
     Ok(())
 }
 
-fn open_existing(path: &Path) -> io::Result<Locked> {
+fn open_existing(path: &Path) -> io::Result<Arc<File>> {
     OpenOptions::new()
         .read(true)
         .write(true)
@@ -451,7 +493,7 @@ fn open_existing(path: &Path) -> io::Result<Locked> {
         .and_then(ours)
 }
 
-fn open_or_make(path: &Path) -> io::Result<Locked> {
+fn open_or_make(path: &Path) -> io::Result<Arc<File>> {
     if let Some(dir) = path.parent() {
         durable_dir::make(dir)?;
     }
@@ -466,13 +508,12 @@ fn open_or_make(path: &Path) -> io::Result<Locked> {
         .and_then(ours)
 }
 
-fn ours(file: File) -> io::Result<Locked> {
+fn ours(file: File) -> io::Result<Arc<File>> {
     let metadata = file.metadata()?;
-    if !metadata.is_file() || metadata.mode() & 0o077 != 0 {
-        return Err(io::ErrorKind::PermissionDenied.into());
+    if metadata.is_file() && metadata.mode() & 0o077 == 0 {
+        return Ok(Arc::new(file));
     }
-    flock(&file, FlockOperation::NonBlockingLockExclusive)?;
-    Ok(Locked(file))
+    Err(io::ErrorKind::PermissionDenied.into())
 }
 
 /// Whether a log whose header cannot be read is one whose first write never came to the disk, so that nothing is in it.
@@ -529,8 +570,8 @@ fn damaged_names(path: &Path) -> impl Iterator<Item = PathBuf> {
 /// `InUse`, or why something cannot be removed.
 pub(crate) fn remove(path: &Path) -> Result<bool, LogError> {
     // Held until the name is gone, so that a writer that is not known here is not robbed of its file.
-    let _held = match open_existing(path) {
-        Ok(file) => Some(file),
+    let _held = match open_existing(path).and_then(|file| Locked::take(&file, path)) {
+        Ok(lock) => Some(lock),
         Err(error) if error.raw_os_error() == Some(Errno::WOULDBLOCK.raw_os_error()) => {
             return Err(open_error(path, error));
         }

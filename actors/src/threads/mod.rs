@@ -142,7 +142,8 @@ impl Threads {
         let (durable, covered) = (record.log_bytes, record.items);
         let is_known = claimed.record.is_some();
         // The claim goes along: whoever gives this call up must not let another in while the file is being repaired.
-        let (claimed, opened) = on_a_thread(id, move || {
+        // Behind the log, which it is to outlive also when nobody takes either.
+        let (opened, claimed) = on_a_thread(id, move || {
             let mut deferred = ThreadPatch::default();
             let mut see = |item: &Item| {
                 if !is_known && deferred.created_unix_us.is_none() {
@@ -151,7 +152,7 @@ impl Threads {
                 deferred.merge(observer.observe(std::slice::from_ref(item)));
             };
             let opened = LogFile::open(path, id, durable, covered, &mut see);
-            (claimed, opened.map(|opened| (opened, deferred, observer)))
+            (opened.map(|opened| (opened, deferred, observer)), claimed)
         })
         .await?;
         match opened {

@@ -325,6 +325,45 @@ fn a_log_has_one_writer_also_among_those_who_do_not_know_of_each_others_lease() 
     log.sync().unwrap();
 }
 
+/// Regression: a write that failed gave the lock back, and what was tried again lay over the next writer's history.
+#[test]
+fn a_log_whose_write_failed_is_its_writers_until_it_lets_go_and_not_after_another_has_had_it() {
+    let (_dir, path) = place();
+    let mut log = written(&path, &[item(1)]);
+    log.push(&item(2));
+    log.write().unwrap();
+    log.distrust();
+    assert!(matches!(open(&path, 0), Err(LogError::InUse { .. })));
+    log.sync().unwrap();
+    log.let_go();
+    let (mut other, ..) = open(&path, 0).unwrap();
+    other.push(&item(3));
+    other.sync().unwrap();
+    other.let_go();
+    log.push(&item(4));
+    assert!(matches!(log.sync(), Err(LogError::InUse { .. })));
+    let (items, fault, _) = read(&fs::read(&path).unwrap());
+    assert_eq!((items, fault), (vec![item(1), item(2), item(3)], None));
+}
+
+/// Regression: what could not be synced was taken for written by whoever asked again, though its file was dropped.
+#[test]
+fn a_tail_whose_file_was_dropped_is_written_again_by_the_next_write() {
+    let (_dir, path) = place();
+    let mut log = written(&path, &[item(1)]);
+    log.push(&item(2));
+    log.write().unwrap();
+    log.distrust();
+    fs::OpenOptions::new()
+        .write(true)
+        .open(&path)
+        .unwrap()
+        .set_len(log.durable_bytes())
+        .unwrap();
+    log.write().unwrap();
+    assert_eq!(read(&fs::read(&path).unwrap()).0, [item(1), item(2)]);
+}
+
 /// Regression: after the loss of its record a log was cut at its first damage, and all behind that was gone.
 #[test]
 fn damage_of_a_log_of_which_nobody_knows_how_much_counts_is_repaired_beside_the_file_as_it_was() {
