@@ -521,6 +521,41 @@ fn input_that_a_key_may_not_give_is_an_error_that_names_the_scope() {
     });
 }
 
+/// Regression: a key stroke that was refused ended a command that was only looked at.
+#[test]
+fn input_that_a_key_may_not_give_ends_nothing_that_it_is_attached_to() {
+    let world = World::start(false);
+    let key = key_of(&world.homes.path().join("stranger"));
+    std::fs::write(&world.list, format!("{key} scopes=spawn+attach+signal\n")).unwrap();
+    let as_stranger = |arguments: &[&str]| world.as_("stranger", arguments);
+    let started = as_stranger(&["run", "--detach", "--stdin", "--", "cat"])
+        .output()
+        .unwrap();
+    let id = out(&started).trim_end().to_owned();
+    let mut attached = as_stranger(&["attach", &id])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    attached.stdin.take().unwrap().write_all(b"hello\n").unwrap();
+    let mut said = String::new();
+    BufReader::new(attached.stderr.as_mut().unwrap())
+        .read_line(&mut said)
+        .unwrap();
+    assert!(said.contains("scope stdin"), "{said}");
+    // Whoever had been told to end it would be told here, in the order of one link.
+    attached.kill().unwrap();
+    ended(attached);
+    let line = world
+        .ps("stranger", true)
+        .into_iter()
+        .find(|line| line["id"] == id);
+    assert_eq!(line.unwrap()["state"], "running");
+    let killed = as_stranger(&["kill", &id]).output().unwrap();
+    assert_eq!(killed.status.code(), Some(0), "{}", err(&killed));
+}
+
 /// Regression: it was lost with exit code 0, or with that of a reader that went away.
 #[test]
 fn output_that_cannot_be_written_is_an_error_and_a_reader_that_went_away_is_none() {
