@@ -316,7 +316,7 @@ enum Forwarded {
     /// The way out was typed.
     Left,
     /// This client may give it none.
-    Refused(Failure, Input),
+    Refused(Box<Failure>, Input),
 }
 
 /// Follows this terminal's size; never ends.
@@ -349,7 +349,7 @@ async fn forward(input: Input, source: Option<mpsc::Receiver<Bytes>>, raw: bool)
         match input.write(data).await {
             Ok(()) => {}
             Err(None) => return Forwarded::All,
-            Err(Some(refused)) => return Forwarded::Refused(refused, input),
+            Err(Some(refused)) => return Forwarded::Refused(Box::new(refused), input),
         }
     }
     if let Err(error) = input.close().await {
