@@ -13,6 +13,8 @@ use std::sync::OnceLock;
 pub enum FaultPoint {
     /// An event log was opened and read, and nothing of it is repaired yet.
     Opened,
+    /// An append was accepted by its thread's actor, and nobody else knows of it yet.
+    Accepted,
     /// Items are about to be written to an event log.
     BeforeWrite,
     /// They are written, and not synced.

@@ -32,10 +32,11 @@ pub(crate) enum Mode {
 }
 
 /// Every place at which the process may be ended: those of the library, and its own.
-pub(crate) const POINTS: [&str; 12] = [
+pub(crate) const POINTS: [&str; 13] = [
     "Opened",
     "BeforeEnqueue",
     "AfterEnqueue",
+    "Accepted",
     "BeforeWrite",
     "AfterWrite",
     "BeforeSync",

@@ -11,7 +11,7 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
 use std::time::{Duration, Instant};
 
 use dwell_messages::{SpanId, TraceContext};
-use tokio::sync::{OwnedSemaphorePermit, watch};
+use tokio::sync::watch;
 
 use super::error::LogError;
 use super::file::LogFile;
@@ -19,7 +19,7 @@ use super::format::Item;
 use crate::metadata_store::worker::{Done, Job, Update};
 use crate::metadata_store::{Holder, ThreadId};
 use crate::telemetry::{Collector, Stage, Tick, semconv};
-use crate::threads::ThreadError;
+use crate::threads::{AppendRoom, ThreadError};
 
 /// Jobs that may wait for the disk.
 pub const LOG_QUEUE_MAX: usize = 1_024;
@@ -34,8 +34,8 @@ pub(crate) struct LogKey(pub(crate) u64);
 
 /// What the thread is to do.
 pub(crate) enum LogJob {
-    /// Keep a log, which nobody else has open.
-    Open(LogKey, Box<LogFile>),
+    /// Keep a log, which nobody else has open, and tell how many bytes of what was appended to it cannot be written.
+    Open(LogKey, Box<LogFile>, watch::Sender<usize>),
     /// Append some items, as records.
     Records(LogKey, Box<Records>),
     /// Append items of one append.
@@ -68,7 +68,7 @@ pub(crate) enum LogJob {
 pub(crate) struct Appending {
     pub(crate) items: Vec<Item>,
     /// Room for their bytes, given back when they are written.
-    pub(crate) room: Option<OwnedSemaphorePermit>,
+    pub(crate) room: Option<AppendRoom>,
     pub(crate) trace: AppendTrace,
 }
 
@@ -78,7 +78,7 @@ pub(crate) struct Records {
     pub(crate) bytes: Vec<u8>,
     pub(crate) items: u64,
     /// Room for the bytes of all of them.
-    pub(crate) room: Option<OwnedSemaphorePermit>,
+    pub(crate) room: Option<AppendRoom>,
     /// Of the sampled ones.
     pub(crate) traces: Vec<AppendTrace>,
 }
@@ -102,8 +102,17 @@ impl AppendTrace {
 struct Log {
     file: LogFile,
     /// Of appends whose items are not in the file yet: their room, and their spans where they are sampled.
-    rooms: Vec<OwnedSemaphorePermit>,
+    room: Option<AppendRoom>,
     traces: Vec<AppendTrace>,
+    /// How many bytes of that could not be written.
+    stuck: watch::Sender<usize>,
+}
+
+impl Log {
+    /// Bytes that are not in the file yet.
+    fn waiting(&self) -> usize {
+        self.room.as_ref().map_or(0, AppendRoom::bytes)
+    }
 }
 
 /// The sending end of the thread, which ends with the last of them.
@@ -111,13 +120,13 @@ struct Log {
 pub(crate) struct LogHandle(SyncSender<LogJob>);
 
 impl LogHandle {
-    /// Starts the thread. `failing` is true as long as some log cannot be written.
+    /// Starts the thread. `stuck` is how many bytes of what was appended cannot be written.
     ///
     /// # Errors
     /// When it cannot be started.
     pub(crate) fn start(
         store: SyncSender<Job>,
-        failing: watch::Sender<bool>,
+        stuck: watch::Sender<usize>,
         collector: Collector,
     ) -> std::io::Result<Self> {
         let (jobs, queue) = sync_channel(LOG_QUEUE_MAX);
@@ -128,7 +137,7 @@ impl LogHandle {
             failed: Vec::new(),
             retry_at: None,
             store,
-            failing,
+            stuck,
             collector,
         };
         std::thread::Builder::new()
@@ -152,8 +161,8 @@ struct Worker {
     failed: Vec<LogKey>,
     retry_at: Option<Instant>,
     store: SyncSender<Job>,
-    /// Whether there are such.
-    failing: watch::Sender<bool>,
+    /// What waits for these.
+    stuck: watch::Sender<usize>,
     collector: Collector,
 }
 
@@ -183,11 +192,21 @@ impl Worker {
                     tracing::error!(
                         "the thread of the event logs panicked; what was appended is written again"
                     );
-                    for log in self.logs.values_mut() {
-                        log.file.distrust();
-                    }
+                    self.distrust();
                 }
             }
+        }
+    }
+
+    /// After a panic: nothing that was not synced counts as written, and what somebody's room waits for is tried again
+    /// unasked.
+    fn distrust(&mut self) {
+        for log in self.logs.values_mut() {
+            log.file.distrust();
+        }
+        let waiting = self.logs.iter().filter(|(_, log)| log.room.is_some());
+        for key in waiting.map(|(key, _)| *key).collect::<Vec<_>>() {
+            self.fails(key, true);
         }
     }
 
@@ -204,29 +223,38 @@ impl Worker {
         if self.retry_at.is_none_or(|at| now < at) {
             return;
         }
+        // Before the first: should it panic, the next try has its time too.
+        self.retry_at = Some(now + RETRY_INTERVAL);
         for key in self.failed.clone() {
             drop(self.write(key));
         }
         self.retry_at = (!self.failed.is_empty()).then(|| Instant::now() + RETRY_INTERVAL);
     }
 
-    /// Knows a log as one that can or cannot be written. Whether that is news.
+    /// Knows a log as one that can or cannot be written, and tells how much waits for it. Whether the first is news.
     fn fails(&mut self, key: LogKey, is_failing: bool) -> bool {
         let place = self.failed.iter().position(|failed| *failed == key);
         match (place, is_failing) {
+            (None, false) => return false,
             (None, true) => self.failed.push(key),
             (Some(place), false) => drop(self.failed.swap_remove(place)),
-            (None, false) | (Some(_), true) => return false,
+            (Some(_), true) => {}
         }
-        let failing = !self.failed.is_empty();
-        self.failing
-            .send_if_modified(|known| std::mem::replace(known, failing) != failing);
-        self.retry_at = self.retry_at.filter(|_| failing);
-        if failing {
-            self.retry_at
-                .get_or_insert_with(|| Instant::now() + RETRY_INTERVAL);
+        let mut all = 0;
+        for failed in &self.failed {
+            let log = self.logs.get(failed);
+            all += log.map_or(0, Log::waiting);
         }
-        true
+        if let Some(log) = self.logs.get(&key) {
+            log.stuck.send_replace(if is_failing { log.waiting() } else { 0 });
+        }
+        self.stuck.send_replace(all);
+        self.retry_at = if self.failed.is_empty() {
+            None
+        } else {
+            self.retry_at.or_else(|| Some(Instant::now() + RETRY_INTERVAL))
+        };
+        place.is_some() != is_failing
     }
 
     /// Uses the time until the next job, which it gives back, for what makes the next sync shorter.
@@ -260,15 +288,14 @@ impl Worker {
 
     fn job(&mut self, job: LogJob) {
         match job {
-            LogJob::Open(key, file) => {
-                self.logs.insert(
-                    key,
-                    Log {
-                        file: *file,
-                        rooms: Vec::new(),
-                        traces: Vec::new(),
-                    },
-                );
+            LogJob::Open(key, file, stuck) => {
+                let log = Log {
+                    file: *file,
+                    room: None,
+                    traces: Vec::new(),
+                    stuck,
+                };
+                self.logs.insert(key, log);
             }
             LogJob::Records(key, records) => self.records(key, *records),
             LogJob::Append(key, appending) => self.append(key, *appending),
@@ -319,7 +346,7 @@ impl Worker {
         for item in &appending.items {
             log.file.push(item);
         }
-        log.rooms.extend(appending.room);
+        AppendRoom::merge(&mut log.room, appending.room);
         if appending.trace.parent.is_sampled() {
             log.traces.push(appending.trace);
         }
@@ -331,7 +358,7 @@ impl Worker {
             return;
         };
         log.file.push_records(&records.bytes, records.items);
-        log.rooms.extend(records.room);
+        AppendRoom::merge(&mut log.room, records.room);
         log.traces.extend(records.traces);
         self.touch(key);
     }
@@ -357,7 +384,7 @@ impl Worker {
         }
         match outcome {
             Ok(()) => {
-                log.rooms.clear();
+                log.room = None;
                 for trace in log.traces.drain(..) {
                     let name = semconv::span::THREAD_APPEND;
                     let stage = Stage::with_id(&trace.parent, trace.span, name, trace.called, now);
@@ -444,35 +471,63 @@ impl Worker {
 
 #[cfg(test)]
 mod tests {
+    use std::path::Path;
+    use std::sync::atomic::{AtomicBool, Ordering};
+
+    use tokio::sync::Semaphore;
+
     use super::*;
     use crate::event_log::{ItemKind, LogReader, Step};
+    use crate::fault_point::{self, FaultPoint};
     use crate::telemetry::CollectorOptions;
 
     const LOG: LogKey = LogKey(1);
     const THREAD: ThreadId = ThreadId([9; 16]);
 
-    /// Items in a log's file after its thread was closed in the same breath in which something was appended; and whether
-    /// the lease was given back.
-    fn closed(sync: bool) -> (u64, bool) {
-        let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("one.log");
+    /// A worker, what it is told, what it asks of the store, and how much it says that cannot be written.
+    struct Bench {
+        worker: Worker,
+        jobs: SyncSender<LogJob>,
+        queue: Receiver<LogJob>,
+        asked: Receiver<Job>,
+        stuck: watch::Receiver<usize>,
+    }
+
+    fn bench() -> Bench {
         let (jobs, queue) = sync_channel(8);
         let (store, asked) = sync_channel(8);
+        let (all_stuck, stuck) = watch::channel(0);
         let collector = Collector::start(CollectorOptions {
             role: dwell_messages::Role::Harness,
             keep_recent: false,
             sinks: Vec::new(),
         });
-        let mut worker = Worker {
+        let worker = Worker {
             logs: HashMap::new(),
             touched: Vec::new(),
             worn: Vec::new(),
             failed: Vec::new(),
             retry_at: None,
             store,
-            failing: watch::channel(false).0,
+            stuck: all_stuck,
             collector: collector.unwrap(),
         };
+        Bench {
+            worker,
+            jobs,
+            queue,
+            asked,
+            stuck,
+        }
+    }
+
+    fn open(path: &Path) -> LogJob {
+        let log = LogFile::unmade(path.to_owned(), THREAD);
+        LogJob::Open(LOG, Box::new(log), watch::channel(0).0)
+    }
+
+    /// One item.
+    fn records(room: Option<AppendRoom>) -> LogJob {
         let item = Item {
             kind: ItemKind::Note,
             at_unix_us: 0,
@@ -480,27 +535,40 @@ mod tests {
         };
         let mut records = Records {
             items: 1,
+            room,
             ..Records::default()
         };
         crate::event_log::encode_record(&mut records.bytes, 0, &item);
-        jobs.send(LogJob::Records(LOG, Box::new(records))).unwrap();
-        jobs.send(LogJob::Close {
+        LogJob::Records(LOG, Box::new(records))
+    }
+
+    fn items(path: &Path) -> u64 {
+        let Ok(file) = std::fs::File::open(path) else {
+            return 0;
+        };
+        let mut reader = LogReader::new(file, THREAD);
+        while matches!(reader.step().unwrap(), Step::Item(_)) {}
+        reader.items()
+    }
+
+    /// Items in a log's file after its thread was closed in the same breath in which something was appended; and whether
+    /// the lease was given back.
+    fn closed(sync: bool) -> (u64, bool) {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("one.log");
+        let mut bench = bench();
+        bench.jobs.send(records(None)).unwrap();
+        let close = LogJob::Close {
             log: LOG,
             id: THREAD,
             holder: Holder::of_this_process(),
             sync,
             done: Done::new(drop),
-        })
-        .unwrap();
-        let log = LogFile::unmade(path.clone(), THREAD);
-        worker.batch(LogJob::Open(LOG, Box::new(log)), &queue);
-        let released = matches!(asked.try_recv(), Ok(Job::Ask(_)));
-        let Ok(file) = std::fs::File::open(&path) else {
-            return (0, released);
         };
-        let mut reader = LogReader::new(file, THREAD);
-        while matches!(reader.step().unwrap(), Step::Item(_)) {}
-        (reader.items(), released)
+        bench.jobs.send(close).unwrap();
+        bench.worker.batch(open(&path), &bench.queue);
+        let released = matches!(bench.asked.try_recv(), Ok(Job::Ask(_)));
+        (items(&path), released)
     }
 
     /// Regression: a discarded thread's last appends were written after its lease was given back, where the next writer's
@@ -510,5 +578,46 @@ mod tests {
         assert_eq!(closed(false), (0, true));
         // What a shutdown writes it writes before.
         assert_eq!(closed(true), (1, true));
+    }
+    /// The thread that panics when it first writes.
+    const PANICS: &str = "log-that-panics";
+
+    fn panic_once(point: FaultPoint) {
+        static HAS: AtomicBool = AtomicBool::new(false);
+        let is_it = std::thread::current().name() == Some(PANICS);
+        if is_it && point == FaultPoint::BeforeWrite && !HAS.swap(true, Ordering::Relaxed) {
+            panic!("injected");
+        }
+    }
+
+    /// Regression: nobody wrote what a panic had interrupted before somebody asked for more of the same thread, and
+    /// whoever waited for its room did not.
+    #[tokio::test]
+    async fn what_a_panic_interrupts_is_written_unasked_and_its_room_is_given_back() {
+        fault_point::set(panic_once);
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("one.log");
+        let Bench {
+            worker,
+            jobs,
+            queue,
+            mut stuck,
+            ..
+        } = bench();
+        let room = Arc::new(Semaphore::new(1_000));
+        jobs.send(open(&path)).unwrap();
+        jobs.send(records(Some(AppendRoom::of(&room, 400)))).unwrap();
+        let thread = std::thread::Builder::new().name(PANICS.into());
+        let thread = thread.spawn(move || worker.work(&queue)).unwrap();
+        let bound = Duration::from_secs(30);
+        let told = tokio::time::timeout(bound, stuck.wait_for(|bytes| *bytes == 200)).await;
+        drop(told.expect("it is known to wait").unwrap());
+        let whole = tokio::time::timeout(bound, room.acquire_many(1_000)).await;
+        drop(whole.expect("its room is given back").unwrap());
+        assert_eq!(items(&path), 1);
+        let told = tokio::time::timeout(bound, stuck.wait_for(|bytes| *bytes == 0)).await;
+        drop(told.expect("it is known not to").unwrap());
+        drop(jobs);
+        thread.join().unwrap();
     }
 }

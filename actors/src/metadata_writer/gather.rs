@@ -7,6 +7,7 @@
 use crate::event_log::encode_record;
 use crate::event_log::worker::{Appending, LogJob, LogKey, Records};
 use crate::mailbox::{Room, Turn};
+use crate::threads::AppendRoom;
 
 use super::MetadataWriter;
 
@@ -58,11 +59,7 @@ impl Gather {
             self.next += 1;
             records.items += 1;
         }
-        match (&mut records.room, appending.room.take()) {
-            (Some(room), Some(more)) => room.merge(more),
-            (room @ None, more) => *room = more,
-            (Some(_), None) => {}
-        }
+        AppendRoom::merge(&mut records.room, appending.room.take());
         if appending.trace.parent.is_sampled() {
             records.traces.push(appending.trace);
         }

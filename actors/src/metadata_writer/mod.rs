@@ -22,6 +22,7 @@ use self::gather::Gather;
 pub use self::gather::{APPENDS_GATHERED_MAX, GATHERED_MAX_BYTES};
 pub use self::observer::{Observer, PREVIEW_MAX_BYTES};
 use crate::event_log::worker::{Appending, LogJob, LogKey};
+use crate::fault_point::{FaultPoint, reach};
 use crate::feed::{FEED_RETRY, Fed, Feed};
 use crate::mailbox::{Actor, Mailbox, Message, Reply, Room, TimerGuard, Turn};
 use crate::metadata_store::worker::{Done, Update};
@@ -200,6 +201,7 @@ impl MetadataWriter {
             }
             self.feed.queue(LogJob::Append(self.live.log, large), room);
         }
+        reach(FaultPoint::Accepted);
         self.core.observe(derived, observed.clone(), at);
         if inside.is_sampled() {
             self.live.collector.stage(Stage::with_id(

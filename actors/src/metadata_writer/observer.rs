@@ -38,7 +38,7 @@ impl Observer {
                     }
                 }
                 ItemKind::TurnStarted => {
-                    self.turns += 1;
+                    self.turns = self.turns.saturating_add(1);
                     patch.turns = Some(self.turns);
                     patch.status = Some(ThreadStatus::Active);
                 }
@@ -54,5 +54,22 @@ impl Observer {
         }
         patch.updated_unix_us = Some(self.updated_unix_us);
         patch
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Regression: it panicked, and began anew at 0 where overflow is not looked for.
+    #[test]
+    fn more_turns_than_can_be_counted_stay_as_many() {
+        let mut observer = Observer {
+            turns: u64::MAX - 1,
+            ..Observer::default()
+        };
+        let begun = Item::now(ItemKind::TurnStarted, "");
+        let patch = observer.observe(&[begun.clone(), begun]);
+        assert_eq!(patch.turns, Some(u64::MAX));
     }
 }

@@ -7,6 +7,7 @@ mod error;
 mod item;
 mod open;
 mod rebuild;
+mod room;
 mod thread;
 
 use std::fmt;
@@ -14,12 +15,14 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::Semaphore;
 
 pub use error::ThreadError;
 pub use item::Append;
 pub use open::ThreadsBuilder;
-pub use thread::{APPEND_MAX_BYTES, APPEND_QUEUE_MAX_BYTES, Thread};
+pub(crate) use room::AppendRoom;
+pub use room::{APPEND_QUEUE_MAX_BYTES, THREAD_QUEUE_MAX_BYTES};
+pub use thread::{APPEND_MAX_BYTES, Thread};
 
 use crate::event_log::worker::{LogHandle, LogJob, LogKey};
 use crate::event_log::{self, LogError, LogFile, LogReader, Opened, Step};
@@ -45,7 +48,8 @@ struct Kept {
     store: StoreHandle,
     logs: LogHandle,
     collector: Collector,
-    gate: thread::Gate,
+    /// Of all threads' appends.
+    room: room::Allowance,
     seats: Arc<Semaphore>,
     next_log: AtomicU64,
     place: Place,
@@ -80,8 +84,8 @@ impl Threads {
         collector: Collector,
         runtime: Runtime,
     ) -> Result<Self, ThreadError> {
-        let (failing, is_failing) = watch::channel(false);
-        let logs = LogHandle::start(store.jobs(), failing, collector.clone()).map_err(|source| {
+        let (room, stuck) = room::Allowance::new(APPEND_QUEUE_MAX_BYTES);
+        let logs = LogHandle::start(store.jobs(), stuck, collector.clone()).map_err(|source| {
             ThreadError::Local {
                 what: "the thread of the event logs could not be started; raise the thread limit",
                 source: Arc::new(source),
@@ -92,10 +96,7 @@ impl Threads {
             store,
             logs,
             collector,
-            gate: thread::Gate {
-                bytes: Arc::new(Semaphore::new(APPEND_QUEUE_MAX_BYTES)),
-                failing: is_failing,
-            },
+            room,
             seats: Arc::new(Semaphore::new(LIVE_THREADS_MAX)),
             next_log: AtomicU64::new(1),
             place: runtime.place(),
@@ -346,13 +347,15 @@ impl Claimed {
             // From here on the actor gives the lease back.
             _seat: self.seat.take(),
         };
-        let mut parts = Some((live, LogJob::Open(key, Box::new(log))));
+        let (share, stuck) = room::Allowance::new(THREAD_QUEUE_MAX_BYTES);
+        let mut parts = Some((live, LogJob::Open(key, Box::new(log), stuck)));
         let options = HostOptions::new(METADATA_MAILBOX_MAX);
         let writer = start_on(kept.place.arbiter(), options, move || {
             let (live, open) = parts.take().expect("an actor that is not restarted is made once");
             MetadataWriter::new(live, open)
         });
-        let (gate, arbiter) = (kept.gate.clone(), kept.place.arbiter().clone());
+        let all = kept.room.clone();
+        let (gate, arbiter) = (room::Gate { share, all }, kept.place.arbiter().clone());
         Thread::new(self.id, writer, gate, arbiter, self.threads.clone(), closing)
     }
 

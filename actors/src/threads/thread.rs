@@ -7,11 +7,12 @@ use std::time::Duration;
 
 use actix_rt::ArbiterHandle;
 use dwell_messages::{Envelope, TraceContext};
-use tokio::sync::{Mutex, OwnedSemaphorePermit, Semaphore, TryAcquireError, oneshot, watch};
+use tokio::sync::{Mutex, oneshot};
 
 use super::Threads;
 use super::error::ThreadError;
 use super::item::Append;
+use super::room::Gate;
 use crate::event_log::ITEM_BODY_MAX_BYTES;
 use crate::event_log::worker::{AppendTrace, Appending};
 use crate::mailbox::{Mailbox, Reply};
@@ -21,8 +22,6 @@ use crate::telemetry::{Tick, root, span_id};
 
 /// The most bytes of one append's items.
 pub const APPEND_MAX_BYTES: usize = 4 << 20;
-/// Bytes of all live threads' items that may wait to be written.
-pub const APPEND_QUEUE_MAX_BYTES: usize = 32 << 20;
 
 /// What an append takes of that besides its items.
 const APPEND_OVERHEAD_BYTES: usize = 256;
@@ -46,32 +45,6 @@ pub struct Thread {
     order: Mutex<()>,
     /// True when it ends; taken back by the actor when that fails.
     closing: Arc<AtomicBool>,
-}
-
-/// Room for the bytes of items that wait to be written.
-#[derive(Clone)]
-pub(super) struct Gate {
-    pub(super) bytes: Arc<Semaphore>,
-    /// True as long as history cannot be written.
-    pub(super) failing: watch::Receiver<bool>,
-}
-
-impl Gate {
-    /// Waits for room, but not for a disk that takes nothing.
-    async fn admit(&self, bytes: usize) -> Result<OwnedSemaphorePermit, ThreadError> {
-        let wanted = u32::try_from(bytes).unwrap_or(u32::MAX);
-        match Arc::clone(&self.bytes).try_acquire_many_owned(wanted) {
-            Ok(room) => return Ok(room),
-            Err(TryAcquireError::Closed) => return Err(ThreadError::Closed),
-            Err(TryAcquireError::NoPermits) => {}
-        }
-        let mut failing = self.failing.clone();
-        tokio::select! {
-            biased;
-            room = Arc::clone(&self.bytes).acquire_many_owned(wanted) => room.map_err(|_| ThreadError::Closed),
-            _ = failing.wait_for(|failing| *failing) => Err(ThreadError::Backlog { max: APPEND_QUEUE_MAX_BYTES }),
-        }
-    }
 }
 
 impl fmt::Debug for Thread {
@@ -113,7 +86,8 @@ impl Thread {
     /// Cancellation: a future that is dropped before it is ready has appended nothing; afterwards everything.
     ///
     /// # Errors
-    /// Nothing was taken: too large, closed, or the queue is full of what a failing disk does not take.
+    /// Nothing was taken: too large, closed, or its part of the queue, or all of it, is full of what a failing disk does
+    /// not take.
     pub async fn append(&self, append: impl Into<Append>) -> Result<(), ThreadError> {
         self.put(append.into(), None).await
     }

@@ -4,13 +4,14 @@ use std::collections::VecDeque;
 use std::future::Future;
 use std::path::PathBuf;
 use std::sync::{Arc, Condvar, Mutex};
+use std::task::Poll;
 use std::time::Duration;
 
 use dwell_actors::metadata_store::{
-    Holder, MemoryStore, MetadataStore, RunRecord, StoreError, ThreadId, ThreadPage, ThreadPatch,
+    Change, Holder, MemoryStore, MetadataStore, RunRecord, StoreError, ThreadId, ThreadPage, ThreadPatch,
     ThreadQuery, ThreadRecord,
 };
-use dwell_actors::threads::{Item, ItemKind, NewThread, Thread, Threads};
+use dwell_actors::threads::{Item, ItemKind, NewThread, Thread, ThreadError, Threads};
 use tempfile::TempDir;
 use tokio::sync::watch;
 
@@ -228,6 +229,20 @@ impl Place {
         bounded(self.threads.create(NewThread::default())).await.unwrap()
     }
 
+    /// A thread that somebody is about to give back, or that nobody has.
+    pub(crate) async fn resumed(&self, id: ThreadId) -> Thread {
+        bounded(async {
+            loop {
+                match self.threads.resume(id).await {
+                    Ok(thread) => break thread,
+                    Err(ThreadError::Store(_)) => tokio::task::yield_now().await,
+                    Err(other) => panic!("{other}"),
+                }
+            }
+        })
+        .await
+    }
+
     pub(crate) fn logs(&self) -> PathBuf {
         self.dir.path().join("threads")
     }
@@ -258,4 +273,34 @@ pub(crate) fn turn(text: &str) -> Item {
 /// Something that does not.
 pub(crate) fn note(text: &str) -> Item {
     Item::now(ItemKind::Note, text)
+}
+
+pub(crate) fn title(text: &str) -> ThreadPatch {
+    ThreadPatch {
+        title: Change::Set(text.into()),
+        ..ThreadPatch::default()
+    }
+}
+
+/// Begins to wait, and goes on doing something else.
+pub(crate) async fn begun<F: Future>(mut future: std::pin::Pin<&mut F>) {
+    std::future::poll_fn(|cx| {
+        assert!(future.as_mut().poll(cx).is_pending(), "it waits");
+        Poll::Ready(())
+    })
+    .await;
+}
+
+pub(crate) fn store_kind(outcome: Result<(), ThreadError>) -> &'static str {
+    match outcome {
+        Err(ThreadError::Store(error)) => error.kind(),
+        other => panic!("the store's error, not {other:?}"),
+    }
+}
+
+pub(crate) async fn turns(place: &Place, id: ThreadId) -> u64 {
+    bounded(place.threads.get(id))
+        .await
+        .unwrap()
+        .map_or(0, |record| record.turns)
 }

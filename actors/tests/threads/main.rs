@@ -2,7 +2,10 @@
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
 mod core;
+mod ends;
+mod failures;
 mod gated;
+mod hook;
 mod log;
 mod main_path;
 mod model;
