@@ -58,7 +58,7 @@ impl Serving {
                 Some(status) => break status,
                 None => assert!(begun.elapsed() < BOUND, "it ends"),
             }
-            std::thread::yield_now();
+            std::thread::park_timeout(Duration::from_millis(1));
         };
         let mut rest = String::new();
         self.stdout.read_to_string(&mut rest).unwrap();

@@ -101,7 +101,7 @@ fn for_programs_there_is_one_object_with_everything() {
 
 #[test]
 fn what_is_kept_of_the_command_is_in_the_picture_and_not_on_its_way() {
-    let output = run(&["--json"], &["sh", "-c", "sleep 0.2"]);
+    let output = run(&["--json"], &["sh", "-c", "sleep 2"]);
     let value: Value = serde_json::from_slice(&output.stdout).unwrap();
     let rows = value["waterfall"]["rows"].as_array().unwrap();
     let named = |name: &str| rows.iter().filter(|row| row["name"] == name).collect::<Vec<_>>();

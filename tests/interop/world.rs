@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::io::{BufRead as _, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
 
 use dwell_actors::trace_file::{current_path, read_traces};
 use dwell_messages::{Role, Span};
@@ -15,6 +16,9 @@ use crate::mock::{Mock, Step};
 
 /// The package whose client is served.
 const PACKAGE: &str = "@openai/codex@0.169.0-linux-x64";
+/// The stage of a command of which is told last.
+const LAST_STAGE: &str = "exit watcher";
+const BOUND: Duration = Duration::from_secs(20);
 /// The longest one turn may take.
 const TURN_MAX_SECONDS: &str = "120";
 /// Set where the network is a loopback alone.
@@ -53,9 +57,10 @@ pub(crate) fn codex() -> PathBuf {
     let binary = cache.join("package/vendor/x86_64-unknown-linux-musl/bin/codex");
     if !binary.exists() {
         std::fs::create_dir_all(&cache).unwrap();
-        // Tests run beside each other, and one fetches.
+        // Tests run beside each other, and one fetches. It is there when all of it is.
         let script = format!(
-            "exec 9>lock; flock 9; [ -e {} ] || (npm pack --silent {PACKAGE} && tar xzf *.tgz && rm *.tgz)",
+            "exec 9>lock; flock 9; [ -e {} ] || {{ rm -rf new; mkdir new; cd new; \
+             npm pack --silent --fetch-retries 5 {PACKAGE}; tar xzf *.tgz; mv package ..; }}",
             binary.display()
         );
         let fetched = Command::new("sh")
@@ -187,10 +192,46 @@ impl World {
     /// Ends the roles. So many commands were asked for, and each is one trace: from the request of the CLI to the
     /// exit of its child.
     pub(crate) fn traced(mut self, commands: usize) {
+        if self.roles.len() > 1 {
+            // What the executor has of a command is told to the bridge behind the command's end.
+            let begun = Instant::now();
+            let is_told = |spans: &Vec<Span>| spans.iter().any(|span| span.name == LAST_STAGE);
+            while self.traces().values().filter(|spans| is_told(spans)).count() < commands
+                && begun.elapsed() < BOUND
+            {
+                std::thread::park_timeout(Duration::from_millis(1));
+            }
+        }
         // Who asks the executor ends first: what a command cost is told to it.
         while let Some(role) = self.roles.pop() {
             end(role);
         }
+        let traces = self.traces();
+        let mut found = 0;
+        for spans in traces.values() {
+            let named = |name: &str| spans.iter().filter(|span| span.name == name).collect::<Vec<_>>();
+            let asked = named("process/start");
+            // What was refused has no child.
+            let Some(first) = asked.first().filter(|asked| asked.error.is_none()) else {
+                continue;
+            };
+            found += 1;
+            let names: Vec<_> = spans.iter().map(|span| span.name.as_ref()).collect();
+            assert_eq!(asked.len(), 1, "one command a trace: {names:?}");
+            for stage in ["call", "process", "spawn", LAST_STAGE] {
+                assert!(
+                    named(stage)
+                        .iter()
+                        .any(|span| is_below(spans, span, first.span_id)),
+                    "{stage} is below the CLI's request: {names:?}"
+                );
+            }
+        }
+        assert_eq!(found, commands, "each command is a trace");
+    }
+
+    /// The spans of each trace that this end's files have.
+    fn traces(&self) -> BTreeMap<[u8; 16], Vec<Span>> {
         let dir = self.home().join("traces");
         let mut traces = BTreeMap::<[u8; 16], Vec<Span>>::new();
         for role in [Role::Harness, Role::Executor] {
@@ -206,27 +247,7 @@ impl World {
                 }
             }
         }
-        let mut found = 0;
-        for spans in traces.values() {
-            let named = |name: &str| spans.iter().filter(|span| span.name == name).collect::<Vec<_>>();
-            let asked = named("process/start");
-            // What was refused has no child.
-            let Some(first) = asked.first().filter(|asked| asked.error.is_none()) else {
-                continue;
-            };
-            found += 1;
-            let names: Vec<_> = spans.iter().map(|span| span.name.as_ref()).collect();
-            assert_eq!(asked.len(), 1, "one command a trace: {names:?}");
-            for stage in ["call", "process", "spawn", "exit watcher"] {
-                assert!(
-                    named(stage)
-                        .iter()
-                        .any(|span| is_below(spans, span, first.span_id)),
-                    "{stage} is below the CLI's request: {names:?}"
-                );
-            }
-        }
-        assert_eq!(found, commands, "each command is a trace");
+        traces
     }
 
     pub(crate) fn work(&self) -> PathBuf {

@@ -59,7 +59,7 @@ impl Backend {
             let ended = self.0.try_wait().unwrap();
             assert!(ended.is_none(), "the back end ended: {ended:?}");
             assert!(begun.elapsed() < BOUND, "nobody listens on {port}");
-            std::thread::yield_now();
+            std::thread::park_timeout(Duration::from_millis(1));
         }
     }
 }
@@ -68,9 +68,10 @@ fn program(variable: &str, usual: &str) -> Command {
     Command::new(std::env::var_os(variable).unwrap_or_else(|| usual.into()))
 }
 
-fn free_port() -> u16 {
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    listener.local_addr().unwrap().port()
+fn free_ports<const COUNT: usize>() -> [u16; COUNT] {
+    // Held together, so that they are different ones.
+    let listeners = [(); COUNT].map(|()| TcpListener::bind("127.0.0.1:0").unwrap());
+    listeners.map(|listener| listener.local_addr().unwrap().port())
 }
 
 /// A run whose spans go to this port, and what the local trace file has of it.
@@ -195,7 +196,7 @@ fn compare(span: &Span, other: &OtlpSpan) {
 #[test]
 fn a_foreign_collector_passes_on_every_span_with_all_that_it_has() {
     let (behind, received) = receive();
-    let (http, grpc) = (free_port(), free_port());
+    let [http, grpc] = free_ports();
     let dir = tempfile::TempDir::new().unwrap();
     let mut command = program("DWELL_ROTEL", "rotel-agent");
     command
@@ -336,7 +337,7 @@ fn a_foreign_viewer_keeps_every_span_with_its_parent_times_and_attributes() {
     std::thread::scope(|scope| {
         let within = scope.spawn(|| {
             alone.enter();
-            let port = free_port();
+            let [port] = free_ports();
             let mut command = program("DWELL_TRACE_VIEW", "tv");
             command
                 .env("TV_PORT", port.to_string())
@@ -358,7 +359,7 @@ fn a_foreign_viewer_keeps_every_span_with_its_parent_times_and_attributes() {
                     got.len(),
                     spans.len()
                 );
-                std::thread::yield_now();
+                std::thread::park_timeout(Duration::from_millis(1));
             };
             for span in &spans {
                 let id = span.id().to_string();

@@ -12,8 +12,8 @@ use dwell_testkit::{End, LongLine};
 use tokio::sync::oneshot;
 
 /// Half of the round trip: so long that no machine is busy for as long.
-const ONE_WAY: Duration = Duration::from_millis(150);
-const ROUND_TRIP: Duration = Duration::from_millis(300);
+const ONE_WAY: Duration = Duration::from_millis(400);
+const ROUND_TRIP: Duration = Duration::from_millis(800);
 /// The longest that anything may take.
 const BOUND: Duration = Duration::from_secs(60);
 

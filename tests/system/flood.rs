@@ -26,7 +26,7 @@ const BUSY: u32 = 10;
 /// Of a length that no buffer is a multiple of: a byte too many or too few shows.
 const LINE: &str = "16 bytes of line";
 /// Commands ended while it floods.
-const ENDED: usize = 60;
+const ENDED: usize = 110;
 
 fn is_soak() -> bool {
     std::env::var_os("DWELL_SOAK").is_some_and(|value| value == "1")

@@ -4,11 +4,14 @@ use std::collections::HashMap;
 use std::io::{BufRead as _, BufReader};
 use std::net::{TcpListener, TcpStream};
 use std::process::{Child, Command, Stdio};
+use std::sync::mpsc::sync_channel;
 use std::time::{Duration, Instant};
 
 use serde_json::Value as Json;
 
 use crate::roles::System;
+
+const BOUND: Duration = Duration::from_secs(60);
 
 struct Tap(Child);
 
@@ -21,6 +24,13 @@ impl Drop for Tap {
 
 /// Starts `oteltap` (PyPI) on a free port and waits until it listens.
 fn tap() -> (Tap, u16) {
+    // Before it has it, somebody else may have got the port: then it ends.
+    (0..5)
+        .find_map(|_| tap_on_a_free_port())
+        .expect("one of five ports stays free until it is taken")
+}
+
+fn tap_on_a_free_port() -> Option<(Tap, u16)> {
     let program = std::env::var("DWELL_OTELTAP").unwrap_or_else(|_| "oteltap".into());
     let port = TcpListener::bind("127.0.0.1:0")
         .unwrap()
@@ -34,16 +44,16 @@ fn tap() -> (Tap, u16) {
         .unwrap_or_else(|error| {
             panic!("{program} cannot be started ({error}): install oteltap from PyPI, or name it in DWELL_OTELTAP")
         });
-    let tap = Tap(child);
+    let mut tap = Tap(child);
     let begun = Instant::now();
     while TcpStream::connect(("127.0.0.1", port)).is_err() {
-        assert!(
-            begun.elapsed() < Duration::from_secs(30),
-            "{program} does not listen on {port}"
-        );
-        std::thread::yield_now();
+        if tap.0.try_wait().unwrap().is_some() {
+            return None;
+        }
+        assert!(begun.elapsed() < BOUND, "{program} does not listen on {port}");
+        std::thread::park_timeout(Duration::from_millis(1));
     }
-    (tap, port)
+    Some((tap, port))
 }
 
 fn spans_in(value: &Json, found: &mut Vec<Json>) {
@@ -70,12 +80,23 @@ fn a_foreign_receiver_gets_the_spans_with_kind_and_parent() {
     system.run(&environment, &["sh", "-c", "printf out"]);
     let picture = system.last_trace();
     let stdout = BufReader::new(tap.0.stdout.take().unwrap());
+    let (say, said) = sync_channel(1_024);
+    std::thread::spawn(move || {
+        for line in stdout.lines() {
+            // Nobody listens any more: the test has what it wants.
+            if say.send(line.unwrap()).is_err() {
+                return;
+            }
+        }
+    });
     let mut got: HashMap<String, Json> = HashMap::new();
     let wanted = picture.trace.spans.len();
     let trace = picture.trace.trace_id.to_string();
-    for line in stdout.lines() {
+    let deadline = Instant::now() + BOUND;
+    // What has not come by then is named below.
+    while let Ok(line) = said.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
         let mut found = Vec::new();
-        if let Ok(value) = serde_json::from_str::<Json>(&line.unwrap()) {
+        if let Ok(value) = serde_json::from_str::<Json>(&line) {
             spans_in(&value, &mut found);
         }
         for span in found {

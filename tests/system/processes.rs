@@ -281,8 +281,11 @@ fn an_executor_that_is_killed_leaves_only_what_was_detached() {
                 "trap '' HUP; echo up; exec sleep 4321",
             );
             // While it executes its program it has no environment to be known by.
-            until("the detached one stands", BOUND, || place.living().len() == 1);
-            let alone = place.living();
+            let mut alone = Vec::new();
+            until("the detached one stands", BOUND, || {
+                alone = place.living();
+                alone.len() == 1
+            });
             let trees: Vec<_> = TREES
                 .iter()
                 .map(|script| place.stand(&["--resume-for", "1"], script))
@@ -448,13 +451,13 @@ fn output_that_nobody_reads_stops_the_command_and_costs_no_memory() {
 #[test]
 fn a_time_that_is_over_ends_the_command_with_124_and_a_sentence() {
     let place = Place::start(None);
-    let script = "setsid sleep 1000 & echo early; sleep 30";
-    let output = place.output(&["--timeout", "1"], &["sh", "-c", script]);
+    let script = "setsid sleep 1000 & echo early; sleep 60";
+    let output = place.output(&["--timeout", "5"], &["sh", "-c", script]);
     let errors = String::from_utf8(output.stderr).unwrap();
     assert_eq!(output.status.code(), Some(124), "{errors}");
     assert_eq!(output.stdout, b"early\n");
     assert!(
-        errors.contains("terminated after 1 s") && errors.contains("--timeout"),
+        errors.contains("terminated after 5 s") && errors.contains("--timeout"),
         "{errors}"
     );
     until("all of it ends", BOUND, || place.living().is_empty());

@@ -167,10 +167,13 @@ fn a_shell_on_a_terminal_has_its_size_follows_it_and_gives_the_terminal_back() {
     shell.resize(30, 90);
     shell.press(b"while [ \"$(stty size)\" != '30 90' ]; do :; done; echo followed$((1+1))\r");
     shell.until("followed2");
+    shell.press(b"PS1=ask'ed'; echo set$((1+1))\r");
+    shell.until("set2\r\nasked");
     shell.press(b"sleep 1000; echo cut$((1+1))\r");
     shell.press(b"\x03");
-    // The interrupt throws away what was typed ahead.
+    // The interrupt throws away what was typed ahead, until the shell asks for more.
     shell.until("^C");
+    shell.until("asked");
     shell.press(b"echo alive$((1+1))\r");
     shell.until("alive2");
     shell.press(b"exit 3\r");
@@ -255,11 +258,11 @@ fn a_time_that_is_over_ends_an_interactive_command_too() {
     let system = System::start(&[]);
     let mut run = Sitting::start(
         &system,
-        &["--timeout", "0.5"],
+        &["--timeout", "5"],
         &["sh", "-c", "echo up; exec sleep 1000"],
     );
     run.until("up");
-    run.until("terminated after 0.5 s");
+    run.until("terminated after 5 s");
     assert_eq!(run.ended().code(), Some(124));
 }
 

@@ -2,11 +2,14 @@
 
 use std::path::{Path, PathBuf};
 use std::process::Output;
+use std::time::{Duration, Instant};
 
 use serde_json::Value as Json;
 use tempfile::TempDir;
 
 use crate::roles::{Serving, dwell, serve};
+
+const BOUND: Duration = Duration::from_secs(20);
 
 struct Place(TempDir);
 
@@ -54,7 +57,9 @@ fn trust(executor: &Serving) -> String {
 
 fn audit(home: &Path) -> Vec<Json> {
     let text = std::fs::read_to_string(home.join(".local/state/dwell/audit.jsonl")).unwrap();
-    text.lines()
+    // The last may be on its way.
+    text.split_inclusive('\n')
+        .filter(|line| line.ends_with('\n'))
         .map(|line| serde_json::from_str(line).unwrap())
         .collect()
 }
@@ -91,15 +96,28 @@ fn one_line_makes_an_executor_and_a_client_known_to_each_other() {
     // It has no terminal: the scopes are the operator's.
     let refused = place.run("agent", &["run", "--tty=always", "--on", "build", "--", "true"]);
     assert_refused(&refused, &["lacks the scope pty"]);
-    let lines = audit(&place.home("executor"));
-    let has = |what: &str, result: &str| {
-        lines
-            .iter()
-            .any(|line| line["what"] == what && line["result"] == result)
-    };
-    assert!(
-        has("pair", "ok") && has("pair", "refused") && has("session_begin", "ok") && has("call", "refused")
-    );
+    let wanted = [
+        ("pair", "ok"),
+        ("pair", "refused"),
+        ("session_begin", "ok"),
+        ("call", "refused"),
+    ];
+    let home = place.home("executor");
+    let begun = Instant::now();
+    // The lines are written behind the answers.
+    loop {
+        let lines = audit(&home);
+        let has = |(what, result): &(&str, &str)| {
+            lines
+                .iter()
+                .any(|line| line["what"] == *what && line["result"] == *result)
+        };
+        if wanted.iter().all(has) {
+            break;
+        }
+        assert!(begun.elapsed() < BOUND, "{lines:?}");
+        std::thread::park_timeout(Duration::from_millis(1));
+    }
 }
 
 /// C-24: a name that answers with another key is a hard stop before anything is sent, and both fingerprints are told.

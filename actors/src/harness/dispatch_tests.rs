@@ -92,7 +92,8 @@ async fn until_told(harness: &Harness, command: Command) -> Run {
 async fn the_wait_for_the_lock_is_dispatch_of_serial_and_of_parallel_calls() {
     let (executor, harness, kept) = connect().await;
     let mut first = until_told(&harness, Command::new("cat")).await;
-    let second = harness.exec(Command::new("true").serial());
+    // Runs for longer than it takes to ask for the third.
+    let second = harness.exec(Command::new("sleep").arg("0.3").serial());
     let third = harness.exec(Command::new("true"));
     let waits = (second.context().clone(), third.context().clone());
     first.close_stdin().await.unwrap();

@@ -100,10 +100,19 @@ pub(super) fn replace(dir: &Path, path: &Path, bytes: &[u8]) -> Result<(), KeyEr
 }
 
 /// Held while a file of this directory is read, changed and replaced. Released on drop and on death.
-pub(super) fn lock_dir(dir: &Path, path: &Path) -> Result<File, KeyError> {
+pub(super) struct DirLock(File);
+
+impl Drop for DirLock {
+    /// Not left to the close: a child that is just being forked has the directory too, until it executes its program.
+    fn drop(&mut self) {
+        let _ = flock(&self.0, FlockOperation::Unlock);
+    }
+}
+
+pub(super) fn lock_dir(dir: &Path, path: &Path) -> Result<DirLock, KeyError> {
     let handle = File::open(dir).map_err(|error| failed("open", dir, error))?;
     match flock(&handle, FlockOperation::NonBlockingLockExclusive) {
-        Ok(()) => Ok(handle),
+        Ok(()) => Ok(DirLock(handle)),
         Err(Errno::WOULDBLOCK) => Err(KeyError::Busy {
             path: path.to_owned(),
         }),

@@ -26,12 +26,58 @@ static RATE_BITS: AtomicU64 = AtomicU64::new(0);
 /// How long the rate is measured before it is kept, in nanoseconds: the error of two clock reads (about 60 ns) is
 /// then below one in a million.
 const RATE_SETTLED_NS: u64 = 100_000_000;
+/// How often two clocks are read at most until nothing came in between.
+const PAIRINGS_MAX: usize = 8;
 
 /// Where the process's clock began.
 struct Base {
     tick: u64,
     instant: Instant,
     unix_ns: u64,
+    /// Ticks within which another clock is read.
+    spread: u64,
+}
+
+/// What was read at a tick.
+struct Paired<T> {
+    tick: u64,
+    /// How many ticks the reading took: it is wrong by half of them at the most.
+    spread: u64,
+    value: T,
+}
+
+/// Reads something together with a tick: of some tries the one that was least interrupted, the first good one if there is
+/// such. A thread that loses its core between two clocks would otherwise put the one as late as it is kept waiting, and
+/// what is settled once, the rate and the wall time, would be wrong for the life of the process.
+#[inline]
+fn paired<T>(ticks: impl Fn() -> u64, good: u64, read: impl Fn() -> T) -> Paired<T> {
+    let look = || {
+        let before = ticks();
+        let value = read();
+        let spread = ticks().saturating_sub(before);
+        let tick = before + spread / 2;
+        Paired { tick, spread, value }
+    };
+    let mut best = look();
+    for _ in 1..PAIRINGS_MAX {
+        if best.spread <= good {
+            break;
+        }
+        let next = look();
+        if next.spread < best.spread {
+            best = next;
+        }
+    }
+    best
+}
+
+/// The present tick and `Instant`.
+#[inline]
+fn paired_now() -> (Tick, Instant) {
+    // A few times what it takes at its best: not every try is that.
+    let good = base().spread.saturating_mul(4);
+    let pair = paired(|| Tick::now().0, good, Instant::now);
+    (Tick(pair.tick), pair.value)
 }
 
 /// A pairing of ticks and wall time, re-taken per batch so that no error of the rate can add up.
@@ -90,15 +136,14 @@ impl Tick {
 
     /// The tick of an `Instant` of this process.
     pub fn from_instant(instant: Instant) -> Self {
-        let (tick, now) = (Self::now(), Instant::now());
+        let (tick, now) = paired_now();
         let ago = now.saturating_duration_since(instant).as_nanos() as f64;
         Self(tick.0.saturating_sub((ago / rate_now()) as u64))
     }
 
     /// The `Instant` of this tick, for a core that takes those.
     pub fn to_instant(self) -> Instant {
-        let now = Self::now();
-        let instant = Instant::now();
+        let (now, instant) = paired_now();
         instant
             .checked_sub(std::time::Duration::from_nanos(now.nanos_since(self)))
             .unwrap_or(instant)
@@ -145,8 +190,7 @@ impl Anchor {
     /// Pairs the present tick with the present wall time.
     pub fn take() -> Self {
         let base = base();
-        let instant = Instant::now();
-        let tick = Tick::now().0;
+        let (Tick(tick), instant) = paired_now();
         let elapsed_ns =
             u64::try_from(instant.saturating_duration_since(base.instant).as_nanos()).unwrap_or(u64::MAX);
         Self {
@@ -204,11 +248,16 @@ fn base() -> &'static Base {
     BASE.get_or_init(|| {
         SOURCE.store(choose(), Ordering::Relaxed);
         let counter = SOURCE.load(Ordering::Relaxed) == SOURCE_COUNTER;
-        let tick = if counter { sys::counter() } else { 0 };
+        let origin = Instant::now();
+        let since = || u64::try_from(origin.elapsed().as_nanos()).unwrap_or(u64::MAX);
+        let ticks = || if counter { sys::counter() } else { since() };
+        let pair = paired(ticks, 0, || (Instant::now(), wall_now_ns()));
+        let (instant, unix_ns) = pair.value;
         Base {
-            tick,
-            instant: Instant::now(),
-            unix_ns: wall_now_ns(),
+            tick: pair.tick,
+            instant,
+            unix_ns,
+            spread: pair.spread,
         }
     })
 }
@@ -258,6 +307,36 @@ mod tests {
         );
         let anchor = Anchor::take();
         assert!(anchor.unix_ns(tick) < anchor.unix_ns(Tick::now()));
+    }
+
+    /// Regression: a process whose thread lost its core between two clocks at its start had its wall time, or the rate of
+    /// its ticks, wrong for as long as it lived.
+    #[test]
+    fn of_two_clocks_the_reading_that_was_least_interrupted_counts() {
+        let at = std::cell::Cell::new(0);
+        // How many ticks each reading takes.
+        let readings = |takes: &'static [u64]| {
+            let count = std::cell::Cell::new(0);
+            at.set(0);
+            let pair = paired(
+                || at.get(),
+                10,
+                || {
+                    let reading = count.get();
+                    count.set(reading + 1);
+                    at.set(at.get() + takes[reading]);
+                    reading
+                },
+            );
+            (pair.value, pair.tick, pair.spread)
+        };
+        assert_eq!(readings(&[8]), (0, 4, 8), "a good one is not tried again");
+        assert_eq!(readings(&[5_000, 700, 6]), (2, 5_703, 6));
+        assert_eq!(
+            readings(&[90, 80, 70, 20, 40, 50, 60, 30]),
+            (3, 250, 20),
+            "the best there was"
+        );
     }
 
     #[test]

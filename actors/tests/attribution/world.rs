@@ -14,7 +14,7 @@ use tokio::sync::{Mutex, MutexGuard};
 use zeroize::Zeroizing;
 
 /// The longest anything here may take.
-const BOUND: Duration = Duration::from_secs(60);
+pub(crate) const BOUND: Duration = Duration::from_secs(60);
 
 /// Delays are planted for the whole process, and load moves every figure: one test at a time.
 static ALONE: Mutex<()> = Mutex::const_new(());

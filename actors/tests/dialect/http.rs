@@ -231,7 +231,7 @@ async fn what_is_wrong_with_a_request_is_told_apart_from_what_went_wrong() {
         ),
         (
             "/begun",
-            json!({"timeoutMs": 50}),
+            json!({"timeoutMs": 3_000}),
             -32603,
             "failed to read http/request response body: the HTTP request timed out",
         ),

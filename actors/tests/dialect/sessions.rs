@@ -68,7 +68,7 @@ async fn what_was_told_to_nobody_is_read_and_not_told_again() {
     })
     .await;
     // It is in the pipe; nothing but the executor sees it leave that.
-    tokio::time::sleep(Duration::from_millis(400)).await;
+    tokio::time::sleep(Duration::from_secs(2)).await;
     back.resume(&session).await;
     let missed = back
         .call(

@@ -2,7 +2,6 @@
 //! files. Real roles run with canaries in all of these, and everything that telemetry makes is searched for them.
 
 use std::io::Write;
-use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::sync::{Arc, Mutex, OnceLock};
 
@@ -74,8 +73,7 @@ fn program(dir: &Path, name: &str) -> std::path::PathBuf {
     let path = dir.join(name);
     let script =
         "#!/bin/sh\ncat; printf '%s%s' canary-output -5d; cat \"$2\"; printf %s \"$HIDDEN\" >&2; exit 3\n";
-    std::fs::write(&path, script).unwrap();
-    std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755)).unwrap();
+    dwell_testkit::write_program(&path, script.as_bytes()).unwrap();
     path
 }
 

@@ -171,6 +171,8 @@ async fn recorded_sessions_do_nothing(relay: Option<String>) {
     assert_eq!(proxy.accepted(), 1, "it is one connection's");
     let cuts = cuts(&recording);
     assert!(cuts.len() > 3, "{cuts:?}");
+    // Written behind everything else.
+    wait_until(BOUND, || begun(&world.audit()) >= 1).await.unwrap();
     assert_eq!(begun(&world.audit()), 1);
     for life in ["the same", "a restarted"] {
         for _ in 0..TIMES {

@@ -20,7 +20,9 @@ pub(crate) fn as_nobody(test: &str) {
     let mut child = if rustix::process::geteuid().is_root() {
         // Where it lies nobody may be kept out.
         let copy = dir.path().join("test");
-        std::fs::copy(&own, &copy).unwrap();
+        // Not by this process, whose children would have it open for writing until they execute their own programs.
+        let copied = Command::new("cp").args([&own, &copy]).status().unwrap();
+        assert!(copied.success());
         for path in [dir.path(), &copy] {
             std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o755)).unwrap();
         }

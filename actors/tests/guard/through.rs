@@ -79,7 +79,7 @@ fn a_wall_time_ends_the_whole_tree_and_keeps_what_was_written() {
         let marker = Marker::new().unwrap();
         let (name, value) = marker.pair();
         let limits = Limits {
-            wall_ms: Some(300),
+            wall_ms: Some(2_000),
             ..Limits::default()
         };
         let script = "echo before; (setsid sleep 1000 &); trap '' TERM; sleep 1000";

@@ -143,8 +143,15 @@ async fn names_and_labels_are_the_listed_ones_after_real_work_and_no_label_is_an
     ]
     .map(Option::unwrap);
     let running = "dwell_processes{state=\"running\"} 1";
+    let started = "rpc_server_call_duration_seconds_count{rpc_method=\"Process/Start\",error_type=\"\"} 4";
+    // It is counted a moment after it runs.
     until("a command runs", || {
-        get(scrapes[1], "/metrics").1.contains(running)
+        let text = get(scrapes[1], "/metrics").1;
+        text.contains(running) && text.contains(started)
+    })
+    .await;
+    until("the relay has told of itself", || {
+        get(scrapes[2], "/metrics").1.contains("dwell_relay_connections")
     })
     .await;
     let mut families = BTreeSet::new();
@@ -175,7 +182,6 @@ async fn names_and_labels_are_the_listed_ones_after_real_work_and_no_label_is_an
     let missing: Vec<_> = listed.difference(&families).collect();
     assert!(missing.is_empty(), "listed, and told by no role: {missing:?}");
     let executor_says = get(scrapes[1], "/metrics").1;
-    let started = "rpc_server_call_duration_seconds_count{rpc_method=\"Process/Start\",error_type=\"\"} 4";
     assert!(executor_says.contains(started), "{executor_says}");
     drop(sleeping);
     harness.shutdown().await;

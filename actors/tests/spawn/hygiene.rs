@@ -17,10 +17,17 @@ use super::support::{
 fn left_by(test: impl FnOnce()) -> Leak {
     let before = Census::take().unwrap();
     test();
-    // The other tests' threads may be waiting at the lock or ending: only ours count.
-    let mut leak = Census::take().unwrap().leak_since(&before);
-    leak.threads.retain(|(_, name)| name == "dwell-spawn");
-    leak
+    let begun = std::time::Instant::now();
+    loop {
+        // The other tests' threads may be waiting at the lock or ending: only ours count.
+        let mut leak = Census::take().unwrap().leak_since(&before);
+        leak.threads.retain(|(_, name)| name == "dwell-spawn");
+        // The kernel lists a thread for a moment after it was joined.
+        if leak == Leak::default() || begun.elapsed() > PATIENCE {
+            return leak;
+        }
+        std::thread::park_timeout(std::time::Duration::from_millis(1));
+    }
 }
 
 #[test]

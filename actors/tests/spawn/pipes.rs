@@ -285,7 +285,7 @@ fn an_exit_is_seen_while_a_grandchild_still_holds_the_pipe() {
         let spawner = Spawner::start().unwrap();
         let spawned = start(
             &spawner,
-            shell("(trap 'echo late; exit' USR1; while :; do sleep 0.01; done) & echo early"),
+            shell("(trap 'echo late; exit' USR1; echo early; while :; do sleep 0.01; done) &"),
         )
         .await;
         let mut out = OutputPipe::from_fd(spawned.stdout).unwrap();

@@ -84,7 +84,7 @@ mod tests {
 
     #[test]
     fn bytes_come_late_in_order_and_no_later_for_coming_close_together() {
-        let by = Duration::from_millis(30);
+        let by = Duration::from_millis(300);
         let upstream = TcpListener::bind(("127.0.0.1", 0)).unwrap();
         let address = start(upstream.local_addr().unwrap(), by).unwrap();
         let mut near = TcpStream::connect(address).unwrap();

@@ -67,7 +67,7 @@ pub(crate) const CASES: &[Case] = &[
         |lab| Box::pin(claims(lab)),
         Holds::Both(
             r#"{"expired 20 s ago": "101", "expired 40 s ago": "401 expired websocket jwt", "valid in 20 s": "101",
-                "valid in 40 s": "401 websocket jwt is not valid yet", "with a type": "101", "unsigned": "401 invalid websocket jwt",
+                "valid in 100 s": "401 websocket jwt is not valid yet", "with a type": "101", "unsigned": "401 invalid websocket jwt",
                 "another algorithm": "401 invalid websocket jwt", "an end that is a text": "401 invalid websocket jwt",
                 "no token": "401 invalid websocket jwt", "for anybody": "101"}"#,
         ),
@@ -224,7 +224,7 @@ async fn claims(lab: Lab) -> Value {
         ("expired 20 s ago", signed(json!({"exp": now - 20}))),
         ("expired 40 s ago", signed(json!({"exp": now - 40}))),
         ("valid in 20 s", signed(json!({"exp": far, "nbf": now + 20}))),
-        ("valid in 40 s", signed(json!({"exp": far, "nbf": now + 40}))),
+        ("valid in 100 s", signed(json!({"exp": far, "nbf": now + 100}))),
         (
             "with a type",
             with(json!({"alg": "HS256", "typ": "JWT"}), hmac::HMAC_SHA256),

@@ -117,7 +117,7 @@ async fn pieces(lab: Lab) -> Value {
 async fn behind_an_exchange(lab: Lab) -> Value {
     let mut client = lab.begin().await;
     let never =
-        json!({"method": "GET", "url": lab.origin().url("/never"), "requestId": "s", "timeoutMs": 1_500});
+        json!({"method": "GET", "url": lab.origin().url("/never"), "requestId": "s", "timeoutMs": 5_000});
     let exchange = client.ask("http/request", never).await;
     client.ask("environment/status", Value::Null).await;
     let mut order = Vec::new();

@@ -5,7 +5,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 use tokio_tungstenite::tungstenite::Message;
 
-use super::lab::{Client, Lab};
+use super::lab::{BOUND, Client, Lab};
 use super::{Case, Holds, steps};
 
 const STATUS: &str = r#"{"id":"s","method":"environment/status"}"#;
@@ -313,9 +313,9 @@ async fn sizes(lab: Lab, in_pieces: bool) -> Value {
 }
 
 async fn pings(lab: Lab) -> Value {
-    let mut client = lab.begin().await;
     let begun = tokio::time::Instant::now();
-    let next = client.next_within(Duration::from_secs(33)).await;
+    let mut client = lab.begin().await;
+    let next = client.next_within(Duration::from_secs(33) + BOUND).await;
     let is_ping = matches!(next, Some(Message::Ping(payload)) if payload.is_empty())
         && begun.elapsed() > Duration::from_secs(27);
     // What is not read is not answered.
@@ -328,7 +328,7 @@ async fn behind_a_wait(lab: Lab) -> Value {
     let start = steps::start(&json!({"argv": ["sleep", "1000"]}));
     client.call("process/start", start).await;
     let names = ["read", "status", "terminate"];
-    // Of a process that says nothing: a second and a half. Another one is terminated.
+    // Of a process that says nothing: five seconds. Another one is terminated.
     client
         .call(
             "process/start",
@@ -337,7 +337,7 @@ async fn behind_a_wait(lab: Lab) -> Value {
         .await;
     let mut ids = vec![
         client
-            .ask("process/read", json!({"processId": "p", "waitMs": 1_500}))
+            .ask("process/read", json!({"processId": "p", "waitMs": 5_000}))
             .await,
     ];
     ids.push(client.ask("environment/status", Value::Null).await);

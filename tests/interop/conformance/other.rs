@@ -171,11 +171,11 @@ pub(crate) const CASES: &[Case] = &[
             ),
             (
                 "http/request",
-                r#"{"method":"GET","url":"$ORIGIN/begun","headers":[],"timeoutMs":100,"requestId":"r"}"#,
+                r#"{"method":"GET","url":"$ORIGIN/begun","headers":[],"timeoutMs":3000,"requestId":"r"}"#,
             ),
             (
                 "http/request",
-                r#"{"method":"GET","url":"$ORIGIN/begun","headers":[],"timeoutMs":100,"requestId":"r","streamResponse":true}"#,
+                r#"{"method":"GET","url":"$ORIGIN/begun","headers":[],"timeoutMs":3000,"requestId":"r","streamResponse":true}"#,
             ),
             ("@deltas", "r"),
         ],

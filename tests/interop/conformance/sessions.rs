@@ -183,7 +183,7 @@ pub(crate) const CASES: &[Case] = &[
         &[
             (
                 "@sh",
-                "p while [ ! -e $DIR/go ]; do sleep 0.01; done; echo a; : >$DIR/said; read x </dev/zero",
+                "p while [ ! -e $DIR/go ]; do sleep 0.01; done; echo a; : >$DIR/said; sleep 1000",
             ),
             ("@drop", ""),
             ("@touch", "$DIR/go"),
@@ -321,12 +321,16 @@ async fn attached(lab: Lab) -> Value {
     let session = owner.session.clone().unwrap();
     let mut other = lab.connect().await;
     // Whoever has it answers pings, as long as it reads.
-    let reading = tokio::spawn(async move {
-        owner.listen(Duration::from_secs(3)).await;
-        owner
-    });
-    let refused = other.initialize(json!(session)).await;
-    let mut owner = reading.await.unwrap();
+    let refused = {
+        let asked = other.initialize(json!(session));
+        let mut asked = std::pin::pin!(asked);
+        loop {
+            tokio::select! {
+                refused = &mut asked => break refused,
+                () = owner.listen(Duration::from_millis(100)) => {}
+            }
+        }
+    };
     let undisturbed = super::steps::is_open(&mut owner).await;
     drop(owner);
     let later = super::steps::resume(&mut other, &session, true).await;
