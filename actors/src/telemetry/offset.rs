@@ -21,7 +21,7 @@ pub struct ClockEstimate {
 struct Best {
     offset_ns: i128,
     error_ns: u64,
-    /// When, by our clock.
+    /// When the other clock may have been read at the earliest, by ours.
     at_unix_ns: u64,
 }
 
@@ -40,10 +40,11 @@ impl ClockEstimate {
         let fresh = Best {
             offset_ns: i128::from(theirs) - i128::from(sent.saturating_add(half)),
             error_ns: half.saturating_add(READING_NS),
-            at_unix_ns: received,
+            // The clocks drift apart on the way too.
+            at_unix_ns: sent,
         };
         let best = match self.best {
-            Some(best) if best.error_at(received) <= fresh.error_ns => best,
+            Some(best) if best.error_at(received) <= fresh.error_at(received) => best,
             Some(_) | None => *self.best.insert(fresh),
         };
         let saturated = if best.offset_ns < 0 { i64::MIN } else { i64::MAX };
@@ -93,14 +94,18 @@ mod tests {
     fn the_least_round_trip_wins_until_it_is_too_old() {
         let mut estimate = ClockEstimate::default();
         let good = estimate.observe(BASE, BASE + 100_000, BASE + 50_000);
-        assert_eq!((good.offset_us, good.error_us), (0, 51));
+        assert_eq!(
+            (good.offset_us, good.error_us),
+            (0, 52),
+            "half of it, a reading, and its drift"
+        );
         // A longer one, read at its very end, would say that the clock is ahead.
         let later = BASE + 1_000_000_000;
         let kept = estimate.observe(later, later + 10_000_000, later + 10_000_000);
         assert_eq!(kept.offset_us, 0);
-        assert_eq!(kept.error_us, 51 + 101, "a second of drift beside it");
+        assert_eq!(kept.error_us, 51 + 101, "a second's drift with it");
         let much_later = BASE + 3_600_000_000_000;
         let taken = estimate.observe(much_later, much_later + 10_000_000, much_later + 5_000_000);
-        assert_eq!((taken.offset_us, taken.error_us), (0, 5_001));
+        assert_eq!((taken.offset_us, taken.error_us), (0, 5_002));
     }
 }

@@ -35,8 +35,9 @@ pub(crate) struct Retained {
     marks: VecDeque<Mark>,
     /// Ends of each output's part that is gone.
     gone: [u64; 2],
-    /// The number of the newest event that is gone.
-    gone_event: u64,
+    /// The number of each output's newest event that is gone, and of the newest whose place is forgotten too. 0: none.
+    gone_event: [u64; 2],
+    forgotten_event: [u64; 2],
     exited: Option<Event>,
     closed: Option<Event>,
     next: u64,
@@ -52,7 +53,8 @@ impl Retained {
             outputs: VecDeque::new(),
             marks: VecDeque::new(),
             gone: [0; 2],
-            gone_event: 0,
+            gone_event: [0; 2],
+            forgotten_event: [0; 2],
             exited: None,
             closed: None,
             next: 1,
@@ -89,9 +91,11 @@ impl Retained {
             };
             self.bytes -= output.data.len() as u64;
             self.gone[output.stream.index()] = output.offset + output.data.len() as u64;
-            self.gone_event = output.event;
-            if self.marks.len() >= RETAINED_MARKS_MAX {
-                self.marks.pop_front();
+            self.gone_event[output.stream.index()] = output.event;
+            if self.marks.len() >= RETAINED_MARKS_MAX
+                && let Some(oldest) = self.marks.pop_front()
+            {
+                self.forgotten_event[oldest.stream.index()] = oldest.event;
             }
             self.marks.push_back(Mark {
                 event: output.event,
@@ -156,7 +160,7 @@ impl Retained {
         ReadReply {
             next: if whole { next.max(self.next) } else { next },
             closed,
-            truncated: self.gone_event > after,
+            truncated: self.gone_event.iter().any(|gone| *gone > after),
             gaps: self.gaps(after),
             ended: false,
             events,
@@ -166,20 +170,18 @@ impl Retained {
     /// What of each output is gone for who knows the events up to `after`. Where the place of the oldest is forgotten
     /// too, a gap reaches back to the beginning.
     fn gaps(&self, after: u64) -> Vec<Gap> {
-        let forgotten = self
-            .marks
-            .front()
-            .is_some_and(|mark| mark.event > after.saturating_add(1))
-            && after > 0;
         let gap = |stream: OutputStream| {
-            let mark = self
+            if self.gone_event[stream.index()] <= after {
+                return None;
+            }
+            let mut unknown = self
                 .marks
                 .iter()
-                .find(|mark| mark.event > after && mark.stream == stream)?;
-            let from = if forgotten && self.marks.len() >= RETAINED_MARKS_MAX {
+                .filter(|mark| mark.event > after && mark.stream == stream);
+            let from = if self.forgotten_event[stream.index()] > after {
                 0
             } else {
-                mark.offset
+                unknown.next().map_or(0, |mark| mark.offset)
             };
             let to = self.gone[stream.index()];
             (to > from).then_some(Gap { stream, from, to })
@@ -318,5 +320,28 @@ mod tests {
             }
             prop_assert_eq!(seen, ends);
         }
+    }
+
+    /// Regression: to who knew nothing of it a gap began at the oldest place that was remembered, and none was told of an
+    /// output whose places were all forgotten.
+    #[test]
+    fn a_gap_whose_beginning_is_forgotten_reaches_back_to_the_first_byte() {
+        let mut retained = Retained::new(4);
+        retained.keep(&output(1, OutputStream::Stderr, 0, 3));
+        let last = RETAINED_MARKS_MAX as u64 * 2;
+        for event in 2..=last {
+            retained.keep(&output(event, OutputStream::Stdout, (event - 2) * 2, 2));
+        }
+        let gap = |stream, from, to| Gap { stream, from, to };
+        let kept_from = (last - 3) * 2;
+        let of_stdout = gap(OutputStream::Stdout, 0, kept_from);
+        let all = retained.read(0, u64::MAX);
+        assert!(all.truncated);
+        assert_eq!(all.gaps, [of_stdout.clone(), gap(OutputStream::Stderr, 0, 3)]);
+        // Who has the other one misses nothing of that, and who knows where the rest begins is told from there.
+        assert_eq!(retained.read(1, u64::MAX).gaps, [of_stdout]);
+        let near = retained.read(last - 10, u64::MAX);
+        assert_eq!(near.gaps, [gap(OutputStream::Stdout, (last - 11) * 2, kept_from)]);
+        assert!(retained.read(last - 2, u64::MAX).gaps.is_empty());
     }
 }

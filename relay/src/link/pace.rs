@@ -274,9 +274,12 @@ impl Pace {
     fn round_trip_measured(&mut self, now: Instant, took: Duration, clean: bool) {
         let is_old = now.saturating_duration_since(self.round_trip_at) >= ROUND_TRIP_WINDOW;
         if self.round_trip.is_none_or(|least| took <= least) || (clean && (is_old || self.probing)) {
+            // How little is under way for it goes by the round trip that was known: as long as it shrinks by much, what
+            // was under way was too much, and the next one is the better.
+            let shrinks = self.round_trip.is_some_and(|least| took < least * 3 / 4);
+            self.probing = self.probing && clean && shrinks;
             self.round_trip = Some(took);
             self.round_trip_at = now;
-            self.probing = false;
         } else if is_old {
             self.probing = true;
         }
