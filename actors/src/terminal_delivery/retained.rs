@@ -337,7 +337,7 @@ mod tests {
         let of_stdout = gap(OutputStream::Stdout, 0, kept_from);
         let all = retained.read(0, u64::MAX);
         assert!(all.truncated);
-        assert_eq!(all.gaps, [of_stdout.clone(), gap(OutputStream::Stderr, 0, 3)]);
+        assert_eq!(all.gaps, [of_stdout, gap(OutputStream::Stderr, 0, 3)]);
         // Who has the other one misses nothing of that, and who knows where the rest begins is told from there.
         assert_eq!(retained.read(1, u64::MAX).gaps, [of_stdout]);
         let near = retained.read(last - 10, u64::MAX);
