@@ -73,6 +73,12 @@ async fn a_full_disk_leaves_the_old_file_and_says_so() {
     // And with room again it is replaced.
     std::fs::remove_file(disk.path().join("filler")).unwrap();
     files.remove(name).await.unwrap();
+    // What was refused is closed behind the refusal, and has its room until then.
+    let has_room = || {
+        let disk = rustix::fs::statvfs(disk.path()).unwrap();
+        disk.f_bavail * disk.f_frsize >= 500_000
+    };
+    wait_until(BOUND, has_room).await.unwrap();
     files
         .write_file(name, vec![b'n'; 400_000], WriteOptions::atomic())
         .await

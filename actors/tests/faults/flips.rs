@@ -206,7 +206,12 @@ async fn flip_everywhere(direction: Direction) {
             let harmless = matches!(place, Place::Stamp | Place::Clear | Place::NotReached);
             assert!(harmless || !case.lives, "{name} ({place:?}) went unnoticed");
             if place == Place::Stamp {
-                assert!(case.lives, "{name}: a stamp ended the link: {:?}", case.outcome);
+                let links = case.proxy.accepted();
+                assert!(
+                    case.lives,
+                    "{name}: a stamp ended the link, of {links}: {:?}",
+                    case.outcome
+                );
             }
             (place, case.outcome.is_ok())
         }));
